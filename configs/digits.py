@@ -1,0 +1,16 @@
+"""ResNet-20 (He et al. 2016a, section 4.2) on scikit-learn's 8×8 handwritten digits: the first run on a new machine.
+
+python -m jaxnets.main --config digits --workdir runs/digits
+"""
+
+from jaxnets.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.batch_size = 128
+    config.epochs = 30.0
+    config.eval_every_steps = 100
+    config.data.crop_padding = 1
+    config.model.zero_init_last_norm = True
+    return config

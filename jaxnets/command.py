@@ -1,0 +1,69 @@
+"""What all commands share: options, one message for a user's mistake, and the compilation cache."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxnets.errors import UserError
+
+
+def run(
+    parser: argparse.ArgumentParser, body: Callable[[argparse.Namespace, list[str]], int], *, takes_rest: bool = False
+) -> None:
+    """Parses the command line, runs `body(options, rest)` and exits with its status.
+
+    A UserError becomes one message on standard error and status 1; `--debug` adds the traceback. `rest` is what the
+    parser does not know; it is refused unless the command takes it.
+    """
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options, rest = parser.parse_known_args()
+    if rest and not takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    _quieten(debug=options.debug)
+    try:
+        status = body(options, rest)
+    except UserError as error:
+        if options.debug:
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which weights of a run are meant."""
+    parser.add_argument("--checkpoint", default="best", help="best (default), newest, or a step")
+    parser.add_argument("--weights", default="ema", choices=("ema", "raw"), help="ema (default), if averaged, or raw")
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache, unless JAX's own settings say otherwise."""
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def cache_directory() -> Path:
+    """Returns the user's cache directory for jaxnets."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jaxnets"
+
+
+def _quieten(*, debug: bool) -> None:
+    """Shows our own warnings; those of libraries only while debugging."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.ERROR)
+    logging.getLogger("jaxnets").setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.INFO if debug else logging.ERROR)

@@ -1,0 +1,119 @@
+"""A source as a run uses it: its splits, its classes and how its pictures are fitted to the model."""
+
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxnets.config import Config, DataConfig
+from jaxnets.data.examples import Examples
+from jaxnets.data.sources import Source, open_source
+from jaxnets.data.split import stratified_split
+from jaxnets.errors import UserError, nearest
+from jaxnets.preprocess import Preprocess
+
+_MEASURED = 4096  # training pictures, evenly spaced, that mean and standard deviation are measured on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out
+    threads: int
+
+    def split(self, name: str) -> Examples:
+        if name not in self.splits:
+            raise UserError(f"there is no split {name!r}{nearest(name, self.splits)}; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def fingerprint(self) -> dict[str, int]:
+        """Returns what tells this data from other data, wherever it lies: the sizes and a checksum of the labels."""
+        sizes = {name: len(examples) for name, examples in self.splits.items()}
+        checksum = 0
+        for name in sorted(self.splits):
+            checksum = zlib.crc32(self.splits[name].labels.tobytes(), checksum)
+        return {**sizes, "labels_crc32": checksum}
+
+
+def open_dataset(config: Config, preprocess: Preprocess | None = None) -> Dataset:
+    """Opens the config's source; `preprocess` is given where a run has fixed it, and found out otherwise.
+
+    Raises:
+        UserError: if the source cannot be read or contradicts the config.
+    """
+    data = config.data
+    source = open_source(data, config.seed)
+    if data.num_classes is not None and data.num_classes != len(source.class_names):
+        raise UserError(
+            f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "
+            f"classes: leave it out, or look at the source"
+        )
+    threads = data.threads or os.cpu_count() or 1
+    fitted = preprocess or _preprocess(data, source)
+    parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
+    if data.validation:
+        if "validation" in parts:
+            raise UserError(
+                f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
+            )
+        train = source.splits["train"]
+        kept, held_out = stratified_split(train.labels, data.validation, config.seed)
+        parts |= {"train": (train, kept), "validation": (train, held_out)}
+    splits = {
+        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
+    }
+    for name, examples in splits.items():
+        if not len(examples):
+            raise UserError(f"the {name} split of {source.description} is empty: it needs at least one picture")
+    if preprocess is None and data.mean is None:
+        mean, std = _measure(splits["train"])
+        fitted = replace(fitted, mean=mean, std=std)
+    return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
+
+
+def _preprocess(data: DataConfig, source: Source) -> Preprocess:
+    channels = data.channels or source.channels
+    if data.image_size is not None:
+        height = width = data.image_size
+    elif source.image_size is not None:
+        height, width = source.image_size
+    else:
+        raise UserError(
+            f"the pictures of {source.description} have different sizes: "
+            f"set config.data.image_size to the size to train at, in pixels (224, say)"
+        )
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if values is not None and len(values) != channels:
+            raise UserError(f"config.data.{key} needs {channels} numbers, one per channel, found {len(values)}")
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=channels,
+        mean=data.mean or (0.0,) * channels,
+        std=data.std or (1.0,) * channels,
+        crop_fraction=data.crop_fraction,
+        interpolation=data.interpolation,
+    )
+
+
+def _measure(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation per channel, of pixels scaled to 0…1, rounded to four digits."""
+    indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
+    channels = examples.preprocess.channels
+    total, square, pixels = np.zeros(channels), np.zeros(channels), 0
+    for index in indices:
+        image, _, readable = examples.read(int(index))
+        if readable:
+            wide = image.astype(np.float64)
+            total += wide.sum((0, 1))
+            square += (wide * wide).sum((0, 1))
+            pixels += image.shape[0] * image.shape[1]
+    if not pixels:
+        raise UserError("none of the training pictures can be read")
+    mean = total / pixels / 255
+    std = np.sqrt(np.maximum(square / pixels / 255**2 - mean**2, 0))
+    # A channel that never varies carries nothing, and must not be divided by nothing.
+    return tuple(map(float, mean.round(4))), tuple(float(s) or 1.0 for s in std.round(4))

@@ -1,0 +1,130 @@
+"""One split of a source as a run uses it: fitted to the model's input, and readable in any order."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+
+from jaxnets.data.sources import ArraySplit, CorruptPicture, Split
+from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+
+_log = logging.getLogger(__name__)
+
+
+class Example(NamedTuple):
+    image: UInt8[np.ndarray, "h w c"]
+    label: int
+    readable: bool  # False: the picture is corrupt, and the image black
+
+
+class Examples:
+    """Some of a split's pictures, fitted to the model's input when they are read.
+
+    Reading is thread-safe. A picture that cannot be decoded stops the run, or with `skip_corrupt` is named once and
+    comes out as not readable.
+    """
+
+    def __init__(
+        self, split: Split, chosen: Int64[np.ndarray, " n"], preprocess: Preprocess, *, skip_corrupt: bool
+    ) -> None:
+        self.labels: Int32[np.ndarray, " n"] = split.labels[chosen]
+        self._split = split
+        self._chosen = chosen
+        self.preprocess = preprocess
+        self._skip_corrupt = skip_corrupt
+        self._images: UInt8[np.ndarray, "n h w c"] | None = None
+        self._corrupt: set[int] = set()
+        self._lock = threading.Lock()
+        shape = (preprocess.height, preprocess.width, preprocess.channels)
+        if isinstance(split, ArraySplit) and split.images.shape[1:] == shape and preprocess.crop_fraction == 1.0:
+            everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
+            self._images = split.images if everything else split.images[chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pictures once they are fitted."""
+        return len(self) * self.preprocess.height * self.preprocess.width * self.preprocess.channels
+
+    @property
+    def in_memory(self) -> bool:
+        return self._images is not None
+
+    @property
+    def corrupt(self) -> frozenset[int]:
+        """Indices of the pictures that were found to be corrupt so far."""
+        return frozenset(self._corrupt)
+
+    def read(self, index: int) -> Example:
+        """Returns one example.
+
+        Raises:
+            UserError: if its picture is corrupt and corrupt pictures are not skipped.
+        """
+        label = int(self.labels[index])
+        if self._images is not None:
+            return Example(self._images[index], label, index not in self._corrupt)
+        try:
+            return Example(self.preprocess.fit(self._split.picture(int(self._chosen[index]))), label, True)
+        except CorruptPicture as error:
+            if not self._skip_corrupt:
+                raise UserError(
+                    f"{error}: mend or remove it, or go on without such pictures with --config.data.skip_corrupt=true"
+                ) from error
+            with self._lock:
+                if index not in self._corrupt:
+                    self._corrupt.add(index)
+                    _log.warning("skipped: %s", error)
+            p = self.preprocess
+            return Example(np.zeros((p.height, p.width, p.channels), np.uint8), label, False)
+
+    def read_substituting(self, index: int) -> Example:
+        """Returns one example, or in place of a corrupt one the next that can be read, so that batches stay full."""
+        for candidate in range(index, index + len(self)):
+            example = self.read(candidate % len(self))
+            if example.readable:
+                return example
+        raise UserError("none of the training pictures can be read")
+
+    def load(self, threads: int) -> UInt8[np.ndarray, "n h w c"]:
+        """Reads every picture into memory, once, and returns them all; corrupt ones are black."""
+        if self._images is None:
+            p = self.preprocess
+            images = np.empty((len(self), p.height, p.width, p.channels), np.uint8)
+
+            def read(index: int) -> None:
+                images[index] = self.read(index).image
+
+            _for_each(read, range(len(self)), threads)
+            self._images = images
+        return self._images
+
+    def substitutes(self) -> Int32[np.ndarray, " n"]:
+        """Returns for each index the one that `read_substituting` reads; call `load` first."""
+        indices = np.arange(len(self), dtype=np.int32)
+        if len(self._corrupt) == len(self):
+            raise UserError("none of the training pictures can be read")
+        for index in sorted(self._corrupt, reverse=True):
+            following = (index + 1) % len(self)
+            while following in self._corrupt:
+                following = (following + 1) % len(self)
+            indices[index] = following
+        return indices
+
+
+def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(function, index) for index in indices]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,18 @@
+"""The one exception that means: the user can mend this."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can correct.
+
+    The message says what was expected, what was found and what to do. Commands print it alone, without a traceback
+    (`jaxnets.command`); library users catch it like any exception.
+    """
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Returns `" (did you mean 'x'?)"` for the valid name most like `name`, or an empty string where none is alike."""
+    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]!r}?)" if found else ""

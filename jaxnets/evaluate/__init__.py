@@ -1,0 +1,1 @@
+"""Evaluation of a finished or running run, and its report."""

@@ -1,0 +1,71 @@
+"""Evaluates: `python -m jaxnets.evaluate --workdir DIR [--split S]` writes DIR/report/metrics.json."""
+
+import argparse
+import os
+from pathlib import Path
+
+from jaxnets import command
+from jaxnets.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.evaluate",
+        description="Evaluate a run on every example of a split, each exactly once.",
+    )
+    parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
+    parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
+    parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
+    command.add_checkpoint_options(parser)
+    parser.add_argument("--source", help="where the data lies now, if it has moved (as config.data.source)")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
+    command.run(parser, _evaluate)
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
+    command.use_compilation_cache()
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxnets.evaluate.run import evaluate_run
+    from jaxnets.rundir import open_run, write_json
+
+    run = open_run(options.workdir)
+    report = evaluate_run(
+        run,
+        split=options.split,
+        batch_size=options.batch_size,
+        checkpoint=options.checkpoint,
+        weights=options.weights,
+        source=options.source,
+    )
+    target = _target(options.out, run.report)
+    write_json(target, report)
+
+    console = Console(highlight=False)
+    table = Table("class", "examples", "accuracy", title=f"{report['model']}, step {report['step']}, {report['split']}")
+    for name, row in report["per_class"].items():
+        table.add_row(name, str(row["count"]), "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}")
+    console.print(table)
+    top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
+    console.print(
+        f"accuracy {report['accuracy']:.2%} ({report['correct']} of {report['count']}){top5}, loss {report['loss']:.4f}"
+    )
+    console.print(f"written to {target}", soft_wrap=True)
+    return 0
+
+
+def _target(out: Path | None, report: Path) -> Path:
+    """A run directory may be read-only; the report then goes to the user's cache."""
+    if out is not None:
+        return out / "metrics.json"
+    writable = next(parent for parent in (report, *report.parents) if parent.exists())
+    if os.access(writable, os.W_OK):
+        return report / "metrics.json"
+    return command.cache_directory() / "reports" / report.parent.absolute().name / "metrics.json"
+
+
+if __name__ == "__main__":
+    main()

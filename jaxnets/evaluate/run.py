@@ -1,0 +1,53 @@
+"""Evaluates a run directory: nothing else is needed but the data."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from jaxnets.classifier import Weights, load
+from jaxnets.data.dataset import open_dataset
+from jaxnets.errors import UserError
+from jaxnets.evaluate.report import metrics_report
+from jaxnets.rundir import RunDirectory
+from jaxnets.train.evaluation import evaluate_split
+from jaxnets.train.mesh import make_mesh, replicated, round_up
+from jaxnets.train.step import make_eval_step
+
+
+def evaluate_run(
+    run: RunDirectory,
+    *,
+    split: str = "test",
+    batch_size: int | None = None,
+    checkpoint: str | int = "best",
+    weights: Weights = "ema",
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them.
+
+    Raises:
+        UserError: if the run, the split or the data is missing, or if the data is not the run's.
+    """
+    config, card = run.read_config(), run.read_model()
+    if source is not None:
+        config = replace(config, data=replace(config.data, source=source))
+    data = open_dataset(config, card.preprocess)
+    examples = data.split(split)
+    if data.class_names != card.class_names:
+        raise UserError(
+            f"{config.data.source} has the classes {', '.join(data.class_names)}, the model was trained on "
+            f"{', '.join(card.class_names)}: give the data of the run with --source"
+        )
+    classifier = load(run.path, checkpoint, weights)
+    mesh = make_mesh()
+    everywhere = replicated(mesh)
+    total = evaluate_split(
+        jax.jit(make_eval_step(classifier.model, card.preprocess, classifier.model.dtype), out_shardings=everywhere),
+        jax.device_put(classifier.variables, everywhere),
+        examples,
+        batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),
+        mesh=mesh,
+        threads=data.threads,
+    )
+    return metrics_report(total, card.class_names, split=split, model=classifier.name, step=classifier.step)

@@ -1,0 +1,52 @@
+"""Trains: `python -m jaxnets.main --config CONFIG --workdir DIR [--config.key=value …]`; run again, it resumes."""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from jaxnets import command
+from jaxnets.config import Config
+from jaxnets.flags import load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.main",
+        description="Train an image classifier. The same command on the same directory goes on where it stopped.",
+        epilog="Any key of the config can be changed with --config.KEY=VALUE, for instance --config.epochs=5.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
+    parser.add_argument("--workdir", required=True, type=Path, help="the run directory: made, or gone on with")
+    command.run(parser, _train, takes_rest=True)
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> int:
+    config = _with_absolute_paths(load_config(options.config, overrides))
+
+    from jaxnets.train.display import Display  # JAX and all that: after the config is known to be right
+
+    display = Display()
+    display.config(config)
+    command.use_compilation_cache()
+    from jaxnets.train.loop import train
+
+    outcome = train(config, options.workdir.expanduser(), display)
+    if outcome.signal is not None:
+        display.say(f"stopped and saved at step {outcome.step}; run the same command again to go on")
+        return 128 + outcome.signal
+    return 0
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """A run directory must find its data from any working directory."""
+    kind, colon, place = config.data.source.partition(":")
+    if kind in ("idx", "folder") and place:
+        place = os.path.abspath(os.path.expanduser(place))
+    directory = config.data.directory and os.path.abspath(os.path.expanduser(config.data.directory))
+    return replace(config, data=replace(config.data, source=kind + colon + place, directory=directory))
+
+
+if __name__ == "__main__":
+    main()

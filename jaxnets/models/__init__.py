@@ -1,0 +1,1 @@
+"""Image classifiers as functional Linen modules."""

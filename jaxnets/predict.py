@@ -1,0 +1,65 @@
+"""Predicts: `python -m jaxnets.predict --model RUN IMAGE… [--top K] [--json]`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxnets import command
+from jaxnets.errors import UserError
+
+_BATCH = 64  # pictures decoded at once, at most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.predict", description="Name what is in pictures, with probabilities."
+    )
+    parser.add_argument("--model", required=True, help="a run directory")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to name (default 5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
+    command.add_checkpoint_options(parser)
+    command.run(parser, _predict)
+
+
+def _predict(options: argparse.Namespace, _: list[str]) -> int:
+    if options.top < 1:
+        raise UserError(f"--top must be at least 1, found {options.top}")
+    from jaxnets.data.decode import decode, pictures_in
+
+    files = [file for given in options.images for file in (pictures_in(given) if given.is_dir() else [given])]
+    command.use_compilation_cache()
+    from jaxnets.classifier import load
+
+    classifier = load(options.model, options.checkpoint, options.weights)
+    unreadable = 0
+    for start in range(0, len(files), _BATCH):
+        names, pictures = [], []
+        for file in files[start : start + _BATCH]:
+            try:
+                pictures.append(decode(file, str(file)))
+                names.append(str(file))
+            except Exception as error:
+                unreadable += 1
+                _show({"file": str(file), "error": str(error)}, options.json)
+        for name, p in zip(names, classifier.predict(pictures), strict=True):
+            best = p.argsort(kind="stable")[::-1][: options.top]
+            top = [{"label": classifier.labels[i], "probability": float(p[i])} for i in best]
+            _show({"file": name, "top": top}, options.json)
+    return 1 if unreadable else 0
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    elif "error" in found:
+        print(f"{found['file']}\n  error: {found['error']}")
+    else:
+        print(found["file"])
+        for row in found["top"]:
+            print(f"  {row['probability']:7.2%}  {row['label']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The run directory: where each thing lies, and the two JSON files that make it readable without its source."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxnets.config import RESUMABLE, Config, flatten, resolve
+from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What model.json holds: enough to rebuild the model and to name what it says."""
+
+    name: str
+    fields: dict[str, Any]  # for create_model; JSON values
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    data: dict[str, int]  # Dataset.fingerprint of what it was trained on
+
+    def to_json(self) -> dict[str, Any]:
+        saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"format": FORMAT, **saved, "preprocess": self.preprocess.to_json()}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "ModelCard":
+        return cls(
+            name=saved["name"],
+            fields=dict(saved["fields"]),
+            class_names=tuple(saved["class_names"]),
+            preprocess=Preprocess.from_json(saved["preprocess"]),
+            data=dict(saved["data"]),
+        )
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def is_run(self) -> bool:
+        return self.config.is_file() and self.model.is_file()
+
+    def create(self) -> None:
+        """Makes the directory and makes sure that it can be written to.
+
+        Raises:
+            UserError: if it cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".write-test-{os.getpid()}"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"the work directory {self.path} cannot be written to ({error.strerror}): "
+                f"give another with --workdir, or make room and permission for this one"
+            ) from error
+
+    def read_config(self) -> Config:
+        return resolve(_without_format(read_json(self.config), self.config))
+
+    def read_model(self) -> ModelCard:
+        saved = _without_format(read_json(self.model), self.model)
+        try:
+            return ModelCard.from_json(saved)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.model} is not what jaxnets wrote ({error!r}): restore it from a copy") from error
+
+    def write(self, config: Config, card: ModelCard) -> None:
+        write_json(self.config, {"format": FORMAT, **dataclasses.asdict(config)})
+        write_json(self.model, card.to_json())
+
+    def refuse_other_run(self, config: Config, card: ModelCard) -> None:
+        """Refuses to go on in this directory with a config or data that would make it another run.
+
+        Data may lie elsewhere than before, as long as it is the same data.
+
+        Raises:
+            UserError: that lists the differing keys.
+        """
+        before, now = flatten(self.read_config()), flatten(config)
+        saved = self.read_model()
+        differing = [
+            f"  config.{key}: {before[key]!r} there, {now[key]!r} now"
+            for key in now
+            if before[key] != now[key] and key not in RESUMABLE
+            if key != "data.source" or (saved.class_names, saved.data) != (card.class_names, card.data)
+        ]
+        if saved.class_names != card.class_names:
+            differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
+        if saved.data != card.data:
+            differing.append(f"  data: {_items(saved.data)} there, {_items(card.data)} now")
+        if differing:
+            raise UserError(
+                f"{self.path} holds another run:\n"
+                + "\n".join(differing)
+                + "\nGive another --workdir, or the same values to go on with that run."
+            )
+
+
+def open_run(path: str | Path) -> RunDirectory:
+    """Returns a finished or unfinished run.
+
+    Raises:
+        UserError: if there is none at `path`.
+    """
+    run = RunDirectory(Path(path).expanduser())
+    if not run.path.is_dir():
+        raise UserError(f"there is no directory {path}: give the --workdir of a training run")
+    if not run.is_run():
+        raise UserError(
+            f"{path} is not a run directory (no config.json and model.json in it): give the --workdir of a training run"
+        )
+    return run
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it from a copy") from error
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} must hold a JSON object, found {type(saved).__name__}: restore it from a copy")
+    return saved
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes under another name and renames, so that a reader never sees half a file.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
+
+
+def _without_format(saved: dict[str, Any], path: Path) -> dict[str, Any]:
+    found = saved.pop("format", None)
+    if found != FORMAT:
+        raise UserError(f"{path} has format {found}, this jaxnets reads format {FORMAT}: use the version that wrote it")
+    return saved
+
+
+def _brief(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"{len(names)} ({shown})"
+
+
+def _items(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in counts.items())

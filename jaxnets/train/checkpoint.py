@@ -1,0 +1,256 @@
+"""Checkpoints: written in the background with Orbax, read on any hardware, the newest and the best kept."""
+
+import json
+import logging
+import shutil
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxnets.errors import UserError
+from jaxnets.train.step import TrainState, Variables
+
+_log = logging.getLogger(__name__)
+
+KEPT = 2  # newest ones, so that there is one to fall back on
+_MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands, beside its arrays; saved as JSON."""
+
+    step: int
+    evaluation: dict[str, Any] | None = None  # of these weights: split, accuracy, loss, count, …
+    best: dict[str, Any] | None = None  # step and accuracy of the best so far on the validation split
+    window: dict[str, Any] = field(default_factory=dict)  # sums over the steps since the last row of metrics.jsonl
+
+
+class Checkpointer:
+    """Saves a run's states under `directory`/STEP and finds the newest that can be restored."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.absolute()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):  # of a run that was killed while saving
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._saver = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        self._saving: int | None = None
+        self._best: int | None = None
+        self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        self._finite = jax.jit(_all_finite)
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Starts writing a copy of the state; the caller may donate the original at once.
+
+        Raises:
+            UserError: if the state is not finite, or if the save before this one failed.
+        """
+        self.wait()
+        if not self._finite(state):
+            raise UserError(
+                f"the weights after step {progress.step} are not finite and were not saved: "
+                f"lower config.optimizer.learning_rate, or set config.optimizer.clip_norm"
+            )
+        self._best = progress.best["step"] if progress.best else None
+        self._saving = progress.step
+        state = self._copy(state)
+        items = {
+            "variables": ocp.args.StandardSave(state.variables),
+            "optimizer": ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+            "progress": ocp.args.JsonSave(asdict(progress)),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        try:
+            self._saver.save(self._directory / str(progress.step), args=ocp.args.Composite(**items))
+        except (OSError, ValueError) as error:
+            raise self._refusal(error) from error
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk, and removes what is neither new nor best.
+
+        Raises:
+            UserError: if it could not be written.
+        """
+        try:
+            self._saver.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise self._refusal(error) from error
+        self._discard_old()
+
+    def close(self) -> None:
+        self.wait()
+        self._saver.close()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+        """Returns the newest state that can be read, or None where there is none yet.
+
+        `like` has the shapes and shardings wanted. A checkpoint that cannot be read is said and set aside.
+
+        Raises:
+            UserError: if there are checkpoints and none can be read.
+        """
+        found = steps(self._directory)
+        for step in reversed(found):
+            path = self._directory / str(step)
+            try:
+                verify(path)
+                state, progress = self._restore(path, like)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                aside = path.with_name(f"damaged-{step}")
+                _log.warning("checkpoint %s cannot be read (%s); set aside as %s", path, _first_line(error), aside.name)
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+                continue
+            self._best = progress.best["step"] if progress.best else None
+            return state, progress
+        if found:
+            raise UserError(
+                f"none of the checkpoints in {self._directory} can be read: start again in another --workdir"
+            )
+        return None
+
+    def _seal(self) -> None:
+        """Notes what the items consist of; Orbax calls it in its thread, when they are written and not yet renamed."""
+        for path in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+            files = {str(file.relative_to(path)): _fingerprint(file) for file in path.glob("*/**/*") if file.is_file()}
+            (path / _MANIFEST).write_text(json.dumps(files))
+
+    def _discard_old(self) -> None:
+        for step in steps(self._directory)[:-KEPT]:
+            if step != self._best:
+                shutil.rmtree(self._directory / str(step))
+
+    def _restore(self, path: Path, like: TrainState) -> tuple[TrainState, Progress]:
+        items = {
+            "variables": ocp.args.StandardRestore(like.variables),
+            "optimizer": ocp.args.StandardRestore({"step": like.step, "opt_state": like.opt_state}),
+            "progress": ocp.args.JsonRestore(),
+        }
+        if like.ema is not None:
+            items["ema"] = ocp.args.StandardRestore(like.ema)
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            restored = reader.restore(path, args=ocp.args.Composite(**items))
+        state = TrainState(
+            step=restored["optimizer"]["step"],
+            variables=restored["variables"],
+            opt_state=restored["optimizer"]["opt_state"],
+            ema=restored["ema"] if like.ema is not None else None,
+        )
+        return state, Progress(**restored["progress"])
+
+    def _refusal(self, error: Exception) -> UserError:
+        left = steps(self._directory)
+        return UserError(
+            f"a checkpoint could not be written to {self._directory} ({_first_line(error)}): make room there and run "
+            f"the same command again; " + (f"step {left[-1]} is safe" if left else "no earlier one exists")
+        )
+
+
+def steps(directory: Path) -> list[int]:
+    """Returns the steps that are saved under `directory`, ascending; half-written ones have other names."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def verify(path: Path) -> None:
+    """Compares a checkpoint's files with what was noted when they were written.
+
+    Raises:
+        ValueError: that names the first file that is missing or differs.
+    """
+    for name, noted in json.loads((path / _MANIFEST).read_text()).items():
+        file = path / name
+        if not file.is_file():
+            raise ValueError(f"{name} is missing")
+        if _fingerprint(file) != noted:
+            raise ValueError(f"{name} has {file.stat().st_size} bytes that are not the {noted[0]} that were written")
+
+
+def choose(directory: Path, checkpoint: str | int) -> int:
+    """Returns the step that "best", "newest" or a number names.
+
+    Raises:
+        UserError: if there is no such checkpoint.
+    """
+    found = steps(directory)
+    if not found:
+        raise UserError(f"there is no checkpoint in {directory} yet: train first, or wait for the first to be saved")
+    if checkpoint == "newest":
+        return found[-1]
+    if checkpoint == "best":
+        for step in reversed(found):
+            try:
+                best = read_progress(directory, step).best
+            except UserError:
+                continue
+            return best["step"] if best and best["step"] in found else found[-1]
+        return found[-1]
+    if str(checkpoint).isdecimal() and int(checkpoint) in found:
+        return int(checkpoint)
+    saved = ", ".join(map(str, found))
+    raise UserError(f"checkpoint must be best, newest or one of the saved steps ({saved}), found {checkpoint!r}")
+
+
+def read_variables(directory: Path, step: int, weights: str) -> Variables:
+    """Returns the variables (or with `weights="ema"` their average, where one was kept) as NumPy arrays.
+
+    Raises:
+        UserError: if they cannot be read.
+    """
+    path = directory.absolute() / str(step)
+    item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
+    try:
+        verify(path)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            shapes = _tree(reader.metadata(item))
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    except Exception as error:  # whatever a damaged file makes Orbax raise
+        raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
+
+
+def read_progress(directory: Path, step: int) -> Progress:
+    """Returns the progress of a saved step.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    path = directory.absolute() / str(step)
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return Progress(**reader.restore(path / "progress", args=ocp.args.JsonRestore()))
+    except Exception as error:  # whatever a damaged file makes Orbax raise
+        raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
+
+
+def _fingerprint(file: Path) -> list[int]:
+    content = file.read_bytes()
+    return [len(content), zlib.crc32(content)]
+
+
+def _tree(metadata: Any) -> Any:
+    """Returns the tree of array descriptions; where it hangs differs between Orbax releases."""
+    for name in ("item_metadata", "tree"):
+        metadata = getattr(metadata, name, metadata)
+    return metadata
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    floating = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in floating]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,72 @@
+"""What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jaxnets.config import Config, flatten
+
+
+class Display:
+    """Shows a run's progress on `console`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._bar: Progress | None = None
+
+    def config(self, config: Config) -> None:
+        table = Table(title="Configuration", show_header=False, title_justify="left")
+        for key, value in flatten(config).items():
+            table.add_row(key, "—" if value is None else str(value))
+        self._console.print(table)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def start(self, step: int, steps: int) -> None:
+        if not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("left"),
+            console=self._console,
+            # Drawn from `update` alone: a thread that redraws would take its share of two cores.
+            auto_refresh=False,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=step, figures="compiling …")
+        self._bar.start()
+        self._bar.refresh()
+
+    def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        if self._bar is not None:
+            figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {images_per_second:,.0f} images/s"
+            self._bar.update(self._task, completed=step, figures=figures)
+            self._bar.refresh()
+
+    def row(self, step: int, steps: int, epoch: float, values: Mapping[str, Any]) -> None:
+        """Shows a row of metrics.jsonl; the training rows only where there is no bar."""
+        if self._bar is not None and any(key.startswith("train/") for key in values):
+            return
+        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in values.items())
+        self.say(f"step {step:>{len(str(steps))}}/{steps}  epoch {epoch:6.2f}  {shown}")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _figure(key: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if key.endswith(("accuracy", "top5")):
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if key.endswith("per_second") else f"{value:.4g}"

@@ -1,0 +1,70 @@
+"""What a run says of itself in files: metrics.jsonl, and the same for TensorBoard."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from jaxnets.errors import UserError
+from jaxnets.rundir import RunDirectory
+
+
+class RunLog:
+    """Appends rows to metrics.jsonl and scalars to TensorBoard's event files."""
+
+    def __init__(self, run: RunDirectory, resumed_step: int) -> None:
+        """Rows past `resumed_step` belong to steps that will be done again, and are removed first."""
+        self._path = run.metrics
+        try:
+            _keep_rows(self._path, resumed_step)
+            self._rows = self._path.open("a")
+            self._tensorboard = SummaryWriter(str(run.tensorboard), purge_step=resumed_step + 1)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+        row = {"step": step, "epoch": round(epoch, 4), "time": round(time.time(), 3), **values}
+        try:
+            self._rows.write(json.dumps(row) + "\n")
+            self._rows.flush()
+            for key, value in values.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    self._tensorboard.add_scalar(key, value, step)
+            self._tensorboard.flush()
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def close(self) -> None:
+        try:
+            self._rows.close()
+            self._tensorboard.close()
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self._path} cannot be written ({error.strerror}): make room or permission there and run the same "
+            f"command again; it goes on from the newest checkpoint"
+        )
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics.jsonl; a last line that was cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _keep_rows(path: Path, step: int) -> None:
+    rows = [row for row in read_rows(path) if row["step"] <= step]
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(path)

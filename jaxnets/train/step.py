@@ -1,0 +1,137 @@
+"""One training step, one evaluation step, and many training steps per dispatch: pure functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int32, UInt8
+
+from jaxnets import metrics
+from jaxnets.data.augment import Augmentation
+from jaxnets.data.batch import Batch
+from jaxnets.preprocess import Preprocess
+from jaxnets.train.losses import cross_entropy
+
+Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
+
+
+@flax.struct.dataclass
+class TrainState:
+    step: Int32[Array, ""]  # steps done
+    variables: Variables
+    opt_state: optax.OptState
+    ema: Variables | None  # the average of the variables over steps, where one is kept
+
+
+class StepMetrics(NamedTuple):
+    """Sums over the examples of one training step."""
+
+    loss: Float[Array, ""]
+    correct: Int32[Array, ""]
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+
+
+def init_state(
+    model: nn.Module,
+    preprocess: Preprocess,
+    optimizer: optax.GradientTransformation,
+    seed: int | Array,
+    *,
+    with_ema: bool,
+) -> TrainState:
+    """Returns the state before the first step; its values depend on the seed alone."""
+    image = jnp.zeros((1, preprocess.height, preprocess.width, preprocess.channels), jnp.float32)
+    variables: Any = model.init(jax.random.key(seed), image, train=False)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt_state=optimizer.init(variables["params"]),
+        ema=jax.tree.map(jnp.copy, variables) if with_ema else None,
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    preprocess: Preprocess,
+    optimizer: optax.GradientTransformation,
+    *,
+    dtype: Any,
+    seed: int,
+    augmentation: Augmentation,
+    label_smoothing: float = 0.0,
+    ema_decay: float | None = None,
+) -> TrainStep:
+    """Returns the function that takes a state and a full batch of uint8 pictures to the next state."""
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        x = preprocess.normalise(augmentation(batch, seed), dtype)
+
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            logits, updates = model.apply({**state.variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return cross_entropy(logits, batch.label, label_smoothing).mean(), (logits, updates)
+
+        params = state.variables["params"]
+        (loss, (logits, updates)), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+        change, opt_state = optimizer.update(gradient, state.opt_state, params)
+        variables = {"params": optax.apply_updates(params, change), **updates}
+        ema = state.ema
+        if ema is not None and ema_decay is not None:
+            ema = optax.incremental_update(variables, ema, 1 - ema_decay)
+        done = StepMetrics(
+            loss=loss * len(batch.label), correct=(logits.argmax(-1) == batch.label).sum(dtype=jnp.int32)
+        )
+        return TrainState(step=state.step + 1, variables=variables, opt_state=opt_state, ema=ema), done
+
+    return train_step
+
+
+def make_chunk(
+    step: TrainStep, max_steps: int, batch_sharding: jax.sharding.Sharding
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Returns a function that runs up to `max_steps` steps on pictures that are on the device already.
+
+    It is `(state, images, labels, index, epoch, count) -> (state, metrics)` with `index` and `epoch` `[max_steps, b]`,
+    of which the first `count` rows are used, and metrics `[max_steps]`. The loop's length is a traced number, so that
+    one compiled program, and with it one rounding, serves chunks of every length. With `max_steps` 1 there is no loop.
+    """
+
+    def chunk(
+        state: TrainState,
+        images: UInt8[Array, "n h w c"],
+        labels: Int32[Array, " n"],
+        index: Int32[Array, "k b"],
+        epoch: Int32[Array, "k b"],
+        count: Int32[Array, ""],
+    ) -> tuple[TrainState, StepMetrics]:
+        def one(i: Array, state: TrainState) -> tuple[TrainState, StepMetrics]:
+            chosen = index[i]
+            batch = Batch(images[chosen], labels[chosen], jnp.ones(chosen.shape, bool), chosen, epoch[i])
+            return step(state, jax.lax.with_sharding_constraint(batch, batch_sharding))
+
+        def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+            state, this = one(i, carry[0])
+            return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), carry[1], this)
+
+        if max_steps == 1:
+            return one(jnp.zeros((), jnp.int32), state)
+        wide = jax.tree.leaves(state.variables["params"])[0].dtype
+        empty = StepMetrics(loss=jnp.zeros(max_steps, wide), correct=jnp.zeros(max_steps, jnp.int32))
+        return jax.lax.fori_loop(0, count, body, (state, empty))
+
+    return chunk
+
+
+def make_eval_step(model: nn.Module, preprocess: Preprocess, dtype: Any) -> Callable[[Variables, Batch], metrics.Sums]:
+    """Returns the function that takes variables and a masked batch to sums of the metrics."""
+
+    def eval_step(variables: Variables, batch: Batch) -> metrics.Sums:
+        logits: Any = model.apply(variables, preprocess.normalise(batch.image, dtype), train=False)
+        return metrics.sums(logits, batch.label, batch.mask, cross_entropy(logits, batch.label))
+
+    return eval_step

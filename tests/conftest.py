@@ -1,0 +1,59 @@
+"""Eight devices on one CPU, and a compilation cache that lasts from one test run to the next."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+import jax  # after the environment, which it reads when it is imported
+import pytest
+from jax.sharding import Mesh
+
+from jaxnets.train.mesh import make_mesh
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def one_device() -> Mesh:
+    return make_mesh(jax.devices()[:1])
+
+
+@pytest.fixture(scope="session")
+def eight_devices() -> Mesh:
+    return make_mesh(jax.devices()[:8])
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Runs `python -m MODULE ARGUMENTS…` as a user would, on as many CPU devices as asked for."""
+
+    def run(module: str, *arguments: object, devices: int = 1, **options) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env=environment(devices),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+
+    return run
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+
+
+@pytest.fixture
+def enable_x64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)

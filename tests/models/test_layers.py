@@ -1,0 +1,111 @@
+import jax
+import jax.test_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets.models.layers import BatchNorm, conv2d
+
+RNG = np.random.default_rng(0)
+
+
+def convolve_by_hand(x, kernel, stride, padding):
+    x = np.pad(x, ((0, 0), *padding, (0, 0)))
+    i, j = kernel.shape[:2]
+    rows, columns = (x.shape[1] - i) // stride[0] + 1, (x.shape[2] - j) // stride[1] + 1
+    y = np.zeros((len(x), rows, columns, kernel.shape[3]))
+    for r in range(rows):
+        for c in range(columns):
+            patch = x[:, r * stride[0] : r * stride[0] + i, c * stride[1] : c * stride[1] + j]
+            y[:, r, c] = np.einsum("bijc,ijcf->bf", patch, kernel)
+    return y
+
+
+CASES = [
+    ((3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((3, 3), (2, 2), ((0, 1), (0, 1))),
+    ((1, 1), (1, 1), ((0, 0), (0, 0))),
+    ((1, 1), (2, 2), ((0, 0), (0, 0))),
+    ((7, 7), (2, 2), ((3, 3), (3, 3))),
+    ((5, 3), (1, 2), ((2, 1), (0, 3))),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
+def test_conv2d_is_the_sum_over_the_window(kernel, stride, padding):
+    x, k = RNG.normal(size=(2, 9, 10, 3)), RNG.normal(size=(*kernel, 3, 4))
+    y = conv2d(x.astype(np.float32), k.astype(np.float32), stride=stride, padding=padding)
+    np.testing.assert_allclose(y, convolve_by_hand(x, k, stride, padding), rtol=1e-4, atol=1e-4)
+
+
+def plain(x, kernel, stride, padding):
+    return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
+def test_the_gradients_of_conv2d_are_those_of_the_plain_convolution(kernel, stride, padding):
+    x, k = RNG.normal(size=(2, 9, 10, 3)), RNG.normal(size=(*kernel, 3, 4))
+    ours, pull_ours = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, padding=padding), x, k)
+    theirs, pull_theirs = jax.vjp(lambda x, k: plain(x, k, stride, padding), x, k)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    change = RNG.normal(size=ours.shape)
+    for a, b in zip(pull_ours(change), pull_theirs(change), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+def batch_norm(x, **fields):
+    norm = BatchNorm(train=True, **fields)
+    variables = norm.init(jax.random.key(0), x)
+    y, changed = norm.apply(variables, x, mutable=["batch_stats"])
+    return y, changed["batch_stats"]
+
+
+def test_batch_norm_normalises_over_the_whole_batch():
+    x = (RNG.normal(size=(8, 5, 4, 3)) * 3 + 2).astype(np.float32)
+    y, stats = batch_norm(x, decay=0.9)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_groups_are_normalised_each_by_themselves_and_their_variances_averaged():
+    x = RNG.normal(size=(8, 5, 4, 3)).astype(np.float32)
+    y, stats = batch_norm(x, group_size=4)
+    halves = [batch_norm(x[:4]), batch_norm(x[4:])]
+    np.testing.assert_allclose(y, np.concatenate([half[0] for half in halves]), atol=1e-5)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], np.mean([half[1][name] for half in halves], 0), rtol=1e-5)
+
+
+def test_a_group_size_that_does_not_divide_the_batch_is_refused():
+    with pytest.raises(ValueError, match="group_size 3 does not divide the batch of 8"):
+        batch_norm(np.zeros((8, 2, 2, 1), np.float32), group_size=3)
+
+
+def test_evaluation_uses_the_running_statistics_and_leaves_them_alone():
+    x = RNG.normal(size=(4, 2, 2, 3)).astype(np.float32)
+    variables = {
+        "params": {"scale": jnp.array([1.0, 2.0, 3.0]), "bias": jnp.array([0.0, 1.0, -1.0])},
+        "batch_stats": {"mean": jnp.array([0.5, 0.0, -0.5]), "var": jnp.array([4.0, 1.0, 0.25])},
+    }
+    y = BatchNorm(train=False).apply(variables, x)
+    stats, params = variables["batch_stats"], variables["params"]
+    expected = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["scale"] + params["bias"]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize("group_size", [None, 4])
+def test_the_gradient_of_batch_norm_is_that_of_finite_differences(group_size):
+    x, weights = RNG.normal(size=(8, 2, 2, 3)), RNG.normal(size=(8, 2, 2, 3))
+    norm = BatchNorm(train=True, group_size=group_size, dtype=jnp.float64, param_dtype=jnp.float64)
+    variables = norm.init(jax.random.key(0), x)
+
+    def f(x, scale):
+        changed = {**variables, "params": {**variables["params"], "scale": scale}}
+        return (norm.apply(changed, x, mutable=["batch_stats"])[0] * weights).sum()
+
+    jax.test_util.check_grads(f, (x, RNG.normal(size=3)), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)

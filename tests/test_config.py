@@ -1,0 +1,60 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from jaxnets.config import RESUMABLE, Config, default_config, flatten, resolve
+from jaxnets.errors import UserError
+
+
+def test_defaults_survive_the_way_through_config_dict_and_json():
+    assert resolve(default_config()) == Config()
+    assert resolve(json.loads(json.dumps(asdict(Config())))) == Config()
+
+
+def test_a_config_dict_keeps_the_type_of_each_key():
+    config = default_config()
+    config.steps = 10
+    config.data.mean = (0.5,)
+    config.data.std = (0.25,)
+    assert resolve(config).steps == 10
+    assert resolve(config).data.mean == (0.5,)
+    with pytest.raises(TypeError):
+        config.steps = "ten"
+
+
+def test_an_integer_is_accepted_where_a_float_is_meant():
+    assert resolve({"epochs": 3}).epochs == 3.0
+
+
+def test_resumable_keys_exist():
+    assert RESUMABLE <= set(flatten(Config()))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"bach_size": 1}, "config.bach_size is not a key (did you mean 'batch_size'?)"),
+        ({"data": {"sourc": "digits"}}, "config.data.sourc is not a key (did you mean 'source'?)"),
+        ({"batch_size": "64"}, "config.batch_size must be int, found '64' (str)"),
+        ({"batch_size": True}, "config.batch_size must be int, found True (bool)"),
+        ({"batch_size": None}, "config.batch_size must be int, found None (NoneType)"),
+        ({"batch_size": 0}, "config.batch_size must be at least 1, found 0"),
+        ({"epochs": 0.0}, "config.epochs must be above 0, found 0.0"),
+        ({"epochs": float("nan")}, "config.epochs must be above 0, found nan"),
+        ({"data": {"validation": 1.0}}, "config.data.validation must be at least 0 and below 1, found 1.0"),
+        ({"data": {"mean": "grey"}}, "config.data.mean must be tuple of numbers, found 'grey' (str)"),
+        ({"dtype": "bfloat"}, "config.dtype must be one of float32, bfloat16, float64, found 'bfloat'"),
+        ({"model": "resnet18"}, "config.model is a group of keys, found 'resnet18'"),
+        ({"batch_size": 64, "batch_norm": {"group_size": 48}}, "group_size 48 does not divide config.batch_size 64"),
+        ({"data": {"mean": [0.5]}}, "config.data.mean and config.data.std are given together"),
+        ({"data": {"mean": [0.5], "std": [0.0]}}, "config.data.std must be above 0"),
+        ({"data": {"mean": [0.5], "std": [0.5], "channels": 3}}, "one number per channel"),
+        ({"schedule": {"name": "step", "milestones": [0.8, 0.2]}}, "rising shares of the run"),
+        ({"epochs": 5.0, "schedule": {"warmup_epochs": 5.0}}, "leaves nothing of config.epochs"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_key(given, expected):
+    with pytest.raises(UserError) as error:
+        resolve(given)
+    assert expected in str(error.value)

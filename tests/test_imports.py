@@ -1,0 +1,55 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "jaxnets"
+
+# The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
+ORDER = [
+    ["errors"],
+    ["config"],
+    ["command", "flags", "metrics", "preprocess"],
+    ["models"],
+    ["data"],
+    ["rundir"],
+    ["train"],
+    ["classifier"],
+    ["evaluate"],
+    ["predict", "benchmark", "main"],
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_stage_imports_from_earlier_ones_only(file):
+    room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        pytest.skip("the package's own names lead everywhere")
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxnets":
+            names = [room_of(node.module)] if "." in node.module else [alias.name for alias in node.names]
+            for name in names:
+                assert RANK[name] <= RANK[room], f"{file.name} imports {name}, which comes after {room}"
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_jaxnets_imports_neither_jax_nor_flax():
+    assert not {"jax", "flax", "numpy"} & imported_by("import jaxnets")
+
+
+def test_the_training_loop_imports_nothing_that_the_digits_do_not_need():
+    heavy = {"tensorflow", "tensorflow_datasets", "grain", "sklearn", "scipy.stats", "matplotlib", "torch", "clu"}
+    assert not heavy & imported_by("import jaxnets.train.loop")
