@@ -26,9 +26,16 @@ def main() -> None:
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise UserError(f"--top must be at least 1, found {options.top}")
-    from jaxnets.data.decode import decode, pictures_in
+    from jaxnets.data.decode import decode
+    from jaxnets.data.sources import CorruptPicture
+    from jaxnets.data.sources.folder import list_pictures
 
-    files = [file for given in options.images for file in (pictures_in(given) if given.is_dir() else [given])]
+    files: list[Path] = []
+    for given in options.images:
+        found = [Path(path) for path in list_pictures(given)[0]] if given.is_dir() else [given]
+        if not found:
+            raise UserError(f"there is no picture (JPEG, PNG, WebP or BMP) in the folder {given}")
+        files += found
     command.use_compilation_cache()
     from jaxnets.classifier import load
 
@@ -40,7 +47,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
             try:
                 pictures.append(decode(file, str(file)))
                 names.append(str(file))
-            except Exception as error:
+            except CorruptPicture as error:
                 unreadable += 1
                 _show({"file": str(file), "error": str(error)}, options.json)
         for name, p in zip(names, classifier.predict(pictures), strict=True):

@@ -41,7 +41,7 @@ def test_a_masked_example_may_have_any_loss():
 
 def test_accuracy_top5_and_loss_follow_their_definitions():
     summary = summarise(totals_of(slice(0, 30)))
-    ranks = (LOGITS > LOGITS[np.arange(30), LABELS][:, None]).sum(1)
+    ranks = (LOGITS[np.arange(30), LABELS][:, None] < LOGITS).sum(1)
     assert summary["accuracy"] == pytest.approx((ranks == 0).mean())
     assert summary["top5"] == pytest.approx((ranks < 5).mean())
     assert summary["loss"] == pytest.approx(LOSSES.mean(), rel=1e-6)

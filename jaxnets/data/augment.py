@@ -38,4 +38,6 @@ def _crop(image: UInt8[Array, "b h w c"], corner: Int32[Array, "b 2"], padding: 
     """Cuts each picture's own size out of itself padded with black, at `corner` (row, column)."""
     padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     shape = image.shape[1:]
-    return jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), shape))(padded, corner)
+    return jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], jnp.zeros_like(at[0])), shape))(
+        padded, corner
+    )

@@ -82,7 +82,7 @@ def _preprocess(data: DataConfig, source: Source) -> Preprocess:
         height, width = source.image_size
     else:
         raise UserError(
-            f"the pictures of {source.description} have different sizes: "
+            f"the pictures of {source.description} have different sizes, or are too many to look at each: "
             f"set config.data.image_size to the size to train at, in pixels (224, say)"
         )
     for key, values in (("mean", data.mean), ("std", data.std)):

@@ -100,24 +100,25 @@ class Checkpointer:
         Raises:
             UserError: if there are checkpoints and none can be read.
         """
-        found = steps(self._directory)
-        for step in reversed(found):
+        damaged: list[Path] = []
+        for step in reversed(steps(self._directory)):
             path = self._directory / str(step)
             try:
                 verify(path)
                 state, progress = self._restore(path, like)
             except Exception as error:  # whatever a damaged file makes Orbax raise
-                aside = path.with_name(f"damaged-{step}")
-                _log.warning("checkpoint %s cannot be read (%s); set aside as %s", path, _first_line(error), aside.name)
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
+                _log.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
+                damaged.append(path)
                 continue
+            for other in damaged:
+                _log.warning("going on from step %d; %s is set aside as damaged-%s", step, other.name, other.name)
+                aside = other.with_name(f"damaged-{other.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                other.rename(aside)
             self._best = progress.best["step"] if progress.best else None
             return state, progress
-        if found:
-            raise UserError(
-                f"none of the checkpoints in {self._directory} can be read: start again in another --workdir"
-            )
+        if damaged:
+            raise UserError(f"no checkpoint in {self._directory} can be read: start again in another --workdir")
         return None
 
     def _seal(self) -> None:

@@ -1,0 +1,309 @@
+"""TensorFlow Datasets, downloaded, prepared and read without TensorFlow."""
+
+import io
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from jaxnets.data.decode import decode
+from jaxnets.data.sources.base import CorruptPicture, Source, Split
+from jaxnets.data.sources.without_tensorflow import without_tensorflow
+from jaxnets.data.split import stratified_split
+from jaxnets.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import tensorflow_datasets
+
+_BATCH = 1024  # records read at once when all labels are read
+_RETRIES = 4  # of a download: 3 s in all; TFDS's own ten take three minutes to find that there is no network
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Names of the two features that a classifier needs."""
+
+    image: str
+    label: str
+
+
+class RecordSplit:
+    """The records of one split; random access from any thread."""
+
+    def __init__(self, records: Sequence[bytes], keys: _Keys, name: str, classes: int, cache: Path | None) -> None:
+        """Holds `records`, serialised tf.train.Example messages; `cache` is where the labels are kept, if anywhere."""
+        self._records, self._keys, self._name, self._classes, self._cache = records, keys, name, classes, cache
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @cached_property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Class of each picture; −1 where a builder says that it is unknown (test splits of contests).
+
+        Labels lie beside the pictures, in the same records: all of them are read once, and then kept in a file.
+        """
+        if (cached := self._from_cache()) is not None:
+            return cached
+        labels = np.empty(len(self), np.int32)
+        # An order of magnitude quicker than one by one; TFDS's type for its records does not show it.
+        batched = self._records.__getitems__  # type: ignore[attr-defined]
+        for start in range(0, len(self), _BATCH):
+            indices = range(start, min(start + _BATCH, len(self)))
+            try:
+                records = batched(indices)
+            except Exception as error:  # the reader's own
+                raise UserError(f"{self._name} cannot be read: {error}; prepare the data set again") from error
+            for index, record in zip(indices, records, strict=True):
+                labels[index] = self._label(record, index)
+        self._to_cache(labels)
+        return labels
+
+    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Decodes one picture; raises CorruptPicture with its split and number."""
+        name = f"{self._name}[{index}]"
+        try:
+            values = _feature(self._records[int(index)], self._keys.image).bytes_list.value
+        except Exception as error:  # a damaged file: the reader's own errors and protobuf's
+            raise CorruptPicture(f"{name} cannot be read: {error}") from error
+        if not values:
+            raise CorruptPicture(f"{name} has no {self._keys.image!r}")
+        return decode(io.BytesIO(values[0]), name)
+
+    def _label(self, record: bytes, index: int) -> int:
+        values = _feature(record, self._keys.label).int64_list.value
+        if len(values) != 1 or not -1 <= values[0] < self._classes:
+            raise UserError(
+                f"{self._name}[{index}] should have one label in 0 … {self._classes - 1} (−1 if unknown), found "
+                f"{list(values)}: the files do not fit their description; prepare the data set again"
+            )
+        return values[0]
+
+    def _from_cache(self) -> Int32[np.ndarray, " n"] | None:
+        if self._cache is None:
+            return None
+        try:
+            labels = np.load(self._cache, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        valid = labels.shape == (len(self),) and labels.dtype == np.int32
+        return labels if valid and ((labels >= -1) & (labels < self._classes)).all() else None
+
+    def _to_cache(self, labels: Int32[np.ndarray, " n"]) -> None:
+        if self._cache is None:
+            return
+        partial = self._cache.with_suffix(f".{os.getpid()}.partial")
+        with suppress(OSError):  # a read-only folder: the labels are read again next time
+            with open(partial, "wb") as file:
+                np.save(file, labels)
+            os.replace(partial, self._cache)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of a split's pictures."""
+
+    whole: Split
+    chosen: np.ndarray
+
+    @cached_property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        return self.whole.labels[self.chosen]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        return self.whole.picture(int(self.chosen[index]))
+
+
+def open_tfds(name: str, directory: str | None, test_share: float, seed: int) -> Source:
+    """Opens a TFDS data set; downloads and prepares it first where it is not there.
+
+    The test split is "test" if its labels are known, else "validation", else drawn from "train" by the seed; where
+    "test" and "validation" both have labels, "validation" is a split of its own. A builder of the user's own is found
+    once it is imported, in the config file for example. EMNIST comes as TFDS has it, rows and columns exchanged.
+
+    Args:
+        name: as TFDS writes it, `mnist`, `cmaterdb/bangla`, `mnist:3.*.*`; or the folder of a prepared data set
+            (`/data/mnist/3.0.1`), which needs no builder.
+        directory: where TFDS keeps its data; None: its own default (~/tensorflow_datasets).
+        test_share: of each class that becomes the test split where there is none.
+        seed: of that split.
+
+    Returns:
+        The source; pictures are decoded when asked for.
+
+    Raises:
+        UserError: if TFDS is not installed or does not know the name, the data cannot be fetched or was prepared in a
+            format that has no random access, or it has no pictures with a class.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"config.data.source tfds:{name} needs tensorflow-datasets: pip install tensorflow-datasets "
+            f"importlib_resources array_record ({error})"
+        ) from error
+    with without_tensorflow() as asked:
+        builder = _builder(tfds, name, directory)
+        _prepare(builder, name, asked)
+    keys = _find_keys(tfds, builder, name)
+    splits = _splits(tfds, builder, keys, name, test_share, seed)
+    height, width, channels = builder.info.features[keys.image].shape
+    return Source(
+        description=f"tfds:{name}",
+        class_names=tuple(builder.info.features[keys.label].names),
+        splits=splits,
+        image_size=None if height is None or width is None else (height, width),
+        channels=1 if channels == 1 else 3,
+    )
+
+
+def _builder(tfds: Any, name: str, directory: str | None) -> "tensorflow_datasets.core.DatasetBuilder":
+    path = Path(name).expanduser()
+    if name.startswith(("/", "~", ".")) or (path / "features.json").is_file():
+        if not (path / "features.json").is_file():
+            below = sorted(str(found.parent) for depth in ("*", "*/*") for found in path.glob(f"{depth}/features.json"))
+            raise UserError(
+                f"{path} is not a prepared TFDS data set: expected dataset_info.json and features.json in it"
+                + (f"; {below[-1]} has them" if below else "")
+            )
+        try:
+            return tfds.builder_from_directory(path)
+        except Exception as error:  # whatever its JSON parsers and file readers raise
+            raise UserError(f"{path} cannot be opened as a prepared TFDS data set: {_one_line(error)}") from error
+    try:
+        return tfds.builder(name, data_dir=None if directory is None else str(Path(directory).expanduser()))
+    except tfds.core.DatasetNotFoundError:
+        plain = name.split("/")[0].split(":")[0]
+        known = tfds.list_builders(with_community_datasets=False)
+        raise UserError(
+            f"TFDS has no data set {plain!r}{nearest(plain, known)}: expected a name of its catalogue "
+            f"(https://www.tensorflow.org/datasets/catalog), the folder of a prepared data set, or a builder of your "
+            f"own that is imported in the config file"
+        ) from None
+    except (ValueError, AssertionError, ImportError, RuntimeError) as error:  # a config or a version that is not there
+        raise UserError(f"TFDS cannot open {name!r}: {_one_line(error)}") from error
+
+
+def _prepare(builder: Any, name: str, asked: list[str]) -> None:
+    """Downloads and prepares, in a format with random access, unless that has been done."""
+    import requests
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    if builder.data_path.exists():
+        return
+    config = tfds.download.DownloadConfig(try_download_gcs=False)  # which has TFRecord files only
+    try:
+        with _fewer_retries():
+            builder.download_and_prepare(download_config=config, file_format="array_record")
+    except Exception as error:
+        if asked:
+            raise UserError(
+                f"the builder of {name} uses {asked[-1]}, which needs TensorFlow: prepare it once where TensorFlow is "
+                f"installed (tfds build {name} --file_format=array_record) and put the result into "
+                f"{builder.data_path}"
+            ) from error
+        if isinstance(error, (requests.RequestException, tfds.download.DownloadError, ConnectionError, TimeoutError)):
+            raise UserError(
+                f"{name} is not in {builder.data_path}, and it cannot be downloaded: {_reason(error)}. Give this "
+                f"machine a network, or prepare it elsewhere and put the result into that folder"
+            ) from error
+        if isinstance(error, (ImportError, AssertionError, OSError, NonMatchingChecksumError)):
+            # In turn: a package that this builder wants, files to fetch by hand, the disk, a changed download.
+            raise UserError(f"{name} cannot be prepared in {builder.data_path}: {error}") from error
+        raise
+
+
+@contextmanager
+def _fewer_retries() -> Iterator[None]:
+    """Lets a download fail within seconds, and quietly: its error says all that forty warnings would."""
+    from tensorflow_datasets.core.download import downloader
+
+    log = logging.getLogger("urllib3.connectionpool")
+    level, retries = log.level, getattr(downloader, "MAX_RETRIES", None)
+    log.setLevel(logging.ERROR)
+    if retries is not None:
+        downloader.MAX_RETRIES = _RETRIES
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if retries is not None:
+            downloader.MAX_RETRIES = retries
+
+
+def _find_keys(tfds: Any, builder: Any, name: str) -> _Keys:
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    images = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if not images or not labels:
+        found = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        missing = "picture (Image)" if not images else "class (ClassLabel)"
+        raise UserError(f"{name} has no {missing} among its features, so it cannot train a classifier; it has {found}")
+    # What the builder calls input and target, else the usual names, else the first.
+    supervised = tuple(builder.info.supervised_keys or ())
+    image = next(key for key in (*supervised, "image", *images) if key in images)
+    label = next(key for key in (*supervised, "label", *labels) if key in labels)
+    if features[image].np_dtype != np.uint8:
+        raise UserError(f"the pictures of {name} must be uint8, found {np.dtype(features[image].np_dtype)}")
+    return _Keys(image, label)
+
+
+def _splits(tfds: Any, builder: Any, keys: _Keys, name: str, test_share: float, seed: int) -> dict[str, Split]:
+    present = {split: info for split, info in builder.info.splits.items() if info.num_examples}
+    if "train" not in present:
+        raise UserError(f"{name} has no train split; it has {', '.join(present) or 'none'}")
+    classes = builder.info.features[keys.label].num_classes
+
+    def records(split: str) -> RecordSplit:
+        cache = Path(os.fspath(builder.data_path)) / f"jaxnets-labels-{split}-{int(present[split].num_bytes)}.npy"
+        try:
+            source = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        except NotImplementedError:
+            formats = ", ".join(sorted(each.value for each in builder.info.available_file_formats()))
+            raise UserError(
+                f"{name} is prepared in {builder.data_path} as {formats}, which cannot be read in any order without "
+                f"TensorFlow: set config.data.directory to another folder, and it is prepared there as array_record"
+            ) from None
+        return RecordSplit(source, keys, f"{name}/{split}", classes, cache)
+
+    train = records("train")
+    if (train.labels < 0).any():
+        raise UserError(f"the train split of {name} has pictures without a label, so it cannot train a classifier")
+    held_out = [split for split in ("test", "validation") if split in present]
+    known = [part for part in map(records, held_out) if (part.labels >= 0).all()]
+    if not known:
+        kept, chosen = stratified_split(train.labels, test_share, seed)
+        return {"train": _Part(train, kept), "test": _Part(train, chosen)}
+    return {"train": train, **dict(zip(("test", "validation"), known, strict=False))}
+
+
+def _feature(record: bytes, key: str) -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(bytes(record)).features.feature[key]
+
+
+def _reason(error: Exception) -> str:
+    """Returns the innermost cause, which is the one that a person understands, and what was asked for."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    url = getattr(getattr(error, "request", None), "url", None)
+    return _one_line(cause) + (f" ({url})" if url else "")
+
+
+def _one_line(error: BaseException) -> str:
+    """Returns the message without TFDS's lists and paragraphs: they run to hundreds of lines."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else text[:500] + " …"

@@ -1,0 +1,201 @@
+"""Picture files of every kind that turns up become uint8 [h, w, 1, 3 or 4]; damaged ones say what is wrong."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from jaxnets.data.decode import decode, read_header
+from jaxnets.data.sources import CorruptPicture
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+SMOOTH = np.add.outer(np.arange(16) * 8, np.arange(24) * 5).astype(np.uint8)  # survives JPEG nearly unharmed
+
+
+def _bytes(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _decode(data: bytes) -> np.ndarray:
+    return decode(io.BytesIO(data), "x")
+
+
+def _refused(data: bytes, name: str = "x") -> str:
+    with pytest.raises(CorruptPicture) as refused:
+        decode(io.BytesIO(data), name)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})])
+def test_rgb_without_loss_is_exact(format, options):
+    np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(RGB), format, **options)), RGB)
+
+
+def test_a_grey_picture_has_one_channel():
+    np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(RGB[..., 0]))), RGB[..., :1])
+
+
+def test_a_black_and_white_picture_is_0_and_255():
+    bits = RGB[..., 0] > 128
+    np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(bits)))[..., 0], bits * 255)
+
+
+def test_alpha_is_kept():
+    rgba = np.dstack([RGB, RGB[..., 0]])
+    np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(rgba))), rgba)
+
+
+def test_grey_with_alpha_becomes_rgba():
+    picture = _decode(_bytes(Image.fromarray(RGB[..., :2])))
+    np.testing.assert_array_equal(picture, RGB[..., [0, 0, 0, 1]])
+
+
+def test_a_palette_becomes_rgb():
+    image = Image.fromarray(RGB[..., 0] % 4, "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]], np.uint8)
+    np.testing.assert_array_equal(_decode(_bytes(image)), colours[RGB[..., 0] % 4])
+
+
+def test_a_palette_with_a_transparent_colour_becomes_rgba():
+    image = Image.fromarray(RGB[..., 0] % 4, "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    alpha = _decode(_bytes(image, transparency=2))[..., 3]
+    np.testing.assert_array_equal(alpha, np.where(RGB[..., 0] % 4 == 2, 0, 255))
+
+
+def test_a_transparent_colour_of_an_rgb_picture_becomes_alpha():
+    alpha = _decode(_bytes(Image.fromarray(RGB), transparency=tuple(int(value) for value in RGB[2, 3])))[..., 3]
+    np.testing.assert_array_equal(alpha == 0, (RGB[2, 3] == RGB).all(-1))
+
+
+def test_16_bits_are_rounded_to_8():
+    wide = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
+    np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(wide)))[0, :, 0], np.round(wide[0] / 257))
+
+
+def test_a_cmyk_jpeg_becomes_rgb():
+    grey = Image.fromarray(SMOOTH)
+    picture = _decode(_bytes(grey.convert("RGB").convert("CMYK"), "JPEG", quality=100))
+    assert picture.shape == (16, 24, 3)
+    np.testing.assert_allclose(picture, np.dstack([SMOOTH] * 3), atol=4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+def test_exif_orientation_turns_the_picture_upright(orientation, format, options):
+    stored = {
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.swapaxes(0, 1),
+        6: np.rot90(RGB),  # a turn by 90° clockwise sets it upright
+        7: RGB[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(RGB, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    np.testing.assert_array_equal(_decode(_bytes(image, format, exif=exif, **options)), RGB)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_does_not_spoil_the_picture():
+    data = _bytes(Image.fromarray(SMOOTH), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert _decode(data).shape == (16, 24, 1)
+
+
+def test_the_first_frame_stands_for_an_animation():
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    data = _bytes(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    np.testing.assert_array_equal(_decode(data)[..., :3], RGB)
+
+
+def test_a_picture_can_be_written_to():
+    assert _decode(_bytes(Image.fromarray(RGB))).flags.writeable
+
+
+def test_a_file_s_content_counts_and_not_its_suffix(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(_bytes(Image.fromarray(RGB)))
+    np.testing.assert_array_equal(decode(tmp_path / "a.jpg", "a.jpg"), RGB)
+
+
+def test_text_is_refused_with_what_can_be_read():
+    assert _refused(b"hello", "notes.txt") == "notes.txt is not a picture that can be read (JPEG, PNG, WebP or BMP)"
+
+
+def test_an_empty_file_is_refused():
+    assert "empty.jpg is not a picture" in _refused(b"", "empty.jpg")
+
+
+def test_other_formats_are_refused():
+    assert "x is not a picture that can be read" in _refused(_bytes(Image.fromarray(RGB), "GIF"))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(CorruptPicture, match=r"gone\.png does not exist"):
+        decode(tmp_path / "gone.png", "gone.png")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_a_file_that_was_cut_off_is_refused_by_name(format):
+    data = _bytes(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)), format)
+    assert _refused(data[: len(data) // 2], "cut.x").startswith("cut.x ")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_more_pixels_than_pillow_allows_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert "9 × 6 pixels, more than the 50" in _refused(_bytes(Image.fromarray(RGB)))
+
+
+def test_a_decompression_bomb_is_refused():
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    assert "3600000000 pixels" in _refused(data)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_damaged_bytes_give_a_picture_or_a_corrupt_picture_and_nothing_else(format):
+    data = _bytes(Image.fromarray(RGB), format)
+    for _ in range(200):
+        damaged = bytearray(data)
+        for position in RNG.integers(0, len(data), 4):
+            damaged[position] = RNG.integers(0, 256)
+        try:
+            picture = _decode(bytes(damaged))
+        except CorruptPicture:
+            continue
+        assert picture.dtype == np.uint8
+        assert picture.shape[2] in (1, 3, 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_a_header_foretells_the_decoded_shape(tmp_path, mode):
+    image = Image.new(mode, (9, 6))
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path)
+    assert read_header(path) == decode(path, "a").shape
+
+
+def test_a_header_foretells_the_shape_of_a_picture_that_lies_on_its_side(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", exif=exif)
+    assert read_header(tmp_path / "a.jpg") == decode(tmp_path / "a.jpg", "a").shape == (24, 16, 1)
+
+
+def test_an_unreadable_header_is_none(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"hello")
+    assert read_header(tmp_path / "a.png") is None

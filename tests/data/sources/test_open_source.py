@@ -1,0 +1,45 @@
+"""The names that `config.data.source` takes, and what is said about others."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxnets.config import DataConfig
+from jaxnets.data.sources import open_source
+from jaxnets.errors import UserError
+
+
+def _refused(source: str) -> str:
+    with pytest.raises(UserError) as refused:
+        open_source(DataConfig(source=source), seed=0)
+    return str(refused.value)
+
+
+def test_an_unknown_kind_is_answered_with_the_nearest():
+    assert "did you mean 'folder'" in _refused("folders:/data")
+
+
+def test_an_unknown_kind_is_answered_with_all_there_are():
+    assert "digits, idx:DIR, folder:DIR, tfds:NAME, found 'mnist'" in _refused("mnist")
+
+
+def test_a_bare_path_is_answered_with_how_to_write_it():
+    assert "write folder:/data/birds" in _refused("/data/birds")
+
+
+@pytest.mark.parametrize("source", ["idx:", "folder:", "tfds:", "idx", "folder: "])
+def test_a_kind_without_its_place_is_refused(source):
+    assert f"found {source!r}" in _refused(source)
+
+
+def test_digits_with_something_after_them_are_refused():
+    assert "takes nothing after it, found 'digits:8'" in _refused("digits:8")
+
+
+def test_importing_the_sources_imports_no_heavy_library():
+    code = (
+        "import sys, jaxnets.data.sources;"
+        "heavy = {'sklearn', 'tensorflow_datasets', 'tensorflow', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from jaxnets.data.examples import Examples
+from jaxnets.data.pipeline import evaluation_batches, train_stream
+from jaxnets.data.sources import ArraySplit, CorruptPicture
+from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), np.uint8)
+LABELS = np.arange(23, dtype=np.int32)
+
+
+class Files:
+    """A split that has to be read, some of it corrupt."""
+
+    def __init__(self, corrupt=()):
+        self.labels = LABELS
+        self.corrupt = corrupt
+
+    def __len__(self):
+        return len(LABELS)
+
+    def picture(self, index):
+        if index in self.corrupt:
+            raise CorruptPicture(f"picture-{index}.png is cut off")
+        return IMAGES[index]
+
+
+def examples(split=None, chosen=None, *, skip_corrupt=False):
+    preprocess = Preprocess(height=4, width=4, channels=1, mean=(0.5,), std=(0.5,))
+    chosen = np.arange(23) if chosen is None else np.array(chosen)
+    return Examples(split or ArraySplit(IMAGES, LABELS), chosen, preprocess, skip_corrupt=skip_corrupt)
+
+
+def stream(of, start=0, stop=12):
+    return list(train_stream(of, seed=3, batch_size=5, start_step=start, stop_step=stop, threads=3))
+
+
+@pytest.mark.parametrize("split", [ArraySplit(IMAGES, LABELS), Files()], ids=["memory", "files"])
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 64])
+def test_evaluation_sees_every_example_once_and_masks_the_rest(split, batch_size):
+    batches = list(evaluation_batches(examples(split), batch_size=batch_size, threads=2))
+    assert all(len(batch.image) == batch_size for batch in batches)
+    seen = np.concatenate([batch.label[batch.mask] for batch in batches])
+    np.testing.assert_array_equal(seen, LABELS)
+    np.testing.assert_array_equal(np.concatenate([batch.image[batch.mask] for batch in batches]), IMAGES)
+
+
+def test_training_batches_are_full_and_run_over_the_ends_of_epochs():
+    batches = stream(examples(Files()))
+    assert all(len(batch.label) == 5 and batch.mask.all() for batch in batches)
+    labels = np.concatenate([batch.label for batch in batches])
+    assert sorted(labels[:23]) == sorted(labels[23:46]) == list(range(23))
+
+
+def test_a_picture_arrives_with_its_label():
+    for batch in stream(examples(Files())):
+        np.testing.assert_array_equal(batch.image, IMAGES[batch.label])
+
+
+def test_a_stream_that_starts_later_continues_the_same_order():
+    whole, rest = stream(examples(Files())), stream(examples(Files()), start=7)
+    for expected, found in zip(whole[7:], rest, strict=True):
+        np.testing.assert_array_equal(found.label, expected.label)
+        np.testing.assert_array_equal(found.epoch, expected.epoch)
+
+
+def test_chosen_examples_alone_are_read():
+    some = examples(Files(), [2, 3, 5, 7, 11])
+    assert {label for batch in stream(some) for label in batch.label} == {2, 3, 5, 7, 11}
+    np.testing.assert_array_equal(some.load(2), IMAGES[[2, 3, 5, 7, 11]])
+
+
+@pytest.mark.parametrize("read", [lambda e: e.load(2), stream])
+def test_a_corrupt_picture_stops_training_and_is_named(read):
+    with pytest.raises(UserError, match=r"picture-4.png is cut off: .*skip_corrupt"):
+        read(examples(Files(corrupt=[4])))
+
+
+def test_skipped_pictures_are_replaced_by_the_next_in_training():
+    some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
+    labels = np.concatenate([batch.label for batch in stream(some)])[:23]
+    assert sorted(labels) == sorted([*range(4), 6, 6, *range(6, 22), 0])
+
+
+def test_both_feeds_replace_the_same_pictures():
+    some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
+    some.load(2)
+    for index, substitute in enumerate(some.substitutes()):
+        assert some.read_substituting(index).label == LABELS[substitute]
+
+
+def test_skipped_pictures_are_masked_in_evaluation():
+    some = examples(Files(corrupt=[4, 22]), skip_corrupt=True)
+    seen = np.concatenate([batch.label[batch.mask] for batch in evaluation_batches(some, batch_size=8, threads=2)])
+    assert sorted(seen) == [label for label in range(23) if label not in (4, 22)]
+
+
+def test_each_skipped_picture_is_named_once(caplog):
+    some = examples(Files(corrupt=[4]), skip_corrupt=True)
+    for _ in range(3):
+        some.load(2)
+        stream(some)
+    assert [record.getMessage() for record in caplog.records] == ["skipped: picture-4.png is cut off"]
+
+
+def test_pictures_that_can_none_be_read_are_refused():
+    some = examples(Files(corrupt=range(23)), skip_corrupt=True)
+    with pytest.raises(UserError, match="none of the training pictures can be read"):
+        stream(some)

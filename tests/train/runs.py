@@ -1,0 +1,47 @@
+"""What the tests of whole runs share: short runs on the digits, and how two of them are compared."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxnets.config import Config, resolve
+from jaxnets.train.checkpoint import read_variables, steps
+
+TIMES = {"time", "train/images_per_second"}  # what differs between two runs that are the same
+
+
+def short(**changed) -> Config:
+    """Returns a config of a few small steps; keys as in config.json."""
+    data = {"validation": 0.1, "crop_padding": 1, **changed.pop("data", {})}
+    defaults = {"batch_size": 16, "steps": 4, "log_every_steps": 3, "eval_every_steps": 4, "data": data}
+    return resolve({**defaults, **changed})
+
+
+def rows_of(workdir: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def arrays_of(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """Returns every array of a checkpoint: weights, statistics, their averages and the optimizer's state."""
+    import orbax.checkpoint as ocp
+
+    path = workdir.absolute() / "checkpoints" / str(step)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = {"optimizer": reader.restore(path / "optimizer")}
+    for weights in ("raw", "ema"):
+        tree[weights] = read_variables(path.parent, step, weights)
+    return {jax.tree_util.keystr(key): np.asarray(x) for key, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Asserts that two runs have the same newest step, the same bits in it and the same rows of metrics."""
+    step = steps(a / "checkpoints")[-1]
+    assert steps(b / "checkpoints")[-1] == step
+    first, second = arrays_of(a, step), arrays_of(b, step)
+    assert first.keys() == second.keys()
+    different = [key for key in first if not np.array_equal(first[key], second[key])]
+    assert not different
+    assert rows_of(a) == rows_of(b)

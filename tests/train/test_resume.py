@@ -1,0 +1,73 @@
+"""A run that was killed gives what the uninterrupted one gives, bit for bit."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
+from tests.conftest import environment
+from tests.train.runs import arrays_of, assert_same_run, rows_of, short
+
+OPTIONS = [
+    "--config.batch_size=16",
+    "--config.steps=40",
+    "--config.ema_decay=0.9",
+    "--config.log_every_steps=1",
+    "--config.eval_every_steps=10",
+    "--config.checkpoint_every_steps=4",
+    "--config.data.validation=0.1",
+]
+
+
+def start(workdir: Path, placement: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", workdir),
+            *(*OPTIONS, f"--config.data.placement={placement}"),
+        ],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill_at(process: subprocess.Popen, workdir: Path, rows: int, delay: float) -> None:
+    """Kills the run a moment after it has written as many rows."""
+    metrics = workdir / "metrics.jsonl"
+    while process.poll() is None and not (metrics.is_file() and len(metrics.read_bytes().splitlines()) >= rows):
+        time.sleep(0.001)
+    time.sleep(delay)
+    assert process.poll() is None, "the run was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, placement):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole, placement).wait(timeout=300) == 0
+    moment = random.Random(time.time_ns())
+    rows, delay = moment.randint(12, 28), moment.uniform(0, 0.05)
+    print(f"killed after {rows} rows and {delay:.3f} s")
+    kill_at(start(killed, placement), killed, rows, delay)
+    assert start(killed, placement).wait(timeout=300) == 0
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path, one_device, placement):
+    # A constant rate, since the others depend on the number of steps.
+    config = {"schedule": {"name": "constant"}, "log_every_steps": 4, "data": {"placement": placement}}
+    train(short(steps=8, **config), tmp_path / "whole", Display(), one_device)
+    for steps in (4, 8):
+        train(short(steps=steps, **config), tmp_path / "parts", Display(), one_device)
+    whole, parts = arrays_of(tmp_path / "whole", 8), arrays_of(tmp_path / "parts", 8)
+    assert all((whole[key] == parts[key]).all() for key in whole)
+    training = [[row for row in rows_of(tmp_path / run) if "train/loss" in row] for run in ("whole", "parts")]
+    assert training[0] == training[1]

@@ -1,0 +1,135 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnets.data.augment import Augmentation
+from jaxnets.data.batch import Batch
+from jaxnets.models.resnet import ResNet, Stage
+from jaxnets.preprocess import Preprocess
+from jaxnets.train.mesh import over_data, replicated
+from jaxnets.train.step import init_state, make_chunk, make_train_step
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
+LABELS = np.arange(32, dtype=np.int32) % 4
+PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
+
+
+def tiny(dtype=jnp.float32, **fields):
+    stages = (Stage(blocks=1, features=4, stride=1), Stage(blocks=1, features=8, stride=2))
+    return ResNet(
+        stages=stages, block="basic", stem="cifar", stem_features=4, num_classes=4, dtype=dtype, **fields
+    )  # fmt: skip
+
+
+def setup(dtype=jnp.float32, *, ema_decay=None, rate=0.1, augmentation=None, **fields):
+    model, optimizer = tiny(dtype, **fields), optax.sgd(rate, momentum=0.9, nesterov=True)
+    step = make_train_step(
+        model,
+        PREPROCESS,
+        optimizer,
+        dtype=dtype,
+        seed=0,
+        augmentation=augmentation or Augmentation(crop_padding=1, flip=True),
+        label_smoothing=0.1,
+        ema_decay=ema_decay,
+    )
+    state = jax.jit(lambda: init_state(model, PREPROCESS, optimizer, 0, with_ema=ema_decay is not None))()
+    return step, state
+
+
+def batch_at(step: int, size: int = 16) -> Batch:
+    index = ((np.arange(size) + step * size) % 32).astype(np.int32)
+    return Batch(IMAGES[index], LABELS[index], index >= 0, index, np.full(size, step * size // 32, np.int32))
+
+
+def run_on(mesh, steps: int, dtype=jnp.float32, **fields):
+    step, state = setup(dtype, **fields)
+    compiled = jax.jit(step, out_shardings=replicated(mesh))
+    state = jax.device_put(state, replicated(mesh))
+    for i in range(steps):
+        state, metrics = compiled(state, jax.device_put(batch_at(i), over_data(mesh)))
+    return state, metrics
+
+
+def assert_close(a, b, tolerance: float) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+def test_one_step_agrees_on_one_and_eight_devices_in_float32(one_device, eight_devices):
+    one, eight = run_on(one_device, 1), run_on(eight_devices, 1)
+    assert_close(one, eight, 1e-5)
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize("group_size", [None, 4])
+def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eight_devices, group_size):
+    fields = {"dtype": jnp.float64, "norm_group_size": group_size}
+    one, eight = run_on(one_device, 20, **fields), run_on(eight_devices, 20, **fields)
+    assert jax.tree.leaves(one[0].variables)[0].dtype == np.float64
+    assert_close(one, eight, 1e-10)
+
+
+def test_a_chunk_does_what_its_steps_do_one_by_one(one_device):
+    step, state = setup()
+    chunk = jax.jit(make_chunk(step, 4, over_data(one_device)))
+    index = np.stack([batch_at(i).index for i in range(4)])
+    epoch = np.stack([batch_at(i).epoch for i in range(4)])
+    after, metrics = chunk(state, IMAGES, LABELS, index, epoch, 3)
+    single, losses = state, []
+    for i in range(3):
+        single, done = jax.jit(step)(single, batch_at(i))
+        losses.append(done.loss)
+    assert_close(after, single, 1e-4)
+    np.testing.assert_allclose(metrics.loss[:3], losses, rtol=1e-4)
+    assert after.step == 3
+
+
+def test_chunks_of_any_length_give_the_same_bits(one_device):
+    step, start = setup()
+    chunk = jax.jit(make_chunk(step, 4, over_data(one_device)))
+    index = np.stack([batch_at(i).index for i in range(4)])
+    epoch = np.stack([batch_at(i).epoch for i in range(4)])
+    at_once, _ = chunk(start, IMAGES, LABELS, index, epoch, 4)
+    state = start
+    for begin, count in ((0, 1), (1, 3)):
+        state, _ = chunk(state, IMAGES, LABELS, np.roll(index, -begin, 0), np.roll(epoch, -begin, 0), count)
+    for x, y in zip(jax.tree.leaves(at_once), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_the_second_step_is_not_traced_again():
+    step, state = setup()
+    compiled = jax.jit(step, donate_argnums=0)
+    for i in range(3):
+        state, _ = compiled(state, batch_at(i))
+    assert compiled._cache_size() == 1
+
+
+def test_a_tiny_set_is_learned_by_heart():
+    step, state = setup(augmentation=Augmentation())
+    compiled = jax.jit(step, donate_argnums=0)
+    for i in range(120):
+        state, metrics = compiled(state, batch_at(i))
+    assert metrics.correct == 16
+    assert metrics.loss / 16 < 0.45  # label smoothing of 0.1 over 4 classes leaves 0.35
+
+
+def test_the_average_of_the_weights_follows_its_recurrence():
+    step, state = setup(ema_decay=0.75)
+    after, _ = jax.jit(step)(state, batch_at(0))
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.variables, after.variables)
+    assert_close(after.ema, expected, 1e-6)
+
+
+def test_bfloat16_keeps_parameters_in_float32_and_learns():
+    step, state = setup(jnp.bfloat16, augmentation=Augmentation())
+    compiled = jax.jit(step)
+    first = last = None
+    for i in range(40):
+        state, metrics = compiled(state, batch_at(i))
+        first, last = first or float(metrics.loss), float(metrics.loss)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {np.dtype("float32")}
+    assert last < first / 2
