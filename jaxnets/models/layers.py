@@ -1,6 +1,7 @@
 """The layers that every family is made of: convolution, batch normalisation, pooling, the head."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnets.models.conv import Padding, conv2d
+
 ModuleDef = Callable[..., nn.Module]
-Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # He et al. 2015, section 2.2 (backward form): keeps the variance of the gradient through ReLU layers.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -20,13 +22,6 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 def torch_padding(kernel: tuple[int, int]) -> Padding:
     """Returns (k − 1) / 2 on every side, as PyTorch's models pad odd kernels at any stride."""
     return ((kernel[0] // 2, kernel[0] // 2), (kernel[1] // 2, kernel[1] // 2))
-
-
-def conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "i j c f"], *, stride: tuple[int, int], padding: Padding
-) -> Float[Array, "b h2 w2 f"]:
-    """Convolves (in the networks' sense: correlates) `x` with `kernel`; `padding` is (low, high) for rows, columns."""
-    return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 class Conv(nn.Module):
@@ -81,15 +76,57 @@ class BatchNorm(nn.Module):
         group = self.group_size or batch
         if batch % group:
             raise ValueError(f"batch_norm group_size {group} does not divide the batch of {batch}")
-        grouped = x.reshape(batch // group, group, *x.shape[1:]).astype(self.param_dtype)
-        mean = grouped.mean((1, 2, 3), keepdims=True)
-        # E[x²] − E[x]² lets both statistics come from one pass over x.
-        var = jnp.maximum(jnp.square(grouped).mean((1, 2, 3), keepdims=True) - jnp.square(mean), 0)
+        grouped = x.reshape(batch // group, group, *x.shape[1:])
+        y, mean, var = _normalise(grouped, scale, bias, self.epsilon)
         if not self.is_initializing():
             for running, value in ((running_mean, mean), (running_var, var)):
-                running.value = self.decay * running.value + (1 - self.decay) * value.mean(0).reshape(features)
-        gain = scale * lax.rsqrt(var + self.epsilon)
-        return (grouped * gain + (bias - mean * gain)).astype(self.dtype).reshape(x.shape)
+                running.value = self.decay * running.value + (1 - self.decay) * value.mean(0)
+        return y.astype(self.dtype).reshape(x.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalise(
+    x: Float[Array, "g n h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float
+) -> tuple[Float[Array, "g n h w c"], Float[Array, "g c"], Float[Array, "g c"]]:
+    """Normalises each group by its own statistics; returns them too, without a gradient of their own.
+
+    Its gradient is the closed form (Ioffe & Szegedy 2015, section 3), which needs of the large arrays x alone, where
+    differentiation would keep x − mean beside it. Everything but x and y is float32 or wider.
+    """
+    return _normalise_forward(x, scale, bias, epsilon)[0]
+
+
+_PLACES = (1, 2, 3)  # axes of one group's pictures, rows and columns
+
+
+def _normalise_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Any, Any]:
+    wide = x.astype(scale.dtype)
+    mean = wide.mean(_PLACES)
+    # E[x²] − E[x]² lets both statistics come from one pass over x.
+    var = jnp.maximum(jnp.square(wide).mean(_PLACES) - jnp.square(mean), 0)
+    inverse = lax.rsqrt(var + epsilon)
+    gain = inverse * scale
+    y = wide * _spread(gain) + _spread(bias - mean * gain)
+    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
+
+
+def _normalise_backward(epsilon: float, saved: Any, cotangents: Any) -> tuple[Array, Array, Array]:
+    x, mean, inverse, scale = saved
+    wide, dy = x.astype(scale.dtype), cotangents[0].astype(scale.dtype)
+    places = x.size // mean.size
+    dbias = dy.sum(_PLACES)
+    dscale = ((dy * wide).sum(_PLACES) - mean * dbias) * inverse
+    gain = inverse * scale
+    slope = -gain * inverse * dscale / places
+    dx = _spread(gain) * dy + _spread(slope) * wide - _spread(gain * dbias / places + slope * mean)
+    return dx.astype(x.dtype), dscale.sum(0), dbias.sum(0)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _spread(statistic: Float[Array, "g c"]) -> Float[Array, "g 1 1 1 c"]:
+    return statistic[:, None, None, None]
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 
 import jax
+from flax import linen as nn
 from jax.sharding import Mesh
 
+from jaxnets.config import Config
 from jaxnets.data.batch import Batch
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.pipeline import evaluation_batches
 from jaxnets.metrics import Sums, Totals
-from jaxnets.train.mesh import over_data
-from jaxnets.train.step import Variables
+from jaxnets.train.mesh import over_data, replicated, round_up
+from jaxnets.train.step import TrainState, Variables, make_eval_step
 
 _AHEAD = 2  # batches under way on the device
 
@@ -34,3 +37,25 @@ def evaluate_split(
     for sums in under_way:
         totals.add(sums)
     return totals.result()
+
+
+class Evaluator:
+    """Evaluates splits with one compiled step."""
+
+    def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> None:
+        self._data, self._mesh = data, mesh
+        self._batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
+        self._step = jax.jit(
+            make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
+        )
+
+    def __call__(self, state: TrainState, split: str) -> Sums:
+        """Returns the sums over a split, with the averaged weights where the run keeps them."""
+        return evaluate_split(
+            self._step,
+            state.variables if state.ema is None else state.ema,
+            self._data.split(split),
+            batch_size=self._batch_size,
+            mesh=self._mesh,
+            threads=self._data.threads,
+        )

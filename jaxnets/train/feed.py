@@ -42,10 +42,9 @@ def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_s
 class ResidentFeed:
     """All training pictures lie on each device; one dispatch runs many steps over them."""
 
+    max_steps = _RESIDENT_STEPS
+
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh) -> None:
-        # XLA's CPU backend runs convolutions inside a loop many times slower than outside, and a dispatch there costs
-        # next to nothing.
-        self.max_steps = 1 if jax.default_backend() == "cpu" else _RESIDENT_STEPS
         examples = data.split("train")
         images, labels = examples.load(data.threads), examples.labels
         if examples.corrupt:

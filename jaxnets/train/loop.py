@@ -1,39 +1,34 @@
 """A run from start to end: data, model, steps, evaluation, checkpoints; it goes on where an earlier session stopped."""
 
 import math
-import signal
-import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxnets import metrics
 from jaxnets.config import Config
-from jaxnets.data.augment import Augmentation
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
-from jaxnets.models.registry import create_model
 from jaxnets.rundir import ModelCard, RunDirectory
+from jaxnets.train.build import build
 from jaxnets.train.checkpoint import Checkpointer, Progress
 from jaxnets.train.display import Display
-from jaxnets.train.evaluation import evaluate_split
+from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed, make_feed
 from jaxnets.train.log import RunLog
-from jaxnets.train.mesh import check_batch_size, make_mesh, replicated, round_up
-from jaxnets.train.optimizer import make_optimizer, make_schedule, total_steps
-from jaxnets.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step
+from jaxnets.train.mesh import check_batch_size, make_mesh, replicated
+from jaxnets.train.optimizer import Schedule, total_steps
+from jaxnets.train.pace import Pace, Window
+from jaxnets.train.profiler import Profiler
+from jaxnets.train.signals import listen_for_signals
+from jaxnets.train.step import StepMetrics, TrainState
 
-_DISPATCH_SECONDS = 0.25  # that one dispatch should take: short enough to follow and to interrupt
 _UNDER_WAY = 2  # dispatches, so that the device never waits for the host
-_PROFILE_AFTER = 10  # steps, when everything is compiled and warm
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,11 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
     run = RunDirectory(workdir)
     exists = run.is_run()
     data = open_dataset(config, run.read_model().preprocess if exists else None)
-    fields = model_fields(config, len(data.class_names))
-    model = create_model(config.model.name, **fields)
+    steps = total_steps(config, len(data.split("train")))
+    built = build(config, data, steps)
     card = ModelCard(
         name=config.model.name,
-        fields=fields,
+        fields=built.fields,
         class_names=data.class_names,
         preprocess=data.preprocess,
         data=data.fingerprint(),
@@ -73,16 +68,8 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         run.refuse_other_run(config, card)
     run.write(config, card)
 
-    examples = len(data.split("train"))
-    steps = total_steps(config, examples)
-    schedule = make_schedule(config, steps, examples)
-    optimizer = make_optimizer(config.optimizer, schedule)
-
-    def fresh_state() -> TrainState:
-        return init_state(model, data.preprocess, optimizer, config.seed, with_ema=config.ema_decay is not None)
-
     everywhere = replicated(mesh)
-    shapes = jax.eval_shape(fresh_state)
+    shapes = jax.eval_shape(built.fresh_state)
     checkpointer = Checkpointer(run.checkpoints)
     restored = checkpointer.restore(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
@@ -96,117 +83,24 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         display.say(f"resuming {workdir} at step {progress.step} of {steps}")
     else:
         # Run once, so quick to compile matters more than quick to run.
-        init = jax.jit(fresh_state, out_shardings=everywhere, compiler_options=quick_to_compile())
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        init = jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)
         state, progress = init(), Progress(step=0)
 
-    step = make_train_step(
-        model,
-        data.preprocess,
-        optimizer,
-        dtype=jax.numpy.dtype(config.dtype),
-        seed=config.seed,
-        augmentation=Augmentation(crop_padding=config.data.crop_padding, flip=config.data.flip),
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-    )
     _describe(display, config, data, state, mesh, steps)
     session = _Session(
         config=config,
         data=data,
         mesh=mesh,
         steps=steps,
-        schedule=schedule,
-        feed=make_feed(config, data, step, mesh, steps),
-        evaluator=Evaluator(config, model, data, mesh),
+        schedule=built.schedule,
+        feed=make_feed(config, data, built.step, mesh, steps),
+        evaluator=Evaluator(config, built.model, data, mesh),
         checkpointer=checkpointer,
         log=RunLog(run, progress.step),
         display=display,
     )
     return session.run(state, progress, run)
-
-
-def model_fields(config: Config, classes: int) -> dict[str, Any]:
-    """Returns the fields that the config gives the model, as JSON values."""
-    fields: dict[str, Any] = {
-        "num_classes": classes,
-        "dtype": config.dtype,
-        "norm_group_size": config.batch_norm.group_size,
-        "norm_decay": config.batch_norm.decay,
-        "norm_epsilon": config.batch_norm.epsilon,
-        "shortcut": config.model.shortcut,
-        "zero_init_last_norm": config.model.zero_init_last_norm,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def quick_to_compile() -> dict[str, Any]:
-    """Returns compiler options for a program that runs once."""
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-
-
-class Evaluator:
-    """Evaluates splits with one compiled step."""
-
-    def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> None:
-        self._data, self._mesh = data, mesh
-        self._batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
-        self._step = jax.jit(
-            make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
-        )
-
-    def __call__(self, state: TrainState, split: str) -> metrics.Sums:
-        """Returns the sums over a split, with the averaged weights where the run keeps them."""
-        return evaluate_split(
-            self._step,
-            state.variables if state.ema is None else state.ema,
-            self._data.split(split),
-            batch_size=self._batch_size,
-            mesh=self._mesh,
-            threads=self._data.threads,
-        )
-
-
-class _Window:
-    """Sums over the steps since the last training row; saved with a checkpoint, so that rows survive a resume."""
-
-    def __init__(self, saved: dict[str, Any]) -> None:
-        self.steps = int(saved.get("steps", 0))
-        self.loss = float(saved.get("loss", 0.0))
-        self.correct = int(saved.get("correct", 0))
-
-    def add(self, loss: float, correct: int) -> None:
-        self.steps += 1
-        self.loss += loss
-        self.correct += correct
-
-    def saved(self) -> dict[str, Any]:
-        return {"steps": self.steps, "loss": self.loss, "correct": self.correct}
-
-
-class _Pace:
-    """How fast steps go, and how many of them make a dispatch of the right length."""
-
-    def __init__(self, max_steps: int) -> None:
-        self._max_steps = max_steps
-        self._last: float | None = None
-        self.seconds: float | None = None  # per step, averaged over the last few dispatches
-
-    def finished(self, count: int) -> None:
-        now = time.perf_counter()
-        if self._last is not None:
-            seconds = (now - self._last) / count
-            self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
-        self._last = now
-
-    def interrupted(self) -> None:
-        """The time until the next dispatch ends will not be all training."""
-        self._last = None
-
-    @property
-    def count(self) -> int:
-        if self.seconds is None:
-            return 1
-        return max(1, min(self._max_steps, int(_DISPATCH_SECONDS / self.seconds)))
 
 
 @dataclass(kw_only=True)
@@ -215,7 +109,7 @@ class _Session:
     data: Dataset
     mesh: Mesh
     steps: int
-    schedule: Callable[[int], Any]
+    schedule: Schedule
     feed: Feed
     evaluator: Evaluator
     checkpointer: Checkpointer
@@ -225,12 +119,12 @@ class _Session:
     def run(self, state: TrainState, progress: Progress, run: RunDirectory) -> Outcome:
         self.started = self.saved = progress.step
         self.progress = progress
-        self.window = _Window(progress.window)
-        self.pace = _Pace(self.feed.max_steps)
+        self.window = Window(progress.window)
+        self.pace = Pace(self.feed.max_steps)
         step, under_way = progress.step, deque[tuple[int, int, list[StepMetrics]]]()
-        profiler = _Profiler(self.config.profile_steps, run.tensorboard, progress.step)
+        profiler = Profiler(self.config.profile_steps, run.tensorboard, progress.step)
         try:
-            with _listen_for_signals() as received:
+            with listen_for_signals() as received:
                 self.display.start(step, self.steps)
                 while step < self.steps and not received:
                     count = min(self.pace.count, self._next_boundary(step) - step)
@@ -338,52 +232,13 @@ class _Session:
                 "train/learning_rate": float(self.schedule(step - 1)),
                 "train/images_per_second": None if math.isnan(speed) else round(speed, 1),
             }
-            self.window = _Window({})
+            self.window = Window({})
             self._write(step, row)
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         epoch = step * self.config.batch_size / len(self.data.split("train"))
         self.log.write(step, epoch, values)
         self.display.row(step, self.steps, epoch, values)
-
-
-class _Profiler:
-    """Records some steps for TensorBoard's profile tab or xprof."""
-
-    def __init__(self, steps: int, directory: Path, started: int) -> None:
-        self._first, self._last = started + _PROFILE_AFTER, started + _PROFILE_AFTER + steps
-        self._directory, self._wanted, self._running = directory, steps > 0, False
-
-    def at(self, step: int) -> None:
-        if self._wanted and not self._running and step >= self._first:
-            jax.profiler.start_trace(str(self._directory))
-            self._running, self._wanted = True, False
-        elif self._running and step >= self._last:
-            self.close()
-
-    def close(self) -> None:
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False
-
-
-@contextmanager
-def _listen_for_signals():
-    """Collects SIGINT and SIGTERM in a list, for the loop to stop at; a second one ends the program at once."""
-    received: list[int] = []
-
-    def receive(number: int, frame: Any) -> None:
-        if received:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        received.append(number)
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _describe(display: Display, config: Config, data: Dataset, state: TrainState, mesh: Mesh, steps: int) -> None:

@@ -98,7 +98,7 @@ def make_chunk(
 
     It is `(state, images, labels, index, epoch, count) -> (state, metrics)` with `index` and `epoch` `[max_steps, b]`,
     of which the first `count` rows are used, and metrics `[max_steps]`. The loop's length is a traced number, so that
-    one compiled program, and with it one rounding, serves chunks of every length. With `max_steps` 1 there is no loop.
+    one compiled program, and with it one rounding, serves chunks of every length.
     """
 
     def chunk(
@@ -109,17 +109,13 @@ def make_chunk(
         epoch: Int32[Array, "k b"],
         count: Int32[Array, ""],
     ) -> tuple[TrainState, StepMetrics]:
-        def one(i: Array, state: TrainState) -> tuple[TrainState, StepMetrics]:
+        def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+            state, done = carry
             chosen = index[i]
             batch = Batch(images[chosen], labels[chosen], jnp.ones(chosen.shape, bool), chosen, epoch[i])
-            return step(state, jax.lax.with_sharding_constraint(batch, batch_sharding))
+            state, this = step(state, jax.lax.with_sharding_constraint(batch, batch_sharding))
+            return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), done, this)
 
-        def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
-            state, this = one(i, carry[0])
-            return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), carry[1], this)
-
-        if max_steps == 1:
-            return one(jnp.zeros((), jnp.int32), state)
         wide = jax.tree.leaves(state.variables["params"])[0].dtype
         empty = StepMetrics(loss=jnp.zeros(max_steps, wide), correct=jnp.zeros(max_steps, jnp.int32))
         return jax.lax.fori_loop(0, count, body, (state, empty))

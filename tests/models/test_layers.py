@@ -4,7 +4,8 @@ import jax.test_util
 import numpy as np
 import pytest
 
-from jaxnets.models.layers import BatchNorm, conv2d
+from jaxnets.models.conv import conv2d
+from jaxnets.models.layers import BatchNorm
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,145 @@
+"""Times training: `python -m jaxnets.benchmark --config CONFIG [--config.key=value …]`.
+
+Two things are timed, in turn and in one process: the bare compiled step, run again and again on one batch that lies on
+the device, and the whole training loop, which draws examples, gathers them, keeps books and writes logs.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxnets import command
+from jaxnets.config import Config
+from jaxnets.errors import UserError
+from jaxnets.flags import load_config
+
+_WARM_UP = 5  # steps that are not counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.benchmark",
+        description="Time the training loop and the bare compiled step on the same batch, side by side.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", default="digits", help="a config file, or the name of one that ships")
+    parser.add_argument("--steps", type=int, default=40, help="steps in each measurement (default 40)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, taken in turn (default 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    command.run(parser, _benchmark, takes_rest=True)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a step takes, over the repeats."""
+
+    name: str
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
+    if options.steps < 1 or options.repeats < 1:
+        raise UserError("--steps and --repeats must be at least 1")
+    config = load_config(options.config, overrides)
+    command.use_compilation_cache()
+    import jax
+
+    bare, loop = time_training(config, options.steps, options.repeats)
+    overhead = loop.median / bare.median - 1
+    hardware = f"{jax.device_count()} × {jax.devices()[0].device_kind}, JAX {jax.__version__}, {platform.machine()}"
+    if options.json:
+        timings = {t.name: {"seconds_per_step": t.seconds} for t in (bare, loop)}
+        print(json.dumps({"hardware": hardware, "batch_size": config.batch_size, "overhead": overhead, **timings}))
+        return 0
+    print(f"{config.model.name}, batch {config.batch_size}, {config.dtype}, on {hardware}")
+    for timing in (bare, loop):
+        speeds = sorted(config.batch_size / seconds for seconds in timing.seconds)
+        speed = config.batch_size / timing.median
+        print(
+            f"{timing.name:10}  {1000 * timing.median:9.2f} ms/step  {speed:10,.0f} images/s"
+            f"  (lowest {speeds[0]:,.0f}, highest {speeds[-1]:,.0f}, n = {len(speeds)})"
+        )
+    print(f"the loop costs {overhead:+.1%}")
+    return 0
+
+
+def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Timing]:
+    """Returns the timings of the bare step and of the loop."""
+    bare, loop = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(repeats):
+            loop.append(_time_loop(config, steps, Path(folder) / str(repeat)))
+            bare.append(_time_step(config, steps))
+    return Timing("bare step", tuple(bare)), Timing("loop", tuple(loop))
+
+
+def _time_step(config: Config, steps: int) -> float:
+    import jax
+    import numpy as np
+
+    from jaxnets.data.batch import Batch
+    from jaxnets.data.dataset import open_dataset
+    from jaxnets.train.build import build
+    from jaxnets.train.mesh import make_mesh, over_data, replicated
+
+    mesh = make_mesh()
+    data = open_dataset(config)
+    built = build(config, data, steps)
+    index = (np.arange(config.batch_size) % len(data.split("train"))).astype(np.int32)
+    images = np.stack([data.split("train").read(int(i)).image for i in index])
+    arrays: dict[str, Any] = {
+        "image": images,
+        "label": data.split("train").labels[index],
+        "mask": index >= 0,
+        "index": index,
+        "epoch": np.zeros_like(index),
+    }
+    batch = jax.device_put(Batch(**arrays), over_data(mesh))
+    step = jax.jit(built.step, donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.device_put(built.fresh_state(), replicated(mesh))
+    for _ in range(_WARM_UP):
+        state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+    start = time.perf_counter()
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+    jax.block_until_ready((state, metrics))
+    return (time.perf_counter() - start) / steps
+
+
+def _time_loop(config: Config, steps: int, workdir: Path) -> float:
+    from rich.console import Console
+
+    from jaxnets.train.display import Display
+    from jaxnets.train.loop import train
+
+    class Clock(Display):
+        """Notes when each dispatch was accounted for, and shows nothing."""
+
+        def __init__(self) -> None:
+            super().__init__(Console(quiet=True))
+            self.seen: list[tuple[int, float]] = []
+
+        def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+            self.seen.append((step, time.perf_counter()))
+
+    clock = Clock()
+    total = _WARM_UP + steps
+    train(replace(config, steps=total, eval_every_steps=total, checkpoint_every_steps=total), workdir, clock)
+    counted = [(step, when) for step, when in clock.seen if step >= _WARM_UP]
+    (first, start), (last, end) = counted[0], counted[-1]
+    return (end - start) / (last - first)
+
+
+if __name__ == "__main__":
+    main()

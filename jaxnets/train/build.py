@@ -1,0 +1,63 @@
+"""The pure parts of a run, from its config: model, schedule, first state and step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from jaxnets.config import Config
+from jaxnets.data.augment import Augmentation
+from jaxnets.data.dataset import Dataset
+from jaxnets.models.registry import create_model
+from jaxnets.train.optimizer import Schedule, make_optimizer, make_schedule
+from jaxnets.train.step import TrainState, TrainStep, init_state, make_train_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What `build` returns."""
+
+    model: nn.Module
+    fields: dict[str, Any]  # of the model, as JSON values
+    schedule: Schedule
+    fresh_state: Callable[[], TrainState]
+    step: TrainStep
+
+
+def build(config: Config, data: Dataset, steps: int) -> Built:
+    """Returns the model, the schedule over `steps` steps and the step that a config describes."""
+    fields = model_fields(config, len(data.class_names))
+    model = create_model(config.model.name, **fields)
+    schedule = make_schedule(config, steps, len(data.split("train")))
+    optimizer = make_optimizer(config.optimizer, schedule)
+    step = make_train_step(
+        model,
+        data.preprocess,
+        optimizer,
+        dtype=jax.numpy.dtype(config.dtype),
+        seed=config.seed,
+        augmentation=Augmentation(crop_padding=config.data.crop_padding, flip=config.data.flip),
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
+
+    def fresh_state() -> TrainState:
+        return init_state(model, data.preprocess, optimizer, config.seed, with_ema=config.ema_decay is not None)
+
+    return Built(model=model, fields=fields, schedule=schedule, fresh_state=fresh_state, step=step)
+
+
+def model_fields(config: Config, classes: int) -> dict[str, Any]:
+    """Returns the fields that the config gives the model, as JSON values."""
+    fields: dict[str, Any] = {
+        "num_classes": classes,
+        "dtype": config.dtype,
+        "norm_group_size": config.batch_norm.group_size,
+        "norm_decay": config.batch_norm.decay,
+        "norm_epsilon": config.batch_norm.epsilon,
+        "shortcut": config.model.shortcut,
+        "zero_init_last_norm": config.model.zero_init_last_norm,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,240 @@
+"""The commands as a user types them: what they print, what they write, and what they say to mistakes."""
+
+import gzip
+import json
+import os
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.train.runs import assert_same_run
+
+TRAIN = ("--config", "digits", "--config.batch_size=16", "--config.steps=4", "--config.eval_every_steps=2")
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    """A run on eight devices, and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    done = run("jaxnets.main", *TRAIN, "--workdir", workdir, devices=8)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def evaluate(run, workdir, out, *arguments, devices=1):
+    done = run("jaxnets.evaluate", "--workdir", workdir, "--out", out, *arguments, devices=devices)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_training_shows_its_config_its_parameters_and_its_progress(trained):
+    _, output = trained
+    assert "optimizer.learning_rate" in output
+    assert "stage3_block3/conv2/kernel" in output
+    assert "Total: 269,434" in output
+    assert "8 × cpu; 4 steps of 16 examples" in output
+    assert "step 4/4" in output
+
+
+def test_the_same_command_on_a_finished_run_says_so(run, trained):
+    done = run("jaxnets.main", *TRAIN, "--workdir", trained[0])
+    assert done.returncode == 0
+    assert "is finished: 4 of 4 steps are done" in done.stdout
+
+
+def test_a_run_saved_on_eight_devices_evaluates_on_one_to_the_same_metrics(run, trained, tmp_path):
+    one = evaluate(run, trained[0], tmp_path / "one")
+    eight = evaluate(run, trained[0], tmp_path / "eight", "--batch-size", 100, devices=8)
+    assert one["count"] == 360
+    assert one["loss"] == pytest.approx(eight.pop("loss"), rel=1e-5)
+    assert {key: one[key] for key in eight} == eight
+
+
+def test_a_run_saved_on_one_device_goes_on_and_evaluates_on_eight(run, tmp_path):
+    first = run("jaxnets.main", *TRAIN, "--workdir", tmp_path / "run")
+    assert first.returncode == 0, first.stderr
+    one = evaluate(run, tmp_path / "run", tmp_path / "one")
+    eight = evaluate(run, tmp_path / "run", tmp_path / "eight", devices=8)
+    assert one["loss"] == pytest.approx(eight["loss"], rel=1e-5)
+    assert one["per_class"] == eight["per_class"]
+    more = run("jaxnets.main", *TRAIN, "--config.steps=6", "--workdir", tmp_path / "run", devices=8)
+    assert "resuming" in more.stdout
+    assert "step 6/6" in more.stdout
+
+
+def test_the_report_holds_what_the_design_says(run, trained):
+    done = run("jaxnets.evaluate", "--workdir", trained[0])
+    report = json.loads((trained[0] / "report" / "metrics.json").read_text())
+    assert report["format"] == 1
+    assert report["split"] == "test"
+    assert report["accuracy"] == report["correct"] / report["count"]
+    assert sum(row["correct"] for row in report["per_class"].values()) == report["correct"]
+    assert list(report["per_class"]) == [str(digit) for digit in range(10)]
+    assert f"{report['accuracy']:.2%} ({report['correct']} of 360)" in done.stdout
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_any_batch_size_counts_every_example_once(run, trained, tmp_path, split):
+    reports = [
+        evaluate(run, trained[0], tmp_path, "--split", split, "--batch-size", size) for size in (1000, 7)
+    ]  # fmt: skip
+    assert reports[0]["count"] == {"train": 1437, "test": 360}[split]
+    assert reports[0]["per_class"] == reports[1]["per_class"]
+
+
+def test_a_read_only_run_reports_into_the_cache(run, trained, tmp_path):
+    if os.getuid() == 0:
+        pytest.skip("root may write anywhere")
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    copy.chmod(0o555)
+    assert run("jaxnets.evaluate", "--workdir", copy).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, size in (("a.png", (8, 8)), ("b.jpg", (50, 30))):
+        Image.effect_noise(size, 80).save(folder / name)
+    (folder / "notes.txt").write_text("no picture\n")
+    return folder
+
+
+def test_predict_names_classes_for_pictures_and_folders(run, trained, pictures):
+    done = run("jaxnets.predict", "--model", trained[0], pictures, pictures / "a.png", "--top", 3)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        str(pictures / name) for name in ("a.png", "b.jpg", "a.png")
+    ]
+    assert len(lines) == 3 * (1 + 3)
+
+
+def test_predict_writes_json_lines_and_goes_on_after_what_is_no_picture(run, trained, pictures):
+    done = run("jaxnets.predict", "--model", trained[0], pictures / "notes.txt", pictures / "b.jpg", "--json")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert "is not a picture that can be read" in first["error"]
+    assert second["file"] == str(pictures / "b.jpg")
+    assert sum(row["probability"] for row in second["top"]) <= 1 + 1e-6
+
+
+def test_the_benchmark_shows_the_loop_and_the_bare_step(run):
+    options = ("--config", "digits", "--config.batch_size=16", "--steps", 3, "--repeats", 1, "--json")
+    timings = json.loads(run("jaxnets.benchmark", *options).stdout)
+    assert timings["overhead"] == pytest.approx(
+        timings["loop"]["seconds_per_step"][0] / timings["bare step"]["seconds_per_step"][0] - 1
+    )
+
+
+def write_idx(path, array):
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def write_pictures(folder, *, classes=("cat", "dog"), count=6):
+    for split in ("train", "test"):
+        for name in classes:
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.effect_noise((10, 10), 80).convert("RGB").save(folder / split / name / f"{i}.jpg")
+
+
+SHORT = ("--config.batch_size=4", "--config.steps=2", "--config.eval_every_steps=2")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_a_folder_of_pictures_trains(run, folder, tmp_path, placement):
+    source = (f"--config.data.source=folder:{folder}", f"--config.data.placement={placement}")
+    done = run("jaxnets.main", "--config", "digits", *SHORT, *source, "--workdir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "12 train, 12 test, 10×10×3, 2 classes" in done.stdout
+
+
+def test_idx_files_train_from_another_directory_by_a_relative_path(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 40), ("t10k", 10)):
+        write_idx(tmp_path / "data" / f"{name}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 8, 8), np.uint8))
+        write_idx(tmp_path / "data" / f"{name}-labels-idx1-ubyte.gz", np.arange(count, dtype=np.uint8) % 10)
+    source = "--config.data.source=idx:data"
+    done = run("jaxnets.main", "--config", "digits", *SHORT, source, "--workdir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("jaxnets.evaluate", "--workdir", tmp_path / "run")
+    assert "of 10)" in done.stdout
+
+
+def test_data_that_has_moved_is_still_the_run_s_data(run, folder, tmp_path):
+    options = ("--config", "digits", *SHORT, "--workdir", tmp_path / "run")
+    assert run("jaxnets.main", *options, f"--config.data.source=folder:{folder}").returncode == 0
+    folder.rename(tmp_path / "moved")
+    moved = run("jaxnets.main", *options, f"--config.data.source=folder:{tmp_path / 'moved'}")
+    assert "is finished" in moved.stdout, moved.stderr
+
+
+def first_line_of(run, *arguments, **options) -> str:
+    done = run("jaxnets.main", "--config", "digits", *arguments, **options)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.bach_size=1"], "config.bach_size is not a key (did you mean 'batch_size'?)"),
+        (["--config.batch_size=a"], "config.batch_size cannot be 'a': int expected"),
+        (["--config.model.name=resnet21_cifar"], "no model 'resnet21_cifar' (did you mean 'resnet"),
+        (["--config.data.source=folder:/nowhere"], "/nowhere does not exist"),
+        (["--config.data.source=digit"], "found 'digit' (did you mean 'digits'?)"),
+        (["--config.batch_size=12"], "config.batch_size 12 cannot be shared equally by 8 devices: take 8 or 16"),
+    ],
+)
+def test_a_mistake_gets_one_message(run, tmp_path, arguments, expected):
+    assert expected in first_line_of(run, *arguments, "--workdir", tmp_path / "run", devices=8)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_picture_stops_training_and_is_named(run, folder, tmp_path):
+    broken = folder / "train" / "cat" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    source = f"--config.data.source=folder:{folder}"
+    options = (*SHORT, source, "--workdir", tmp_path / "run", "--config.data.image_size=10")
+    message = first_line_of(run, *options)
+    assert str(broken) in message
+    assert "--config.data.skip_corrupt=true" in message
+    done = run("jaxnets.main", "--config", "digits", *options, "--config.data.skip_corrupt=true")
+    assert done.returncode == 0, done.stderr
+    assert str(broken) in done.stderr
+
+
+def test_an_empty_class_folder_is_named(run, folder, tmp_path):
+    (folder / "train" / "bird").mkdir()
+    message = first_line_of(run, f"--config.data.source=folder:{folder}", "--workdir", tmp_path / "run")
+    assert str(folder / "train" / "bird") in message
+
+
+def test_a_work_directory_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written to" in first_line_of(run, "--workdir", tmp_path / "file" / "run")
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
+    done = run("jaxnets.main", "--config", "digits", "--config.steps=0", "--workdir", tmp_path, "--debug")
+    assert "Traceback" in done.stderr
+    assert "config.steps must be at least 1" in done.stderr
+
+
+def test_two_runs_of_the_same_command_give_the_same_bits(run, tmp_path):
+    for name in ("a", "b"):
+        assert run("jaxnets.main", *TRAIN, "--workdir", tmp_path / name).returncode == 0
+    assert_same_run(tmp_path / "a", tmp_path / "b")
