@@ -51,7 +51,7 @@ def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache, unless JAX's own settings say otherwise."""
     import jax
 
-    if jax.config.values["jax_compilation_cache_dir"] is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -1,5 +1,6 @@
 """The two ways training data reaches the step: held on the device, or streamed to it."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -10,10 +11,13 @@ from jax.sharding import Mesh
 from jaxnets.config import Config
 from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import Dataset
+from jaxnets.data.examples import Examples
 from jaxnets.data.order import draw
 from jaxnets.data.pipeline import train_stream
 from jaxnets.train.mesh import over_data, replicated
 from jaxnets.train.step import StepMetrics, TrainState, TrainStep, make_chunk
+
+_log = logging.getLogger(__name__)
 
 _RESIDENT_STEPS = 32  # at most, per dispatch
 _STREAMED_STEPS = 4  # at most, whose batches are under way at once
@@ -32,11 +36,22 @@ class Feed(Protocol):
 
 def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> Feed:
     """Returns the feed that `config.data.placement` asks for."""
-    examples = data.split("train")
-    fits = examples.nbytes <= config.data.device_limit_mib * 2**20
-    if config.data.placement == "device" or (config.data.placement == "auto" and fits):
+    if _resides(config, data.split("train")):
         return ResidentFeed(config, data, step, mesh)
     return StreamFeed(config, data, step, mesh, stop_step)
+
+
+def load_what_fits(config: Config, data: Dataset) -> None:
+    """Reads the splits that need not be streamed into memory, so that no evaluation decodes them again."""
+    for name, examples in data.splits.items():
+        if _resides(config, examples) and not examples.in_memory:
+            _log.info("reading the %s split into memory: %s pictures", name, f"{len(examples):,}")
+            examples.load(data.threads)
+
+
+def _resides(config: Config, examples: Examples) -> bool:
+    fits = examples.nbytes <= config.data.device_limit_mib * 2**20
+    return config.data.placement == "device" or (config.data.placement == "auto" and fits)
 
 
 class ResidentFeed:

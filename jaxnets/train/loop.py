@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jaxnets.train.build import build
 from jaxnets.train.checkpoint import Checkpointer, Progress
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
-from jaxnets.train.feed import Feed, make_feed
+from jaxnets.train.feed import Feed, load_what_fits, make_feed
 from jaxnets.train.log import RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, replicated
 from jaxnets.train.optimizer import Schedule, total_steps
@@ -88,6 +89,7 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         state, progress = init(), Progress(step=0)
 
     _describe(display, config, data, state, mesh, steps)
+    load_what_fits(config, data)
     session = _Session(
         config=config,
         data=data,
@@ -140,11 +142,16 @@ class _Session:
                 self._drain(under_way)
                 if step != self.saved:
                     self._save(state, step, None)
+            self.checkpointer.close()
+            self.log.close()
+        except BaseException:
+            # What was saved before is written to its end; a second error would only hide the first.
+            with suppress(UserError):
                 self.checkpointer.close()
+            raise
         finally:
             profiler.close()
             self.display.stop()
-            self.log.close()
         return Outcome(step, finished=step >= self.steps, signal=received[0] if received else None)
 
     def _next_boundary(self, step: int) -> int:
@@ -157,7 +164,8 @@ class _Session:
     def _epoch_end(self, step: int) -> int:
         """Returns the first step after `step` at which another epoch is complete."""
         batch, examples = self.config.batch_size, len(self.data.split("train"))
-        return math.ceil((step * batch // examples + 1) * examples / batch)
+        epochs = step * batch // examples + 1
+        return -(-epochs * examples // batch)
 
     def _evaluates(self, step: int) -> bool:
         every = self.config.eval_every_steps

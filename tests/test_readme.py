@@ -1,0 +1,56 @@
+"""The README stays true: its commands take the options it shows, and its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jaxnets.flags import load_config, shipped_configs
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = sorted(
+    {
+        command[command.index("-m jaxnets") :].strip()
+        for kind, block in BLOCKS
+        if kind == "bash"
+        for command in re.split(r"\n|&&", block.replace("\\\n", " "))
+        if "-m jaxnets" in command
+    }
+)
+
+
+def test_the_readme_shows_the_commands_of_this_package():
+    modules = {command.split()[1] for command in COMMANDS}
+    assert {"jaxnets.main", "jaxnets.evaluate", "jaxnets.predict", "jaxnets.benchmark"} <= modules
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_has_options_that_exist(run, command):
+    _, module, *arguments = shlex.split(command, comments=True)
+    options = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+    known = set(re.findall(r"--[a-z-]+", run(module, "--help").stdout))
+    overrides = [argument for argument in arguments if argument.startswith("--config.")]
+    assert {option for option in options if not option.startswith("--config.")} <= known
+    if overrides:
+        load_config(arguments[arguments.index("--config") + 1], overrides)
+
+
+def test_every_file_that_the_readme_points_to_exists():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_shipped_config_is_in_the_readme():
+    assert all(f"`{name}`" in README for name in shipped_configs())
+
+
+def test_the_python_of_the_readme_runs(run, tmp_path):
+    options = ("--config", "digits", "--config.steps=2", "--config.batch_size=16")
+    assert run("jaxnets.main", *options, "--workdir", tmp_path / "runs" / "digits").returncode == 0
+    [code] = [block for kind, block in BLOCKS if kind == "python" and "jaxnets.load" in block]
+    (tmp_path / "snippet.py").write_text(code)
+    done = run("snippet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
