@@ -13,7 +13,6 @@ def get_config():
     config.batch_size = 128
     config.epochs = 5.0
     config.data.source = "idx:data/fashion-mnist"
-    config.data.crop_padding = 2
     config.data.flip = True
     config.model.zero_init_last_norm = True
     config.optimizer.learning_rate = 0.2

@@ -1,7 +1,7 @@
 """A trained model, ready to predict: `jaxnets.load("runs/x")`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,15 +35,17 @@ class Classifier:
     preprocess: Preprocess
     labels: tuple[str, ...]
     step: int  # of the checkpoint that the weights come from
+    matmul_precision: str = "default"  # as in training
 
     def predict(
-        self, images: Sequence[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "..."], *, batch_size: int = 64
+        self, images: Iterable[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "..."], *, batch_size: int = 64
     ) -> Float32[np.ndarray, "n classes"]:
         """Returns each picture's probabilities over `labels`.
 
         Args:
-            images: uint8 pictures `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` of any sizes, as a list or one
-                array `[n, h, w]` or `[n, h, w, c]`; resized and cropped as evaluation does.
+            images: uint8 pictures `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` of any sizes, resized and cropped
+                as evaluation does: a list, an iterator (one at a time is held at its full size), or one array
+                `[n, h, w]` or `[n, h, w, c]`.
             batch_size: pictures that go through the model at once, at most.
 
         Raises:
@@ -58,7 +60,8 @@ class Classifier:
             # Padded to a power of two, so that few programs serve batches of every size.
             padding = (1 << (len(batch) - 1).bit_length()) - len(batch)
             padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-            parts.append(np.asarray(self._probabilities(self.variables, padded))[: len(batch)])
+            with jax.default_matmul_precision(self.matmul_precision):
+                parts.append(np.asarray(self._probabilities(self.variables, padded))[: len(batch)])
         return np.concatenate(parts)
 
     @cached_property
@@ -80,6 +83,8 @@ def load(path: str | Path, checkpoint: str | int = "best", weights: Weights = "e
         checkpoint: "best" on the validation split (the newest where the run holds none out), "newest", or a step.
         weights: "ema" for the averaged weights ("raw" ones where the run keeps no average), or "raw".
 
+    A run in float64 switches JAX to 64 bits for the whole process.
+
     Raises:
         UserError: if there is no such run or checkpoint, or it cannot be read.
     """
@@ -95,12 +100,18 @@ def load(path: str | Path, checkpoint: str | int = "best", weights: Weights = "e
         preprocess=card.preprocess,
         labels=card.class_names,
         step=step,
+        matmul_precision=card.matmul_precision,
     )
 
 
 def build_model(card: ModelCard) -> nn.Module:
     """Returns the module that model.json describes."""
-    fields = {**card.fields, "dtype": jnp.dtype(card.fields["dtype"])}
+    try:
+        fields = {**card.fields, "dtype": jnp.dtype(card.fields["dtype"])}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"model.json gives the model no dtype that is known ({error}): restore it from a copy"
+        ) from error
     if fields["dtype"] == jnp.float64:
         jax.config.update("jax_enable_x64", True)
     return create_model(card.name, **fields)

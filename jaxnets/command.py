@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from jaxnets.errors import UserError
 
@@ -53,7 +54,8 @@ def use_compilation_cache() -> None:
 
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def cache_directory() -> Path:
@@ -63,7 +65,18 @@ def cache_directory() -> Path:
 
 
 def _quieten(*, debug: bool) -> None:
-    """Shows our own warnings; those of libraries only while debugging."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.ERROR)
+    """Shows our own log; that of libraries, whose errors reach us as exceptions, only while debugging."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.CRITICAL)
     logging.getLogger("jaxnets").setLevel(logging.INFO)
-    logging.getLogger("absl").setLevel(logging.INFO if debug else logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.INFO if debug else logging.CRITICAL)
+    if not debug:
+        sys.excepthook = _show_unless_leftover
+
+
+def _show_unless_leftover(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Passes over what TensorStore's threads report, by the hundred, after one write of many has failed.
+
+    They find the event loop closed that waited for them; the failure itself has reached us as an exception.
+    """
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)

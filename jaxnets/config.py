@@ -72,7 +72,7 @@ class DataConfig:
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"  # for pictures of another size
     crop_fraction: Fraction = 1.0  # of the resized picture's shorter side, kept by the centre crop
-    mean: tuple[float, ...] | None = None  # per channel, of pixels scaled to 0…1; None: measured on the training split
+    mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: measured on up to 4,096 of train
     std: tuple[float, ...] | None = None  # likewise
     validation: Share = 0.0  # share of the training examples held out to choose the best checkpoint
     test_share: Decay = 0.2  # share that becomes the test split where a source has none of its own
@@ -129,10 +129,12 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
-# What a run may change between its sessions: none of it alters what a step computes from its batch.
+# What a run may change between its sessions: its length, its rate (the remedy for a loss that diverged) and what has no
+# part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "profile_steps", "data.placement", "data.device_limit_mib", "data.threads", "data.directory",
+    "profile_steps", "data.placement", "data.device_limit_mib", "data.threads", "data.directory", "data.skip_corrupt",
+    "optimizer.learning_rate", "optimizer.clip_norm",
 })  # fmt: skip
 
 _T = TypeVar("_T")
@@ -244,8 +246,11 @@ def _refuse_contradictions(config: Config) -> None:
                 f"config.data.mean and config.data.std need one number per channel, found {len(data.mean)} and "
                 f"{len(data.std)}" + (f" for {data.channels} channels" if data.channels else "")
             )
-        if min(data.std) <= 0:
-            raise UserError(f"config.data.std must be above 0, found {data.std}")
+        if min(data.std) <= 0 or max(*data.std, *data.mean) > 1 or min(data.mean) < 0:
+            raise UserError(
+                f"config.data.mean and config.data.std are of pixels scaled to 0…1, std above 0, found {data.mean} and "
+                f"{data.std}: divide them by 255 if they are of pixels 0…255"
+            )
     if schedule.name == "step" and not _rising(schedule.milestones):
         raise UserError(
             f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"

@@ -2,6 +2,8 @@
 
 import importlib.resources
 import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +23,10 @@ def load_config(file: str, overrides: list[str]) -> Config:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
     path = _find(file)
-    keys = list(flatten(Config()))
+    defaults = flatten(Config())
+    keys = list(defaults)
+    unset = [key for key, value in defaults.items() if value is None and f"--config.{key}=None" in overrides]
+    overrides = [argument for argument in overrides if argument not in {f"--config.{key}=None" for key in unset}]
     for argument in overrides:
         match = re.match(r"--?config\.([^=]+)(=|$)", argument)
         if argument.startswith("-") and not match:
@@ -42,6 +47,9 @@ def load_config(file: str, overrides: list[str]) -> Config:
         raise UserError(f"unexpected argument {left[0]!r}: options of the config are written --config.KEY=VALUE")
     if not isinstance(config, ConfigDict):
         raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
+    for key in unset:
+        *groups, name = key.split(".")
+        reduce(getitem, groups, config)[name] = None
     return resolve(config)
 
 
@@ -71,17 +79,19 @@ def _find(file: str) -> Path:
 
 
 def _explain(error: Exception, path: Path, keys: list[str]) -> str:
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     flag = re.match(r"flag --?(config\.\S+?)=(.*?): (.*)", text, re.DOTALL)
     if flag:
         key, value, reason = flag.groups()
         wanted = type(_default(key.removeprefix("config."))).__name__
         return f"{key} cannot be {value!r}: {wanted if wanted != 'NoneType' else reason.splitlines()[0]} expected"
-    unknown = re.search(r"['\"](\w+)['\"]", text)
-    if isinstance(error, AttributeError | KeyError) and unknown:
-        names = {name for key in keys for name in key.split(".")}
+    unknown = re.search(r'Key "(\w+)" does not exist', text)
+    if unknown:
+        names = {part for key in keys for part in key.split(".")}
         return f"the config file {path} sets {unknown[1]!r}, which is not a key{nearest(unknown[1], names)}"
-    return f"the config {path} cannot be used: {' '.join(text.split())}"
+    if isinstance(error, flags.Error):  # absl's wrapping of what the file raised: "flag --config=…: …"
+        return f"the config file {path} fails: {text.partition(': ')[2]}"
+    return f"the config file {path} fails: {type(error).__name__}: {text}"
 
 
 def _default(key: str) -> object:

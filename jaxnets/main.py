@@ -33,7 +33,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnets.train.loop import train
 
     outcome = train(config, options.workdir.expanduser(), display)
-    if outcome.signal is not None:
+    if outcome.signal is not None and not outcome.finished:
         display.say(f"stopped and saved at step {outcome.step}; run the same command again to go on")
         return 128 + outcome.signal
     return 0

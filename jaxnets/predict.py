@@ -2,13 +2,17 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxnets import command
 from jaxnets.errors import UserError
 
-_BATCH = 64  # pictures decoded at once, at most
+if TYPE_CHECKING:
+    import numpy as np
+
+_BATCH = 64  # pictures that go through the model at once, at most
 
 
 def main() -> None:
@@ -42,18 +46,24 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     classifier = load(options.model, options.checkpoint, options.weights)
     unreadable = 0
     for start in range(0, len(files), _BATCH):
-        names, pictures = [], []
-        for file in files[start : start + _BATCH]:
-            try:
-                pictures.append(decode(file, str(file)))
-                names.append(str(file))
-            except CorruptPicture as error:
-                unreadable += 1
-                _show({"file": str(file), "error": str(error)}, options.json)
-        for name, p in zip(names, classifier.predict(pictures), strict=True):
+        readable: list[Path] = []
+
+        def decoded(chosen: list[Path], readable: list[Path] = readable) -> "Iterator[np.ndarray]":
+            for file in chosen:
+                try:
+                    picture = decode(file, str(file))
+                except CorruptPicture as error:
+                    _show({"file": str(file), "error": str(error)}, options.json)
+                else:
+                    readable.append(file)
+                    yield picture
+
+        chosen = files[start : start + _BATCH]
+        for file, p in zip(readable, classifier.predict(decoded(chosen)), strict=True):
             best = p.argsort(kind="stable")[::-1][: options.top]
             top = [{"label": classifier.labels[i], "probability": float(p[i])} for i in best]
-            _show({"file": name, "top": top}, options.json)
+            _show({"file": str(file), "top": top}, options.json)
+        unreadable += len(chosen) - len(readable)
     return 1 if unreadable else 0
 
 

@@ -52,9 +52,12 @@ class Preprocess:
         height = max(round(picture.shape[0] * scale), self.height)
         width = max(round(picture.shape[1] * scale), self.width)
         image = Image.fromarray(picture[..., 0] if self.channels == 1 else picture)
-        image = image.resize((width, height), _FILTERS[self.interpolation])
         top, left = (height - self.height) // 2, (width - self.width) // 2
-        cropped = image.crop((left, top, left + self.width, top + self.height))
+        # The crop's own pixels alone are computed, the same as those of the whole resized picture: a long thin picture
+        # would fill the memory.
+        down, across = picture.shape[0] / height, picture.shape[1] / width
+        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
+        cropped = image.resize((self.width, self.height), _FILTERS[self.interpolation], box=box)
         return np.asarray(cropped).reshape(self.height, self.width, self.channels)
 
     def normalise(self, image: UInt8[Array, "b h w c"], dtype: Any) -> Float[Array, "b h w c"]:

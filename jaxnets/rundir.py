@@ -1,9 +1,13 @@
 """The run directory: where each thing lies, and the two JSON files that make it readable without its source."""
 
 import dataclasses
+import fcntl
 import json
+import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from typing import Any
 from jaxnets.config import RESUMABLE, Config, flatten, resolve
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -24,6 +30,7 @@ class ModelCard:
     class_names: tuple[str, ...]
     preprocess: Preprocess
     data: dict[str, int]  # Dataset.fingerprint of what it was trained on
+    matmul_precision: str = "default"  # as config.matmul_precision
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -37,6 +44,7 @@ class ModelCard:
             class_names=tuple(saved["class_names"]),
             preprocess=Preprocess.from_json(saved["preprocess"]),
             data=dict(saved["data"]),
+            matmul_precision=saved["matmul_precision"],
         )
 
 
@@ -71,6 +79,12 @@ class RunDirectory:
     def is_run(self) -> bool:
         return self.config.is_file() and self.model.is_file()
 
+    def check_writable(self) -> None:
+        """Refuses a directory that cannot be made or written to, without making it; as far as permissions tell."""
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is a file")
+
     def create(self) -> None:
         """Makes the directory and makes sure that it can be written to.
 
@@ -83,10 +97,31 @@ class RunDirectory:
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
         except OSError as error:
-            raise UserError(
-                f"the work directory {self.path} cannot be written to ({error.strerror}): "
-                f"give another with --workdir, or make room and permission for this one"
-            ) from error
+            raise self._not_writable(str(error.strerror)) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for this process alone; another that trains in it would damage what it writes.
+
+        Raises:
+            UserError: if another process holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another process is training in {self.path}: wait for it, stop it, or give another --workdir"
+                ) from error
+            except OSError:  # a file system that knows no locks
+                _log.warning("%s cannot be locked: do not train in it twice at once", self.path)
+            yield
+
+    def _not_writable(self, reason: str) -> UserError:
+        return UserError(
+            f"the work directory {self.path} cannot be written to ({reason}): "
+            f"give another with --workdir, or make room and permission for this one"
+        )
 
     def read_config(self) -> Config:
         return resolve(_without_format(read_json(self.config), self.config))
@@ -102,22 +137,25 @@ class RunDirectory:
         write_json(self.config, {"format": FORMAT, **dataclasses.asdict(config)})
         write_json(self.model, card.to_json())
 
-    def refuse_other_run(self, config: Config, card: ModelCard) -> None:
+    def refuse_other_run(self, config: Config, card: ModelCard) -> list[str]:
         """Refuses to go on in this directory with a config or data that would make it another run.
 
         Data may lie elsewhere than before, as long as it is the same data.
+
+        Returns:
+            What has changed and may, a line each.
 
         Raises:
             UserError: that lists the differing keys.
         """
         before, now = flatten(self.read_config()), flatten(config)
         saved = self.read_model()
-        differing = [
-            f"  config.{key}: {before[key]!r} there, {now[key]!r} now"
-            for key in now
-            if before[key] != now[key] and key not in RESUMABLE
-            if key != "data.source" or (saved.class_names, saved.data) != (card.class_names, card.data)
-        ]
+        changed = {
+            key: f"config.{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]
+        }
+        same_data = (saved.class_names, saved.data) == (card.class_names, card.data)
+        allowed = RESUMABLE | ({"data.source"} if same_data else set())
+        differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
         if saved.data != card.data:
@@ -128,6 +166,7 @@ class RunDirectory:
                 + "\n".join(differing)
                 + "\nGive another --workdir, or the same values to go on with that run."
             )
+        return list(changed.values())
 
 
 def open_run(path: str | Path) -> RunDirectory:
@@ -148,7 +187,7 @@ def open_run(path: str | Path) -> RunDirectory:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): restore it from a copy") from error
     if not isinstance(saved, dict):
@@ -166,11 +205,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
+
+
+def finite(value: Any) -> Any:
+    """Returns JSON content with None in place of numbers that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_format(saved: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 import gzip
 import json
 import os
-import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxnets.evaluate.__main__ import report_target
 from tests.train.runs import assert_same_run
 
+ROOT = Path(__file__).parent.parent
 TRAIN = ("--config", "digits", "--config.batch_size=16", "--config.steps=4", "--config.eval_every_steps=2")
 
 
@@ -85,13 +87,14 @@ def test_any_batch_size_counts_every_example_once(run, trained, tmp_path, split)
     assert reports[0]["per_class"] == reports[1]["per_class"]
 
 
-def test_a_read_only_run_reports_into_the_cache(run, trained, tmp_path):
-    if os.getuid() == 0:
-        pytest.skip("root may write anywhere")
-    copy = tmp_path / "run"
-    shutil.copytree(trained[0], copy)
-    copy.chmod(0o555)
-    assert run("jaxnets.evaluate", "--workdir", copy).returncode == 0
+def test_a_read_only_run_reports_into_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    report = tmp_path / "runs" / "x" / "report"
+    report.parent.mkdir(parents=True)
+    assert report_target(None, report) == report / "metrics.json"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
+    assert report_target(None, report) == tmp_path / "cache" / "jaxnets" / "reports" / "x" / "metrics.json"
+    assert report_target(tmp_path / "out", report) == tmp_path / "out" / "metrics.json"
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,47 @@ def test_data_that_has_moved_is_still_the_run_s_data(run, folder, tmp_path):
     folder.rename(tmp_path / "moved")
     moved = run("jaxnets.main", *options, f"--config.data.source=folder:{tmp_path / 'moved'}")
     assert "is finished" in moved.stdout, moved.stderr
+
+
+CONFIG_WITHOUT_TENSORFLOW = """
+import sys
+
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tensorflow":
+            raise ImportError("TensorFlow must not be imported")
+
+
+sys.meta_path.insert(0, Refuse())
+import tests.data.sources.tfds_builders  # registers the data sets
+from jaxnets.config import default_config
+
+
+def get_config():
+    return default_config()
+"""
+
+
+@pytest.mark.parametrize("name", ["jaxnets_grey", "jaxnets_bytes"])
+def test_tfds_data_trains_where_tensorflow_cannot_be_imported(run, tmp_path, name):
+    config = tmp_path / "mine.py"
+    config.write_text(CONFIG_WITHOUT_TENSORFLOW)
+    options = (f"--config.data.source=tfds:{name}", f"--config.data.directory={tmp_path / 'tfds'}")
+    done = run("jaxnets.main", "--config", config, *SHORT, *options, "--workdir", tmp_path / "run", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "step 2/2" in done.stdout
+
+
+def test_evaluate_refuses_data_that_is_not_the_run_s(run, folder, tmp_path):
+    options = ("--config", "digits", *SHORT, "--workdir", tmp_path / "run")
+    assert run("jaxnets.main", *options, f"--config.data.source=folder:{folder}").returncode == 0
+    (folder / "test" / "cat" / "0.jpg").unlink()
+    done = run("jaxnets.evaluate", "--workdir", tmp_path / "run")
+    assert done.returncode == 1
+    assert "is no longer the data of this run" in done.stderr
+    done = run("jaxnets.evaluate", "--workdir", tmp_path / "run", "--source", f"folder:{folder}")
+    assert "of 11)" in done.stdout
 
 
 def first_line_of(run, *arguments, **options) -> str:

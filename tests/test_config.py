@@ -48,7 +48,7 @@ def test_resumable_keys_exist():
         ({"model": "resnet18"}, "config.model is a group of keys, found 'resnet18'"),
         ({"batch_size": 64, "batch_norm": {"group_size": 48}}, "group_size 48 does not divide config.batch_size 64"),
         ({"data": {"mean": [0.5]}}, "config.data.mean and config.data.std are given together"),
-        ({"data": {"mean": [0.5], "std": [0.0]}}, "config.data.std must be above 0"),
+        ({"data": {"mean": [0.5], "std": [0.0]}}, "of pixels scaled to 0…1, std above 0"),
         ({"data": {"mean": [0.5], "std": [0.5], "channels": 3}}, "one number per channel"),
         ({"schedule": {"name": "step", "milestones": [0.8, 0.2]}}, "rising shares of the run"),
         ({"epochs": 5.0, "schedule": {"warmup_epochs": 5.0}}, "leaves nothing of config.epochs"),

@@ -53,7 +53,8 @@ def test_wrong_overrides_are_refused_with_their_key(overrides, expected):
     ("body", "expected"),
     [
         ("config.bach_size = 1", "sets 'bach_size', which is not a key (did you mean 'batch_size'?)"),
-        ("config.batch_size = 'many'", "cannot be used"),
+        ("config.batch_size = 'many'", "Could not override field 'batch_size'"),
+        ("config.epochs = 'abc'.nope", "fails: AttributeError: 'str' object has no attribute 'nope'"),
         ("raise RuntimeError('no such disk')", "fails: RuntimeError: no such disk"),
         ("config.batch_size = ", "fails: SyntaxError"),
         ("return 3", "must return a ConfigDict, found int"),
@@ -68,6 +69,16 @@ def test_a_config_file_that_fails_is_named(tmp_path, body, expected):
     with pytest.raises(UserError) as error:
         load_config(str(file), [])
     assert expected in str(error.value)
+
+
+def test_an_optional_key_is_unset_by_none(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from jaxnets.config import default_config\n\n"
+        "def get_config():\n    config = default_config()\n    config.ema_decay = 0.9\n    return config\n"
+    )
+    assert load_config(str(file), []).ema_decay == 0.9
+    assert load_config(str(file), ["--config.ema_decay=None"]).ema_decay is None
 
 
 def test_a_missing_config_file_names_what_there_is():

@@ -56,3 +56,7 @@ def test_normalise_follows_its_formula():
 
 def test_json_gives_the_same_preprocess_back():
     assert Preprocess.from_json(RGB.to_json()) == RGB
+
+
+def test_a_long_thin_picture_does_not_fill_the_memory():
+    assert RGB.fit(np.zeros((1, 3_000_000, 3), np.uint8)).shape == (8, 8, 3)

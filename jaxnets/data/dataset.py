@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +70,7 @@ def open_dataset(config: Config, preprocess: Preprocess | None = None) -> Datase
         if not len(examples):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one picture")
     if preprocess is None and data.mean is None:
-        mean, std = _measure(splits["train"])
+        mean, std = _measure(splits["train"], threads)
         fitted = replace(fitted, mean=mean, std=std)
     return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
 
@@ -99,18 +100,18 @@ def _preprocess(data: DataConfig, source: Source) -> Preprocess:
     )
 
 
-def _measure(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation per channel, of pixels scaled to 0…1, rounded to four digits."""
     indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
     channels = examples.preprocess.channels
     total, square, pixels = np.zeros(channels), np.zeros(channels), 0
-    for index in indices:
-        image, _, readable = examples.read(int(index))
-        if readable:
-            wide = image.astype(np.float64)
-            total += wide.sum((0, 1))
-            square += (wide * wide).sum((0, 1))
-            pixels += image.shape[0] * image.shape[1]
+    with ThreadPoolExecutor(threads) as pool:
+        for image, _, readable in pool.map(examples.read, indices.tolist()):
+            if readable:
+                wide = image.astype(np.float64)
+                total += wide.sum((0, 1))
+                square += (wide * wide).sum((0, 1))
+                pixels += image.shape[0] * image.shape[1]
     if not pixels:
         raise UserError("none of the training pictures can be read")
     mean = total / pixels / 255

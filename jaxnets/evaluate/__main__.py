@@ -41,7 +41,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
         weights=options.weights,
         source=options.source,
     )
-    target = _target(options.out, run.report)
+    target = report_target(options.out, run.report)
     write_json(target, report)
 
     console = Console(highlight=False)
@@ -57,7 +57,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _target(out: Path | None, report: Path) -> Path:
+def report_target(out: Path | None, report: Path) -> Path:
     """A run directory may be read-only; the report then goes to the user's cache."""
     if out is not None:
         return out / "metrics.json"

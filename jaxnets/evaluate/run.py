@@ -39,9 +39,16 @@ def evaluate_run(
             f"{config.data.source} has the classes {', '.join(data.class_names)}, the model was trained on "
             f"{', '.join(card.class_names)}: give the data of the run with --source"
         )
+    if source is None and data.fingerprint() != card.data:
+        raise UserError(
+            f"{config.data.source} is no longer the data of this run (then {card.data}, now {data.fingerprint()}), and "
+            f"pictures it was trained on may be among the {split} split now: put the data back, or say with --source "
+            f"{config.data.source} that you mean this data"
+        )
     classifier = load(run.path, checkpoint, weights)
     mesh = make_mesh()
     everywhere = replicated(mesh)
+    jax.config.update("jax_default_matmul_precision", card.matmul_precision)
     total = evaluate_split(
         jax.jit(make_eval_step(classifier.model, card.preprocess, classifier.model.dtype), out_shardings=everywhere),
         jax.device_put(classifier.variables, everywhere),
@@ -50,4 +57,5 @@ def evaluate_run(
         mesh=mesh,
         threads=data.threads,
     )
+    assert total is not None  # nothing stops it
     return metrics_report(total, card.class_names, split=split, model=classifier.name, step=classifier.step)

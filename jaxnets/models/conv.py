@@ -8,6 +8,9 @@ TPU and GPU get XLA's convolution. XLA's CPU backend (JAX 0.10) has three habits
 - a product with a small result and a long sum, as the gradient of a kernel is, runs on one thread and wants its
   operands in cache. So that gradient is summed over blocks of pictures.
 - copying the patches of a whole batch costs more than the product they are for.
+
+Where several CPU devices share a batch (in tests, as a rule), the blocks make each of them compute the kernels'
+gradient of the whole batch: right, and slow.
 """
 
 from functools import partial, reduce

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,11 @@ class Checkpointer:
         """Starts writing a copy of the state; the caller may donate the original at once.
 
         Raises:
-            UserError: if the state is not finite, or if the save before this one failed.
+            UserError: if the state is not finite, if the save before this one failed, or if the directory is gone.
         """
         self.wait()
+        if not self._directory.is_dir():
+            raise UserError(f"{self._directory} has gone: something removed it while the run was on; start it again")
         if not self._finite(state):
             raise UserError(
                 f"the weights after step {progress.step} are not finite and were not saved: "
@@ -88,6 +90,12 @@ class Checkpointer:
             raise self._refusal(error) from error
         self._discard_old()
 
+    def newest(self) -> int | None:
+        """Returns the newest step that is safely on disk."""
+        self.wait()
+        found = steps(self._directory)
+        return found[-1] if found else None
+
     def close(self) -> None:
         self.wait()
         self._saver.close()
@@ -98,27 +106,35 @@ class Checkpointer:
         `like` has the shapes and shardings wanted. A checkpoint that cannot be read is said and set aside.
 
         Raises:
-            UserError: if there are checkpoints and none can be read.
+            UserError: if there are checkpoints and none is whole, or the newest whole one does not fit.
         """
         damaged: list[Path] = []
         for step in reversed(steps(self._directory)):
             path = self._directory / str(step)
             try:
                 verify(path)
-                state, progress = self._restore(path, like)
-            except Exception as error:  # whatever a damaged file makes Orbax raise
-                _log.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
+            except ValueError as error:
+                _log.warning("checkpoint %s is damaged (%s)", path, error)
                 damaged.append(path)
                 continue
+            try:
+                state, progress = self._restore(path, like)
+            except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
+                raise UserError(f"checkpoint {path} cannot be restored ({_first_line(error)})") from error
             for other in damaged:
                 _log.warning("going on from step %d; %s is set aside as damaged-%s", step, other.name, other.name)
                 aside = other.with_name(f"damaged-{other.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 other.rename(aside)
+            if progress.best and progress.best["step"] not in steps(self._directory):
+                progress = replace(progress, best=None)
             self._best = progress.best["step"] if progress.best else None
             return state, progress
         if damaged:
-            raise UserError(f"no checkpoint in {self._directory} can be read: start again in another --workdir")
+            raise UserError(
+                f"all checkpoints in {self._directory} are damaged: restore one from a copy, or start again in another "
+                f"--workdir"
+            )
         return None
 
     def _seal(self) -> None:
@@ -130,7 +146,7 @@ class Checkpointer:
     def _discard_old(self) -> None:
         for step in steps(self._directory)[:-KEPT]:
             if step != self._best:
-                shutil.rmtree(self._directory / str(step))
+                shutil.rmtree(self._directory / str(step), ignore_errors=True)
 
     def _restore(self, path: Path, like: TrainState) -> tuple[TrainState, Progress]:
         items = {
@@ -165,13 +181,19 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
-def verify(path: Path) -> None:
-    """Compares a checkpoint's files with what was noted when they were written.
+def verify(path: Path, item: str = "") -> None:
+    """Compares a checkpoint's files, or those of one of its items, with what was noted when they were written.
 
     Raises:
         ValueError: that names the first file that is missing or differs.
     """
-    for name, noted in json.loads((path / _MANIFEST).read_text()).items():
+    try:
+        noted_files = json.loads((path / _MANIFEST).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{_MANIFEST} is missing") from None
+    for name, noted in noted_files.items():
+        if not name.startswith(item):
+            continue
         file = path / name
         if not file.is_file():
             raise ValueError(f"{name} is missing")
@@ -213,7 +235,7 @@ def read_variables(directory: Path, step: int, weights: str) -> Variables:
     path = directory.absolute() / str(step)
     item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
     try:
-        verify(path)
+        verify(path, f"{item.name}/")
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             shapes = _tree(reader.metadata(item))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)

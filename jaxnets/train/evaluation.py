@@ -1,6 +1,6 @@
 """Evaluation of a split: every example exactly once, on any batch size and any number of devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from flax import linen as nn
@@ -26,11 +26,17 @@ def evaluate_split(
     batch_size: int,
     mesh: Mesh,
     threads: int,
-) -> Sums:
-    """Returns the sums over all examples; `eval_step` is compiled, `batch_size` a multiple of the devices."""
+    stop: Sequence[object] = (),
+) -> Sums | None:
+    """Returns the sums over all examples; `eval_step` is compiled, `batch_size` a multiple of the devices.
+
+    None where `stop` became non-empty before the end.
+    """
     totals = Totals()
     under_way: list[Sums] = []
     for batch in evaluation_batches(examples, batch_size=batch_size, threads=threads):
+        if stop:
+            return None
         under_way.append(eval_step(variables, jax.device_put(batch, over_data(mesh))))
         if len(under_way) > _AHEAD:
             totals.add(under_way.pop(0))
@@ -49,8 +55,8 @@ class Evaluator:
             make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
         )
 
-    def __call__(self, state: TrainState, split: str) -> Sums:
-        """Returns the sums over a split, with the averaged weights where the run keeps them."""
+    def __call__(self, state: TrainState, split: str, stop: Sequence[object] = ()) -> Sums | None:
+        """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped."""
         return evaluate_split(
             self._step,
             state.variables if state.ema is None else state.ema,
@@ -58,4 +64,5 @@ class Evaluator:
             batch_size=self._batch_size,
             mesh=self._mesh,
             threads=self._data.threads,
+            stop=stop,
         )

@@ -112,7 +112,8 @@ class StreamFeed:
         if self._batches is None:
             self._batches = self._open(start)
         done = []
-        for _ in range(count):
-            state, metrics = self._step(state, jax.device_put(next(self._batches), self._split))
+        # All are read before the first step, so that a picture that cannot be read leaves the state as it is.
+        for batch in [next(self._batches) for _ in range(count)]:
+            state, metrics = self._step(state, jax.device_put(batch, self._split))
             done.append(metrics)
         return state, done

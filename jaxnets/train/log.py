@@ -4,13 +4,14 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory
+from jaxnets.rundir import RunDirectory, finite
 
 
 class RunLog:
@@ -21,13 +22,13 @@ class RunLog:
         self._path = run.metrics
         try:
             _keep_rows(self._path, resumed_step)
-            self._rows = self._path.open("a")
+            self._rows = self._path.open("a", encoding="utf-8")
             self._tensorboard = SummaryWriter(str(run.tensorboard), purge_step=resumed_step + 1)
         except OSError as error:
             raise self._refusal(error) from error
 
     def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
-        row = {"step": step, "epoch": round(epoch, 4), "time": round(time.time(), 3), **values}
+        row = finite({"step": step, "epoch": round(epoch, 4), "time": round(time.time(), 3), **values})
         try:
             self._rows.write(json.dumps(row) + "\n")
             self._rows.flush()
@@ -53,18 +54,18 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl; a last line that was cut short is left out."""
+    """Returns the rows of a metrics.jsonl; a line that was cut short is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
     return rows
 
 
 def _keep_rows(path: Path, step: int) -> None:
     rows = [row for row in read_rows(path) if row["step"] <= step]
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     temporary.replace(path)

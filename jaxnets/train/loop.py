@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from jaxnets import metrics
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
+from jaxnets.models.registry import create_model
 from jaxnets.rundir import ModelCard, RunDirectory
-from jaxnets.train.build import build
+from jaxnets.train.build import Built, build, model_fields
 from jaxnets.train.checkpoint import Checkpointer, Progress
+from jaxnets.train.checkpoint import steps as saved_steps
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed, load_what_fits, make_feed
@@ -49,10 +51,13 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
     """
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    # What is quick to find out comes first: opening the data may mean a download.
     mesh = mesh or make_mesh()
     check_batch_size("config.batch_size", config.batch_size, mesh)
-
+    create_model(config.model.name, **model_fields(config, 2))
     run = RunDirectory(workdir)
+    run.check_writable()
+
     exists = run.is_run()
     data = open_dataset(config, run.read_model().preprocess if exists else None)
     steps = total_steps(config, len(data.split("train")))
@@ -63,32 +68,57 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         class_names=data.class_names,
         preprocess=data.preprocess,
         data=data.fingerprint(),
+        matmul_precision=config.matmul_precision,
     )
     run.create()
-    if exists:
-        run.refuse_other_run(config, card)
-    run.write(config, card)
+    with run.locked():
+        if exists:
+            for change in run.refuse_other_run(config, card):
+                display.say(f"changed since the last session: {change}")
+        elif saved_steps(run.checkpoints):
+            raise UserError(
+                f"{workdir} has checkpoints but no config.json and model.json that say whose they are: put these back, "
+                f"or give another --workdir"
+            )
+        checkpointer = Checkpointer(run.checkpoints)
+        state, progress = _first_state(checkpointer, built, mesh)
+        if progress.step >= steps and progress.evaluation is not None:
+            checkpointer.close()
+            display.say(_finished(workdir, progress, steps))
+            return Outcome(progress.step, finished=True)
+        run.write(config, card)
+        return _run(config, run, data, built, mesh, checkpointer, state, progress, steps, display)
 
+
+def _first_state(checkpointer: Checkpointer, built: Built, mesh: Mesh) -> tuple[TrainState, Progress]:
+    """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     everywhere = replicated(mesh)
     shapes = jax.eval_shape(built.fresh_state)
-    checkpointer = Checkpointer(run.checkpoints)
     restored = checkpointer.restore(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     )
     if restored:
-        state, progress = restored
-        if progress.step >= steps:
-            checkpointer.close()
-            display.say(_finished(workdir, progress, steps))
-            return Outcome(progress.step, finished=True)
-        display.say(f"resuming {workdir} at step {progress.step} of {steps}")
-    else:
-        # Run once, so quick to compile matters more than quick to run.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-        init = jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)
-        state, progress = init(), Progress(step=0)
+        return restored
+    # Run once, so quick to compile matters more than quick to run.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    return jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)(), Progress(step=0)
 
+
+def _run(
+    config: Config,
+    run: RunDirectory,
+    data: Dataset,
+    built: Built,
+    mesh: Mesh,
+    checkpointer: Checkpointer,
+    state: TrainState,
+    progress: Progress,
+    steps: int,
+    display: Display,
+) -> Outcome:
     _describe(display, config, data, state, mesh, steps)
+    if progress.step:
+        display.say(f"resuming {run.path} at step {progress.step} of {steps}")
     load_what_fits(config, data)
     session = _Session(
         config=config,
@@ -119,46 +149,57 @@ class _Session:
     display: Display
 
     def run(self, state: TrainState, progress: Progress, run: RunDirectory) -> Outcome:
-        self.started = self.saved = progress.step
+        self.saved = progress.step
         self.progress = progress
         self.window = Window(progress.window)
         self.pace = Pace(self.feed.max_steps)
-        step, under_way = progress.step, deque[tuple[int, int, list[StepMetrics]]]()
-        profiler = Profiler(self.config.profile_steps, run.tensorboard, progress.step)
-        try:
-            with listen_for_signals() as received:
-                self.display.start(step, self.steps)
-                while step < self.steps and not received:
-                    count = min(self.pace.count, self._next_boundary(step) - step)
-                    state, done = self.feed.advance(state, step, count)
-                    under_way.append((step, count, done))
-                    step += count
-                    if len(under_way) >= _UNDER_WAY:
-                        self._account(*under_way.popleft())
-                    if self._pauses(step):
-                        self._drain(under_way)
-                        self._pause(state, step)
-                    profiler.at(step)
-                self._drain(under_way)
-                if step != self.saved:
-                    self._save(state, step, None)
-            self.checkpointer.close()
-            self.log.close()
-        except BaseException:
-            # What was saved before is written to its end; a second error would only hide the first.
-            with suppress(UserError):
+        self.profiler = Profiler(self.config.profile_steps, run.tensorboard, progress.step)
+        with ExitStack() as at_end:
+            at_end.callback(self.log.close)
+            at_end.callback(self.display.stop)
+            at_end.callback(self.profiler.close)
+            self.received = at_end.enter_context(listen_for_signals(self.display.say))
+            try:
+                step = self._steps(state, progress.step)
                 self.checkpointer.close()
-            raise
-        finally:
-            profiler.close()
-            self.display.stop()
-        return Outcome(step, finished=step >= self.steps, signal=received[0] if received else None)
+            except BaseException:
+                # What was being saved is written to its end; a second error would only hide the first.
+                with suppress(UserError):
+                    self.checkpointer.close()
+                raise
+        return Outcome(step, finished=step >= self.steps, signal=self.received[0] if self.received else None)
+
+    def _steps(self, state: TrainState, step: int) -> int:
+        """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
+        under_way = deque[tuple[int, int, list[StepMetrics]]]()
+        self.display.start(step, self.steps)
+        if step and self.progress.evaluation is None and self._evaluates(step):
+            self._evaluate(state, step)  # the last session was stopped before it could
+        while step < self.steps and not self.received:
+            count = min(self.pace.count, self._next_boundary(step) - step)
+            try:
+                state, done = self.feed.advance(state, step, count)
+            except UserError:
+                self._drain(under_way)
+                self._save(state, step, None)
+                raise
+            under_way.append((step, count, done))
+            step += count
+            if len(under_way) >= _UNDER_WAY:
+                self._account(*under_way.popleft())
+            if self._evaluates(step) or self._saves(step) or step in self.profiler.boundaries:
+                self._drain(under_way)
+                self._pause(state, step)
+        self._drain(under_way)
+        self._save(state, step, None)
+        return step
 
     def _next_boundary(self, step: int) -> int:
         every = [self.config.log_every_steps, self.config.checkpoint_every_steps, self.config.eval_every_steps]
         ends = [(step // n + 1) * n for n in every if n]
         if self.config.eval_every_steps is None:
             ends.append(self._epoch_end(step))
+        ends += [boundary for boundary in self.profiler.boundaries if boundary > step]
         return min(*ends, self.steps)
 
     def _epoch_end(self, step: int) -> int:
@@ -175,35 +216,44 @@ class _Session:
         every = self.config.checkpoint_every_steps
         return step == self.steps or (step % every == 0 if every else self._evaluates(step))
 
-    def _pauses(self, step: int) -> bool:
-        return self._evaluates(step) or self._saves(step)
-
     def _pause(self, state: TrainState, step: int) -> None:
-        """Evaluates and saves, whichever is due."""
+        """Evaluates, saves and profiles, whichever is due; nothing is under way."""
         evaluation, is_best = None, False
         if self._evaluates(step):
-            evaluation, is_best = self._evaluate(state, step)
-        if self._saves(step) or is_best:
+            try:
+                evaluation, is_best = self._evaluate(state, step)
+            except UserError:  # a picture that cannot be read, for instance: no reason to lose the steps
+                self._save(state, step, None)
+                raise
+        if self._saves(step) or is_best or self.received:
             self._save(state, step, evaluation)
+        self.profiler.at(step)
         self.pace.interrupted()
 
-    def _evaluate(self, state: TrainState, step: int) -> tuple[dict[str, Any], bool]:
+    def _evaluate(self, state: TrainState, step: int) -> tuple[dict[str, Any] | None, bool]:
+        """Returns the evaluation, None where a signal came before its end, and whether it is the best so far."""
         chooses = "validation" in self.data.splits
-        split = "validation" if chooses else "test"
-        evaluation = {"split": split, **metrics.summarise(self.evaluator(state, split))}
-        self._write(step, {f"eval/{key}": value for key, value in evaluation.items()})
+        rows = {"eval": "validation" if chooses else "test"}
+        if chooses and step == self.steps:
+            rows["test"] = "test"
+        found = {}
+        for name, split in rows.items():
+            total = self.evaluator(state, split, self.received)
+            if total is None:
+                return None, False
+            found[name] = {"split": split, **metrics.summarise(total)}
+        for name, values in found.items():
+            self._write(step, {f"{name}/{key}": value for key, value in values.items()})
+        evaluation = found["eval"]
         best = self.progress.best
         is_best = chooses and (best is None or evaluation["accuracy"] > best["accuracy"])
         if is_best:
-            best = {"step": step, "accuracy": evaluation["accuracy"]}
-            self.progress = replace(self.progress, best=best)
-        if chooses and step == self.steps:
-            test = metrics.summarise(self.evaluator(state, "test"))
-            self._write(step, {f"test/{key}": value for key, value in test.items()})
-            evaluation |= {f"test_{key}": value for key, value in test.items()}
-        return evaluation, is_best
+            self.progress = replace(self.progress, best={"step": step, "accuracy": evaluation["accuracy"]})
+        return {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}, is_best
 
     def _save(self, state: TrainState, step: int, evaluation: dict[str, Any] | None) -> None:
+        if step == self.saved:
+            return
         self.progress = replace(self.progress, step=step, evaluation=evaluation, window=self.window.saved())
         self.checkpointer.save(state, self.progress)
         self.saved = step
@@ -220,11 +270,11 @@ class _Session:
         batch = self.config.batch_size
         finite = np.isfinite(losses)
         if not finite.all():
-            first = int(np.argmin(finite))
+            first, kept = int(np.argmin(finite)), self.checkpointer.newest()
             raise UserError(
                 f"the loss of step {start + first + 1} is {losses[first]}: lower config.optimizer.learning_rate, or "
-                f"set config.optimizer.clip_norm; "
-                + (f"the checkpoint of step {self.saved} is kept" if self.saved else "nothing was saved yet")
+                f"set config.optimizer.clip_norm, and run the same command with it; "
+                + (f"the checkpoint of step {kept} is kept" if kept else "nothing was saved yet")
             )
         for loss, correct in zip(losses, corrects, strict=True):
             self.window.add(float(loss), int(correct))

@@ -1,5 +1,6 @@
 """The optimizer and its schedule, from the config."""
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,8 @@ import jax
 import optax
 
 from jaxnets.config import Config, OptimizerConfig
+
+_log = logging.getLogger(__name__)
 
 Schedule = Callable[[Any], Any]  # step -> learning rate
 
@@ -21,6 +24,10 @@ def make_schedule(config: Config, steps: int, train_examples: int) -> Schedule:
     """Returns the learning rate at each step: a linear rise from 0, then the schedule over the steps that remain."""
     spec, peak = config.schedule, config.optimizer.learning_rate
     warmup = round(spec.warmup_epochs * train_examples / config.batch_size)
+    if warmup >= steps:
+        _log.warning(
+            "the warm-up takes %d steps and the run ends at %d: the rate never reaches its peak", warmup, steps
+        )
     rest = max(steps - warmup, 1)
     after: Schedule
     if spec.name == "cosine":

@@ -8,20 +8,21 @@ _AFTER = 10  # steps, when everything is compiled and warm
 
 
 class Profiler:
-    """Records `steps` steps into `directory`; none if that is 0."""
+    """Records `steps` steps into `directory`, none if that is 0."""
 
     def __init__(self, steps: int, directory: Path, started: int) -> None:
-        self._first, self._last = started + _AFTER, started + _AFTER + steps
-        self._directory, self._wanted, self._running = directory, steps > 0, False
+        first = started + _AFTER
+        self.boundaries = (first, first + steps) if steps else ()  # steps at which `at` wants nothing under way
+        self._directory, self._running = directory, False
 
     def at(self, step: int) -> None:
-        if self._wanted and not self._running and step >= self._first:
+        if step in self.boundaries and not self._running:
             jax.profiler.start_trace(str(self._directory))
-            self._running, self._wanted = True, False
-        elif self._running and step >= self._last:
+            self._running = True
+        elif step in self.boundaries:
             self.close()
 
     def close(self) -> None:
         if self._running:
-            jax.profiler.stop_trace()
             self._running = False
+            jax.profiler.stop_trace()

@@ -33,6 +33,11 @@ CASES = [
 ]
 
 
+# Pictures, channels and features for each way that a CPU takes: one block of pictures or several, by one lane or two;
+# Winograd (32 channels and more); one channel; one feature.
+SIZES = [(2, 3, 4), (16, 32, 40), (24, 8, 8), (7, 8, 8), (32, 1, 8), (8, 33, 1)]
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
 def test_conv2d_is_the_sum_over_the_window(kernel, stride, padding):
     x, k = RNG.normal(size=(2, 9, 10, 3)), RNG.normal(size=(*kernel, 3, 4))
@@ -45,15 +50,31 @@ def plain(x, kernel, stride, padding):
 
 
 @pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
-def test_the_gradients_of_conv2d_are_those_of_the_plain_convolution(kernel, stride, padding):
-    x, k = RNG.normal(size=(2, 9, 10, 3)), RNG.normal(size=(*kernel, 3, 4))
+def test_conv2d_and_its_gradients_are_those_of_the_plain_convolution(kernel, stride, padding, size):
+    pictures, channels, features = size
+    x, k = RNG.normal(size=(pictures, 9, 10, channels)), RNG.normal(size=(*kernel, channels, features))
     ours, pull_ours = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, padding=padding), x, k)
     theirs, pull_theirs = jax.vjp(lambda x, k: plain(x, k, stride, padding), x, k)
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    np.testing.assert_allclose(ours, theirs, atol=1e-11)
     change = RNG.normal(size=ours.shape)
     for a, b in zip(pull_ours(change), pull_theirs(change), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-11)
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), CASES[:2])
+def test_the_gradients_of_a_bfloat16_convolution_are_close_to_the_exact_ones(kernel, stride, padding):
+    x, k = (RNG.normal(size=size).astype(np.float32) for size in ((16, 9, 10, 32), (*kernel, 32, 40)))
+
+    def gradients(dtype):
+        def loss(x, k):
+            return jnp.square(conv2d(x.astype(dtype), k.astype(dtype), stride=stride, padding=padding)).mean()
+
+        return jax.grad(loss, (0, 1))(x, k)
+
+    for rough, exact in zip(gradients(jnp.bfloat16), gradients(jnp.float32), strict=True):
+        np.testing.assert_allclose(rough, exact, atol=1e-2 * np.abs(exact).max())
 
 
 def batch_norm(x, **fields):

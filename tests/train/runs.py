@@ -1,6 +1,8 @@
 """What the tests of whole runs share: short runs on the digits, and how two of them are compared."""
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import jax
@@ -45,3 +47,11 @@ def assert_same_run(a: Path, b: Path) -> None:
     different = [key for key in first if not np.array_equal(first[key], second[key])]
     assert not different
     assert rows_of(a) == rows_of(b)
+
+
+def wait_for_rows(process: subprocess.Popen, metrics: Path, rows: int, seconds: float = 240) -> None:
+    """Waits until a run has written so many rows, or has ended."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and not (metrics.is_file() and len(metrics.read_bytes().splitlines()) >= rows):
+        assert time.monotonic() < deadline, f"{metrics} has not {rows} rows after {seconds} s"
+        time.sleep(0.001)

@@ -114,7 +114,7 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(tmp_path
     assert (progress.step, int(state.step)) == (1, 1)
     assert steps(tmp_path) == [1]
     assert (tmp_path / "damaged-2").is_dir()
-    assert "cannot be read" in caplog.text
+    assert "is damaged" in caplog.text
 
 
 def test_a_changed_byte_is_noticed(tmp_path):
@@ -131,7 +131,7 @@ def test_checkpoints_that_can_none_be_read_are_refused(tmp_path, one_device):
     save(tmp_path, 1, 2)
     for step in (1, 2):
         cut_short(tmp_path, step)
-    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+    with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
         restore(tmp_path, one_device)
     assert steps(tmp_path) == [1, 2]
 

@@ -4,12 +4,12 @@ import math
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory
 from jaxnets.train import loop
@@ -17,7 +17,7 @@ from jaxnets.train.checkpoint import read_progress, steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import arrays_of, rows_of, short
+from tests.train.runs import arrays_of, assert_same_run, rows_of, short, wait_for_rows
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(fi
 def test_the_best_on_validation_is_remembered_and_kept(tmp_path, one_device, monkeypatch):
     accuracies = iter([0.2, 0.9, 0.4, 0.9, 0.5])
 
-    def evaluate(self, state, split):
+    def evaluate(self, state, split, stop):
         from jaxnets.metrics import Sums
 
         share = next(accuracies) if split == "validation" else 0.1
@@ -118,11 +118,62 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.is_file() and len(metrics.read_bytes().splitlines()) >= 3):
-        time.sleep(0.01)
+    wait_for_rows(process, tmp_path / "run" / "metrics.jsonl", 3)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == status
     [saved] = steps(tmp_path / "run" / "checkpoints")[-1:]
     assert f"stopped and saved at step {saved}; run the same command again to go on" in output
+
+
+def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, monkeypatch):
+    config = short(steps=4, eval_every_steps=2)
+    train(config, tmp_path / "whole", Display(), one_device)
+    evaluate = loop.Evaluator.__call__
+
+    def interrupted(self, state, split, stop):
+        signal.raise_signal(signal.SIGINT)
+        return evaluate(self, state, split, stop)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Evaluator, "__call__", interrupted)
+        outcome = train(config, tmp_path / "stopped", Display(), one_device)
+    assert (outcome.step, outcome.finished, outcome.signal) == (2, False, signal.SIGINT)
+    train(config, tmp_path / "stopped", Display(), one_device)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_directory_that_another_process_trains_in_is_refused(finished, one_device):
+    with RunDirectory(finished).locked(), pytest.raises(UserError, match="another process is training in"):
+        train(short(), finished, Display(), one_device)
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(tmp_path, one_device):
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"checkpoints but no config.json"):
+        train(short(), tmp_path, Display(), one_device)
+
+
+def test_what_changed_and_may_is_said(finished, one_device, console):
+    train(short(log_every_steps=2, data={"placement": "stream"}), finished, Display(console), one_device)
+    said = console.export_text()
+    assert "config.log_every_steps: 3 there, 2 now" in said
+    assert "config.data.placement: 'auto' there, 'stream' now" in said
+
+
+def test_a_corrupt_test_picture_does_not_cost_the_steps_before_it(tmp_path, one_device, monkeypatch):
+    config = short(steps=4, eval_every_steps=2, data={"validation": 0.0})
+    read = Examples.read
+
+    def read_but_one(examples, index):
+        if index == 17 and len(examples) == 360:
+            raise UserError("picture-17.png is cut off")
+        return read(examples, index)
+
+    monkeypatch.setattr(Examples, "read", read_but_one)
+    with pytest.raises(UserError, match="is cut off"):
+        train(config, tmp_path, Display(), one_device)
+    assert steps(tmp_path / "checkpoints") == [2]
+    monkeypatch.undo()
+    assert train(config, tmp_path, Display(), one_device).finished
+    assert [row["step"] for row in rows_of(tmp_path) if "eval/loss" in row] == [2, 4]

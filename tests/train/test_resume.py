@@ -12,7 +12,7 @@ import pytest
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import arrays_of, assert_same_run, rows_of, short
+from tests.train.runs import arrays_of, assert_same_run, rows_of, short, wait_for_rows
 
 OPTIONS = [
     "--config.batch_size=16",
@@ -39,9 +39,7 @@ def start(workdir: Path, placement: str) -> subprocess.Popen:
 
 def kill_at(process: subprocess.Popen, workdir: Path, rows: int, delay: float) -> None:
     """Kills the run a moment after it has written as many rows."""
-    metrics = workdir / "metrics.jsonl"
-    while process.poll() is None and not (metrics.is_file() and len(metrics.read_bytes().splitlines()) >= rows):
-        time.sleep(0.001)
+    wait_for_rows(process, workdir / "metrics.jsonl", rows)
     time.sleep(delay)
     assert process.poll() is None, "the run was over before it could be killed"
     process.send_signal(signal.SIGKILL)
@@ -53,7 +51,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, pla
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, placement).wait(timeout=300) == 0
     moment = random.Random(time.time_ns())
-    rows, delay = moment.randint(12, 28), moment.uniform(0, 0.05)
+    rows, delay = moment.randint(1, 40), moment.uniform(0, 0.05)
     print(f"killed after {rows} rows and {delay:.3f} s")
     kill_at(start(killed, placement), killed, rows, delay)
     assert start(killed, placement).wait(timeout=300) == 0
