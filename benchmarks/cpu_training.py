@@ -45,22 +45,39 @@ def main() -> None:
 
 
 def jaxnets_step(options):
+    """The program that training dispatches: steps in a loop, over pictures that lie on the device."""
+    import jax
     import jax.numpy as jnp
+    import numpy as np
     import optax
 
     from jaxnets import create_model
     from jaxnets.data.augment import Augmentation
     from jaxnets.preprocess import Preprocess
-    from jaxnets.train.step import init_state, make_train_step
+    from jaxnets.train.mesh import make_mesh, over_data
+    from jaxnets.train.step import init_state, make_chunk, make_train_step
 
-    channels = options.channels
+    grey = (0.5,) * options.channels
     preprocess = Preprocess(
-        height=options.size, width=options.size, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels
-    )
+        height=options.size, width=options.size, channels=options.channels, mean=grey, std=grey
+    )  # fmt: skip
     model, optimizer = create_model("resnet20_cifar"), optax.sgd(0.01, momentum=0.9)
     step = make_train_step(model, preprocess, optimizer, dtype=jnp.float32, seed=0, augmentation=Augmentation())
+    chunk = jax.jit(make_chunk(step, STEPS, over_data(make_mesh())))
     state = init_state(model, preprocess, optimizer, 0, with_ema=False)
-    return timer(step, state, jaxnets_batch(options))
+    batch = jaxnets_batch(options)
+    index = np.stack([batch.index] * STEPS)
+    arrays = jax.device_put((batch.image, batch.label, index, index * 0))
+
+    def run() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state, _ = chunk(state, *arrays, STEPS)
+        jax.block_until_ready(state)
+        return time.perf_counter() - start
+
+    run()
+    return run
 
 
 def jaxnets_batch(options):
@@ -117,14 +134,8 @@ def linen_step(options):
         change, moments = optimizer.update(gradient, moments, params)
         return (optax.apply_updates(params, change), stats, moments), loss
 
-    return timer(step, (variables["params"], variables["batch_stats"], optimizer.init(variables["params"])), batch)
-
-
-def timer(step, state, batch):
-    """Returns a function that runs STEPS steps and returns their seconds."""
-    import jax
-
     compiled = jax.jit(step)
+    state = (variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
     batch = jax.device_put(batch)
 
     def run() -> float:

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from jaxnets.errors import UserError
 
@@ -69,14 +68,3 @@ def _quieten(*, debug: bool) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.CRITICAL)
     logging.getLogger("jaxnets").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.INFO if debug else logging.CRITICAL)
-    if not debug:
-        sys.excepthook = _show_unless_leftover
-
-
-def _show_unless_leftover(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Passes over what TensorStore's threads report, by the hundred, after one write of many has failed.
-
-    They find the event loop closed that waited for them; the failure itself has reached us as an exception.
-    """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)

@@ -19,6 +19,7 @@ from jaxnets.train.step import TrainState, Variables
 _log = logging.getLogger(__name__)
 
 KEPT = 2  # newest ones, so that there is one to fall back on
+_SPARE = 2**20  # bytes left free beside a checkpoint, for its metadata and the logs
 _MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
 
 
@@ -58,6 +59,9 @@ class Checkpointer:
         self.wait()
         if not self._directory.is_dir():
             raise UserError(f"{self._directory} has gone: something removed it while the run was on; start it again")
+        needed, free = _nbytes(state), shutil.disk_usage(self._directory).free
+        if free < needed + _SPARE:  # found out now, a full disk leaves nothing half-written
+            raise self._refusal(OSError(f"it needs {needed / 2**20:.1f} MiB, and {free / 2**20:.1f} MiB are free"))
         if not self._finite(state):
             raise UserError(
                 f"the weights after step {progress.step} are not finite and were not saved: "
@@ -268,6 +272,10 @@ def _tree(metadata: Any) -> Any:
     for name in ("item_metadata", "tree"):
         metadata = getattr(metadata, name, metadata)
     return metadata
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -34,7 +34,7 @@ class Display:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             TextColumn("left"),
             console=self._console,
             # Drawn from `update` alone: a thread that redraws would take its share of two cores.
@@ -55,8 +55,10 @@ class Display:
         """Shows a row of metrics.jsonl; the training rows only where there is no bar."""
         if self._bar is not None and any(key.startswith("train/") for key in values):
             return
-        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in values.items())
-        self.say(f"step {step:>{len(str(steps))}}/{steps}  epoch {epoch:6.2f}  {shown}")
+        what = values.get("eval/split") or next(iter(values)).partition("/")[0]
+        figures = {key.partition("/")[2]: value for key, value in values.items() if not key.endswith("/split")}
+        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in figures.items())
+        self.say(f"step {step:>{len(str(steps))}}/{steps}  epoch {epoch:6.2f}  {what}: {shown}")
 
     def stop(self) -> None:
         if self._bar is not None:
@@ -66,7 +68,7 @@ class Display:
 
 def _figure(key: str, value: Any) -> str:
     if not isinstance(value, float):
-        return str(value)
-    if key.endswith(("accuracy", "top5")):
+        return "—" if value is None else f"{value:,}"
+    if key in ("accuracy", "top5"):
         return f"{value:.2%}"
-    return f"{value:,.0f}" if key.endswith("per_second") else f"{value:.4g}"
+    return f"{value:,.0f}" if key == "images_per_second" else f"{value:.4g}"

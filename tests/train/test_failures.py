@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,9 +30,16 @@ def test_a_checkpoint_that_cannot_be_written_gets_one_message(tmp_path):
         timeout=300,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: a checkpoint could not be written to")
-    assert len(done.stderr.splitlines()) == 1
+    assert "error: a checkpoint could not be written to" in done.stderr
+    assert "run the same command again" in done.stderr
     assert steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, one_device, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with pytest.raises(UserError, match=r"could not be written to .* \(it needs 2.1 MiB, and 1.0 MiB are free\)"):
+        train(short(), tmp_path, Display(), one_device)
+    assert not any((tmp_path / "checkpoints").iterdir())
 
 
 def test_a_work_directory_that_goes_away_gets_one_message(tmp_path, one_device, monkeypatch):
