@@ -185,13 +185,19 @@ def test_data_that_has_moved_is_still_the_run_s_data(run, folder, tmp_path):
 
 
 CONFIG_WITHOUT_TENSORFLOW = """
+import importlib.machinery
 import sys
 
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "tensorflow":
-            raise ImportError("TensorFlow must not be imported")
+        return importlib.machinery.ModuleSpec(name, self) if name.split(".")[0] == "tensorflow" else None
+
+    def create_module(self, spec):
+        raise AssertionError("TensorFlow is imported")
+
+    def exec_module(self, module):
+        pass
 
 
 sys.meta_path.insert(0, Refuse())
@@ -208,7 +214,11 @@ def get_config():
 def test_tfds_data_trains_where_tensorflow_cannot_be_imported(run, tmp_path, name):
     config = tmp_path / "mine.py"
     config.write_text(CONFIG_WITHOUT_TENSORFLOW)
-    options = (f"--config.data.source=tfds:{name}", f"--config.data.directory={tmp_path / 'tfds'}")
+    options = (
+        f"--config.data.source=tfds:{name}",
+        f"--config.data.directory={tmp_path / 'tfds'}",
+        "--config.data.image_size=8",
+    )
     done = run("jaxnets.main", "--config", config, *SHORT, *options, "--workdir", tmp_path / "run", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "step 2/2" in done.stdout
