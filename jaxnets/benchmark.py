@@ -30,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--config", default="digits", help="a config file, or the name of one that ships")
     parser.add_argument("--steps", type=int, default=40, help="steps in each measurement (default 40)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, taken in turn (default 3)")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements of each, taken in turn (default 7)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     command.run(parser, _benchmark, takes_rest=True)
 
