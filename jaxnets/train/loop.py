@@ -87,7 +87,23 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
             display.say(_finished(workdir, progress, steps))
             return Outcome(progress.step, finished=True)
         run.write(config, card)
-        return _run(config, run, data, built, mesh, checkpointer, state, progress, steps, display)
+        _describe(display, config, data, state, mesh, steps)
+        if progress.step:
+            display.say(f"resuming {workdir} at step {progress.step} of {steps}")
+        load_what_fits(config, data)
+        session = _Session(
+            config=config,
+            data=data,
+            steps=steps,
+            schedule=built.schedule,
+            feed=make_feed(config, data, built.step, mesh, steps),
+            evaluator=Evaluator(config, built.model, data, mesh),
+            checkpointer=checkpointer,
+            log=RunLog(run, progress.step),
+            profiler=Profiler(config.profile_steps, run.tensorboard, progress.step),
+            display=display,
+        )
+        return session.run(state, progress)
 
 
 def _first_state(checkpointer: Checkpointer, built: Built, mesh: Mesh) -> tuple[TrainState, Progress]:
@@ -104,56 +120,26 @@ def _first_state(checkpointer: Checkpointer, built: Built, mesh: Mesh) -> tuple[
     return jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)(), Progress(step=0)
 
 
-def _run(
-    config: Config,
-    run: RunDirectory,
-    data: Dataset,
-    built: Built,
-    mesh: Mesh,
-    checkpointer: Checkpointer,
-    state: TrainState,
-    progress: Progress,
-    steps: int,
-    display: Display,
-) -> Outcome:
-    _describe(display, config, data, state, mesh, steps)
-    if progress.step:
-        display.say(f"resuming {run.path} at step {progress.step} of {steps}")
-    load_what_fits(config, data)
-    session = _Session(
-        config=config,
-        data=data,
-        mesh=mesh,
-        steps=steps,
-        schedule=built.schedule,
-        feed=make_feed(config, data, built.step, mesh, steps),
-        evaluator=Evaluator(config, built.model, data, mesh),
-        checkpointer=checkpointer,
-        log=RunLog(run, progress.step),
-        display=display,
-    )
-    return session.run(state, progress, run)
-
-
 @dataclass(kw_only=True)
 class _Session:
+    """One stretch of training, from the step where it starts to the end or to where it is asked to stop."""
+
     config: Config
     data: Dataset
-    mesh: Mesh
     steps: int
     schedule: Schedule
     feed: Feed
     evaluator: Evaluator
     checkpointer: Checkpointer
     log: RunLog
+    profiler: Profiler
     display: Display
 
-    def run(self, state: TrainState, progress: Progress, run: RunDirectory) -> Outcome:
+    def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
         self.progress = progress
         self.window = Window(progress.window)
         self.pace = Pace(self.feed.max_steps)
-        self.profiler = Profiler(self.config.profile_steps, run.tensorboard, progress.step)
         with ExitStack() as at_end:
             at_end.callback(self.log.close)
             at_end.callback(self.display.stop)
