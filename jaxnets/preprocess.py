@@ -1,9 +1,10 @@
 """What a picture goes through before a model, in one place for training, evaluation, prediction and export."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,10 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_SUPPORT = 3  # pixels to each side of the centre that the widest filter, Lanczos, reads; of the smaller picture
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel, of pixels scaled to 0…1
+IMAGENET_STD = (0.229, 0.224, 0.225)  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +37,13 @@ class Preprocess:
     std: tuple[float, ...]  # likewise
     crop_fraction: float = 1.0  # of the resized picture, kept by the centre crop
     interpolation: str = "bilinear"
+    keep_aspect: bool = True  # False: the whole picture is squeezed into the crop's shape
 
     def fit(self, picture: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
-        """Resizes so that the centre crop covers the picture's shorter side, crops, and converts the channels.
+        """Resizes, crops the centre and converts the channels, as torchvision's and timm's evaluations do.
+
+        The picture is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
+        as it is where nothing is cropped.
 
         Args:
             picture: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
@@ -46,19 +55,42 @@ class Preprocess:
         picture = self._with_channels(picture)
         if picture.shape[:2] == (self.height, self.width) and self.crop_fraction == 1.0:
             return picture
-        scale = max(
-            self.height / self.crop_fraction / picture.shape[0], self.width / self.crop_fraction / picture.shape[1]
-        )
-        height = max(round(picture.shape[0] * scale), self.height)
-        width = max(round(picture.shape[1] * scale), self.width)
-        image = Image.fromarray(picture[..., 0] if self.channels == 1 else picture)
-        top, left = (height - self.height) // 2, (width - self.width) // 2
-        # The crop's own pixels alone are computed, the same as those of the whole resized picture: a long thin picture
-        # would fill the memory.
-        down, across = picture.shape[0] / height, picture.shape[1] / width
-        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
-        cropped = image.resize((self.width, self.height), _FILTERS[self.interpolation], box=box)
-        return np.asarray(cropped).reshape(self.height, self.width, self.channels)
+        height, width = self.resized(*picture.shape[:2])
+        top, left = round((height - self.height) / 2), round((width - self.width) / 2)
+        if self.interpolation == "nearest":
+            y = _nearest(picture.shape[0], height)[top : top + self.height]
+            x = _nearest(picture.shape[1], width)[left : left + self.width]
+            return picture[y[:, None], x]
+        # Across first, then down, each rounded to uint8: left to itself, Pillow 13 turns this order round for tall
+        # pictures, where earlier versions and PyTorch do not. The rows and columns that the crop loses are left out as
+        # early as can be: resized whole, a long thin picture would fill the memory.
+        rows = _side(picture.shape[0], height, top, self.height)
+        columns = _side(picture.shape[1], width, left, self.width)
+        region = picture[rows.sources, columns.sources]
+        image = Image.fromarray(region[..., 0] if self.channels == 1 else region)
+        method = _FILTERS[self.interpolation]
+        across = (columns.first, 0, columns.last, image.height)
+        image = image.resize((columns.resized, image.height), method, box=across)
+        image = image.crop((columns.skipped, 0, columns.skipped + self.width, image.height))
+        down = (0, rows.first, self.width, rows.last)
+        image = image.resize((self.width, rows.resized), method, box=down)
+        image = image.crop((0, rows.skipped, self.width, rows.skipped + self.height))
+        return np.asarray(image).reshape(self.height, self.width, self.channels)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the height and width that a picture of this height and width is resized to, before the crop.
+
+        They are the model's sides over the crop fraction, rounded down; where the aspect is kept, one of the picture's
+        sides gets that length and the other is as long or longer.
+        """
+        # A crop of 40 from 53 is written as 40 / 53, and 40 / (40 / 53) is a little less than 53.
+        rows, columns = (math.floor(side / self.crop_fraction + 1e-6) for side in (self.height, self.width))
+        if not self.keep_aspect:
+            return rows, columns
+        rounded = math.floor if rows == columns else round  # as torchvision does for squares, timm for other shapes
+        if height * columns <= width * rows:
+            return rows, rounded(rows * width / height)
+        return rounded(columns * height / width), columns
 
     def normalise(self, image: UInt8[Array, "b h w c"], dtype: Any) -> Float[Array, "b h w c"]:
         """Returns (image / 255 − mean) / std, computed in float32 or wider and then cast to `dtype`."""
@@ -66,6 +98,19 @@ class Preprocess:
         scale = jnp.asarray([1 / (255 * s) for s in self.std], wide)
         offset = jnp.asarray([m / s for m, s in zip(self.mean, self.std, strict=True)], wide)
         return (image.astype(wide) * scale - offset).astype(dtype)
+
+    def for_channels(self, channels: int) -> "Preprocess":
+        """Returns the same for grey (1) or RGB (3) pictures; another number's mean and deviation are the average.
+
+        Raises:
+            ValueError: for another number of channels, of which pictures nothing is known.
+        """
+        if channels == self.channels:
+            return self
+        if channels not in (1, 3):
+            raise ValueError(f"pictures have 1 channel (grey) or 3 (RGB), found {channels}")
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return dataclasses.replace(self, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -92,3 +137,34 @@ class Preprocess:
         if self.channels == 3:
             return np.repeat(picture, 3, axis=2)
         return np.asarray(Image.fromarray(picture, "RGB").convert("L"))[..., None]
+
+
+def _nearest(length: int, resized: int) -> np.ndarray:
+    """Returns the pixel of a side that Pillow takes for each of its resized pixels, whichever way it rounds."""
+    side = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    return np.asarray(side.resize((resized, 1), Image.Resampling.NEAREST))[0]
+
+
+class _Side(NamedTuple):
+    """How one side of a picture is resized: pixels `first` to `last` of `sources` become `resized` pixels."""
+
+    sources: slice
+    first: float  # in the slice
+    last: float
+    resized: int
+    skipped: int  # of the resized pixels, before the crop
+
+
+def _side(length: int, resized: int, start: int, count: int) -> _Side:
+    """Returns how a side gets the `count` pixels from `start` on of its `resized` ones.
+
+    A side that is not much longer than the crop is resized whole, which is exact to the bit. Of a longer one, the
+    crop's pixels alone are computed, exact but for a rounding here and there: Pillow holds their box in float32.
+    """
+    if resized <= 2 * count:
+        return _Side(slice(0, length), 0, length, resized, start)
+    scale = length / resized
+    margin = math.ceil(_SUPPORT * max(scale, 1)) + 1
+    low = max(math.floor(start * scale) - margin, 0)
+    high = min(math.ceil((start + count) * scale) + margin, length)
+    return _Side(slice(low, high), start * scale - low, min((start + count) * scale, high) - low, count, 0)

@@ -25,11 +25,109 @@ def test_a_picture_of_the_right_size_is_left_alone():
     np.testing.assert_array_equal(RGB.fit(picture), picture)
 
 
-def test_the_shorter_side_is_resized_and_the_centre_cropped_as_pillow_does():
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+FRACTIONS = [0.875, 0.95, 1.0, 0.904, 0.922, 224 / 232]
+
+
+def square(size: int, channels: int, crop_fraction: float, interpolation: str) -> Preprocess:
+    return Preprocess(
+        height=size,
+        width=size,
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
+    )
+
+
+def whole_then_crop(picture: np.ndarray, size: int, crop_fraction: float, steps: str, method: str) -> np.ndarray:
+    """The plain way of torchvision and timm: the shorter side to size / crop_fraction, then the centre."""
+    height, width = picture.shape[:2]
+    shorter = int(size / crop_fraction + 1e-6)
+    if width <= height:
+        height, width = int(shorter * height / width), shorter
+    else:
+        height, width = shorter, int(shorter * width / height)
+    image = Image.fromarray(picture)
+    if steps == "across, then down":
+        image = image.resize((width, image.height), FILTERS[method])
+    image = image.resize((width, height), FILTERS[method])
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
+    """Within one grey level, but for one pixel in a thousand: across and down are each rounded, here as there."""
+    difference = np.abs(found.astype(int) - expected.reshape(found.shape))
+    assert difference.max() <= 2
+    assert (difference > 1).mean() < 1e-3
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("crop_fraction", FRACTIONS)
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375, 3), (256, 256), (427, 640, 3), (7, 5, 3), (2, 3)])
+def test_a_picture_is_resized_whole_and_cropped_to_the_bit(shape, crop_fraction, interpolation):
+    picture = noise(*shape)
+    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(picture)
+    expected = whole_then_crop(picture, 64, crop_fraction, "at once", interpolation)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("crop_fraction", FRACTIONS)
+@pytest.mark.parametrize("shape", [(30, 700), (100, 250, 3), (3, 2000)])
+def test_a_wide_picture_is_as_if_it_were_resized_whole(shape, crop_fraction, interpolation):
+    picture = noise(*shape)
+    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(picture)
+    assert_alike(found, whole_then_crop(picture, 64, crop_fraction, "at once", interpolation))
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+def test_pictures_of_random_sizes_are_resized_across_and_then_down(interpolation):
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        # From 2 to 400 pixels, small ones as often as large ones: landscapes, portraits, threads.
+        height, width = np.exp(rng.uniform(np.log(2), np.log(400), 2)).astype(int)
+        size, crop_fraction = int(rng.integers(4, 100)), float(rng.choice(FRACTIONS))
+        picture = rng.integers(0, 256, (height, width), np.uint8)
+        expected = whole_then_crop(picture, size, crop_fraction, "across, then down", interpolation)
+        assert_alike(square(size, 1, crop_fraction, interpolation).fit(picture), expected)
+
+
+@pytest.mark.parametrize("size", [40, 224, 300, 380])
+def test_a_crop_of_so_many_pixels_from_so_many_is_exact(size):
+    for resized in range(size, 2 * size):
+        assert square(size, 3, size / resized, "bicubic").resized(resized, resized) == (resized, resized)
+
+
+@pytest.mark.parametrize(
+    ("picture", "resized"),
+    [((375, 500), (256, 341)), ((500, 375), (341, 256)), ((512, 512), (256, 256)), ((1, 3), (256, 768))],
+)
+def test_the_longer_side_is_rounded_down(picture, resized):
+    assert square(224, 3, 0.875, "bicubic").resized(*picture) == resized
+
+
+@pytest.mark.parametrize(
+    ("picture", "resized"),
+    [((100, 400), (160, 640)), ((400, 400), (320, 320)), ((300, 500), (192, 320)), ((299, 500), (191, 320))],
+)
+def test_a_crop_that_is_no_square_is_covered(picture, resized):
+    wide = Preprocess(height=160, width=320, channels=3, mean=RGB.mean, std=RGB.std)
+    assert wide.resized(*picture) == resized
+
+
+def test_without_its_aspect_the_whole_picture_is_squeezed():
     picture = noise(20, 40, 3)
-    fitted = Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, crop_fraction=0.8).fit(picture)
-    resized = np.asarray(Image.fromarray(picture).resize((20, 10), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(fitted, resized[1:9, 6:14])
+    squeezed = Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, keep_aspect=False)
+    expected = np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(squeezed.fit(picture), expected)
 
 
 def test_a_transparent_picture_is_laid_over_white():
@@ -58,5 +156,21 @@ def test_json_gives_the_same_preprocess_back():
     assert Preprocess.from_json(RGB.to_json()) == RGB
 
 
+def test_what_was_saved_before_the_aspect_could_be_lost_keeps_it():
+    saved = RGB.to_json()
+    del saved["keep_aspect"]
+    assert Preprocess.from_json(saved) == RGB
+
+
+def test_grey_and_rgb_share_their_average():
+    grey = RGB.for_channels(1)
+    np.testing.assert_allclose((grey.mean, grey.std), ([0.2], [0.5]))
+    assert RGB.for_channels(3) is RGB
+    with pytest.raises(ValueError, match=r"1 channel .* or 3"):
+        RGB.for_channels(4)
+
+
 def test_a_long_thin_picture_does_not_fill_the_memory():
-    assert RGB.fit(np.zeros((1, 3_000_000, 3), np.uint8)).shape == (8, 8, 3)
+    preprocess = square(224, 3, 0.875, "bicubic")  # resized whole it would have 600 GB
+    assert preprocess.fit(np.zeros((1, 3_000_000, 3), np.uint8)).shape == (224, 224, 3)
+    assert preprocess.fit(np.zeros((3_000_000, 1, 3), np.uint8)).shape == (224, 224, 3)
