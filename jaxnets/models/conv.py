@@ -8,6 +8,8 @@ TPU and GPU get XLA's convolution. XLA's CPU backend (JAX 0.10) has three habits
 - a product with a small result and a long sum, as the gradient of a kernel is, runs on one thread and wants its
   operands in cache. So that gradient is summed over blocks of pictures.
 - copying the patches of a whole batch costs more than the product they are for.
+- a convolution in groups runs 40 to 60 times slower than the same sum over shifted pictures, which XLA makes one loop
+  over contiguous channels, shared among the threads.
 
 Where several CPU devices share a batch (in tests, as a rule), the blocks make each of them compute the kernels'
 gradient of the whole batch: right, and slow.
@@ -27,24 +29,40 @@ Padding = tuple[Pair, Pair]  # (low, high) of the rows and of the columns; a neg
 _ORDER = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 8  # pictures whose patches stay in cache
 _WINOGRAD_CHANNELS = 32  # from here on fewer products pay for the sums they need
+_FEW_CHANNELS = 4  # up to here a sum over shifted pictures beats XLA's convolution
+_ROWS = 8  # whose products a depthwise kernel's gradient sums in registers
+_CACHED = 1 << 18  # numbers of dy that a depthwise kernel's gradient takes at a time
+_GROUPED_CHANNELS = 32  # at least so many at a time, or the products of a grouped convolution are too small
 
 
 def conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "i j c f"], *, stride: Pair, padding: Padding
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "i j c//groups f"],
+    *,
+    stride: Pair,
+    padding: Padding,
+    groups: int = 1,
 ) -> Float[Array, "b h2 w2 f"]:
-    """Convolves `x` with `kernel` in the networks' sense, that is, without turning the kernel round."""
+    """Convolves `x` with `kernel` in the networks' sense, that is, without turning the kernel round.
+
+    With `groups`, each share of the features sees its own share of the channels alone.
+    """
 
     def on_cpu(x: Array, kernel: Array) -> Array:
-        return _cpu(x, kernel, stride, padding)
+        if groups == 1:
+            return _cpu(x, kernel, stride, padding)
+        if groups == x.shape[3] == kernel.shape[3]:
+            return _depthwise(x, kernel, stride, padding)
+        return _grouped(x, kernel, stride, padding, groups)
 
     def elsewhere(x: Array, kernel: Array) -> Array:
-        return _plain(x, kernel, stride, padding)
+        return _plain(x, kernel, stride, padding, groups)
 
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
-def _plain(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
-    return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=_ORDER)
+def _plain(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int = 1) -> Array:
+    return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=_ORDER, feature_group_count=groups)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -71,27 +89,37 @@ def _forward(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
     rows, columns, channels, features = kernel.shape
     if (rows, columns) == (1, 1) and padding == ((0, 0), (0, 0)):
         return x[:, :: stride[0], :: stride[1]] @ kernel[0, 0]
+    if channels <= _FEW_CHANNELS and rows * columns <= 9:
+        return _sum_of_shifts(x, kernel, stride, padding)
     if (rows, columns) == (3, 3) and stride == (1, 1):
-        if channels == 1:
-            return _sum_of_shifts(x, kernel, padding)
         exact = jnp.finfo(x.dtype).bits >= 32  # Winograd's sums lose too much in 16 bits
         if min(channels, features) >= _WINOGRAD_CHANNELS and exact:
             return _winograd(x, kernel, padding)
     return _plain(x, kernel, stride, padding)
 
 
-def _sum_of_shifts(x: Array, kernel: Array, padding: Padding) -> Array:
-    """A convolution of one channel at stride 1, as one fused loop over its multiplications."""
+def _sum_of_shifts(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
+    """A convolution of few channels, or a depthwise one (`kernel` `[i, j, 1, c]`), as one loop over its products."""
+    rows, columns, channels, _ = kernel.shape
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    padded, weights = _pad(x, *padding).astype(wide), kernel.astype(wide)
-    height = padded.shape[1] - kernel.shape[0] + 1
-    width = padded.shape[2] - kernel.shape[1] + 1
+    padded, weights = _pad(x, *padding), kernel.astype(wide)
+    inputs = [padded] if channels == 1 else [padded[..., n : n + 1] for n in range(channels)]
     terms = [
-        padded[:, i : i + height, j : j + width] * weights[i, j]
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
+        shifted.astype(wide) * weights[i, j, n]
+        for n, channel in enumerate(inputs)
+        for (i, j), shifted in _shifts(channel, (rows, columns), stride)
     ]
     return reduce(jnp.add, terms).astype(x.dtype)
+
+
+def _shifts(padded: Array, kernel: Pair, stride: Pair) -> list[tuple[Pair, Array]]:
+    """Returns for each place of the kernel the pixels of `padded` that it meets, `[b, h2, w2, c]`."""
+    last = [(n - k) // s * s + 1 for n, k, s in zip(padded.shape[1:3], kernel, stride, strict=True)]
+    return [
+        ((i, j), padded[:, i : i + last[0] : stride[0], j : j + last[1] : stride[1]])
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
 
 
 def _winograd(x: Array, kernel: Array, padding: Padding) -> Array:
@@ -158,7 +186,7 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
 def _block_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Padding) -> Array:
     rows, columns, channels, features = shape
     (top, bottom), (left, right) = padding
-    height, (out_height, out_width) = x.shape[1], dy.shape[1:3]
+    height, out_width = x.shape[1], dy.shape[2]
     if stride == (1, 1):
         # x shifted by columns against dy shifted by rows: one product of [j·c, i·f] holds every place of the kernel.
         x = _pad(x, (0, 0), (left, right))
@@ -168,14 +196,8 @@ def _block_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, p
         starts = [above + top - i for i in range(rows)]
         dy = jnp.concatenate([dy[:, start : start + height] for start in starts], -1)
         return _product_over_places(x, dy).reshape(columns, channels, rows, features).transpose(2, 0, 1, 3)
-    x = _pad(x, *padding)
-    last_row, last_column = (out_height - 1) * stride[0], (out_width - 1) * stride[1]
-    places = [
-        x[:, i : i + last_row + 1 : stride[0], j : j + last_column + 1 : stride[1]]
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    return jnp.stack([_product_over_places(place, dy) for place in places]).reshape(shape)
+    places = _shifts(_pad(x, *padding), (rows, columns), stride)
+    return jnp.stack([_product_over_places(place, dy) for _, place in places]).reshape(shape)
 
 
 def _kernel_gradient_as_convolution(
@@ -189,6 +211,104 @@ def _kernel_gradient_as_convolution(
         x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), (1, 1), pads, rhs_dilation=stride, dimension_numbers=_ORDER
     )
     return gradient.transpose(1, 2, 0, 3)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
+    return _sum_of_shifts(x, kernel, stride, padding)
+
+
+def _depthwise_forward(x: Array, kernel: Array, stride: Pair, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _sum_of_shifts(x, kernel, stride, padding), (x, kernel)
+
+
+def _depthwise_backward(stride: Pair, padding: Padding, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return (
+        _depthwise_input_gradient(dy, kernel, (x.shape[1], x.shape[2]), stride, padding),
+        _depthwise_kernel_gradient(x, dy, kernel.shape, stride, padding),
+    )
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _depthwise_input_gradient(dy: Array, kernel: Array, size: Pair, stride: Pair, padding: Padding) -> Array:
+    """The pixels of x that share their place modulo the stride meet the same part of the kernel, turned round."""
+    lows = (padding[0][0], padding[1][0])
+    lengths = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+    # Every pixel needs a part of the kernel, if only of zeros.
+    kernel = jnp.pad(kernel, [(0, max(0, s - k)) for k, s in zip(kernel.shape, stride, strict=False)] + [(0, 0)] * 2)
+
+    def phase(place: Pair) -> Array:
+        firsts = [(at + low) % s for at, low, s in zip(place, lows, stride, strict=True)]
+        part = kernel[firsts[0] :: stride[0], firsts[1] :: stride[1]][::-1, ::-1]
+        pads = []
+        for k, at, low, s, length, out in zip(part.shape, place, lows, stride, lengths, dy.shape[1:3]):  # noqa: B905
+            before = k - 1 - (at + low) // s
+            pads.append((before, length + k - 1 - out - before))
+        return _sum_of_shifts(dy, part, (1, 1), (pads[0], pads[1]))
+
+    phases = [jnp.stack([phase((a, b)) for b in range(stride[1])], 3) for a in range(stride[0])]
+    dx = jnp.stack(phases, 2)  # [b, row, place in stride, column, place in stride, c]
+    dx = dx.reshape(len(dy), lengths[0] * stride[0], lengths[1] * stride[1], dy.shape[3])
+    return dx[:, : size[0], : size[1]]
+
+
+def _depthwise_kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Padding) -> Array:
+    """Sums x · dy over the places: first over some rows in registers, then over what is left as a product with ones.
+
+    A sum over rows, columns and pictures at once would not be vectorised over the channels.
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    rows, columns, _, channels = shape
+    together = min(_ROWS, dy.shape[1])
+    blocks_of_rows = -(-dy.shape[1] // together)
+    missing = blocks_of_rows * together - dy.shape[1]  # rows of zeros that fill the last block
+    height = (dy.shape[1] + missing - 1) * stride[0] + rows
+    width = (dy.shape[2] - 1) * stride[1] + columns
+    (top, _), (left, _) = padding
+    pictures = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (n == 1 or n * dy[0].size <= _CACHED))
+
+    def add_block(n: Array, total: Array) -> Array:
+        part_x, part_dy = (lax.dynamic_slice_in_dim(a, n * pictures, pictures) for a in (x, dy))
+        part_x = _pad(part_x, (top, height - x.shape[1] - top), (left, width - x.shape[2] - left))
+        part_dy = _pad(part_dy, (0, missing), (0, 0)).astype(wide)
+        sums = []
+        for _, place in _shifts(part_x, (rows, columns), stride):
+            products = [place[:, r::together] * part_dy[:, r::together] for r in range(together)]
+            partial_sums = lax.optimization_barrier(reduce(jnp.add, products).reshape(-1, channels))
+            sums.append(jnp.ones(len(partial_sums), wide) @ partial_sums)
+        return total + jnp.stack(sums)
+
+    total = lax.fori_loop(0, len(x) // pictures, add_block, jnp.zeros((rows * columns, channels), wide))
+    return total.reshape(shape).astype(x.dtype)
+
+
+def _grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int) -> Array:
+    """A convolution in groups as one product for some groups at a time, with zeros where two groups meet.
+
+    It takes picture by picture, so that the patches stay in cache, and computes them again for the gradients.
+    """
+    rows, columns, channels, _ = kernel.shape
+    features = kernel.shape[3] // groups
+    together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * channels <= _GROUPED_CHANNELS))
+    chunks = groups // together
+    own = jnp.eye(together, dtype=jnp.promote_types(x.dtype, jnp.float32))
+    # [chunk, place in the kernel, group of x, channel, group of y, feature], zero unless the groups are the same
+    weights = jnp.einsum("pcngf,hg->nphcgf", kernel.reshape(rows * columns, channels, chunks, together, features), own)
+    weights = weights.reshape(chunks, rows * columns * together * channels, together * features)
+
+    @jax.checkpoint
+    def one(picture: Array, weights: Array) -> Array:
+        padded = _pad(picture[None], *padding)
+        by_chunk = padded.reshape(*padded.shape[1:3], chunks, -1).transpose(2, 0, 1, 3)
+        patches = jnp.concatenate([place for _, place in _shifts(by_chunk, (rows, columns), stride)], -1)
+        _, height, width, _ = patches.shape
+        y = lax.batch_matmul(patches.reshape(chunks, height * width, -1), weights.astype(x.dtype))
+        return y.transpose(1, 0, 2).reshape(height, width, groups * features)
+
+    return lax.map(lambda picture: one(picture, weights), x)
 
 
 def _product_over_places(a: Float[Array, "b h w m"], b: Float[Array, "b h w n"]) -> Float[Array, "m n"]:

@@ -1,8 +1,8 @@
-"""The layers that every family is made of: convolution, batch normalisation, pooling, the head."""
+"""The layers that every family is made of: convolution, batch normalisation, pooling, gates, noise, the head."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,7 @@ from jaxtyping import Array, Float
 from jaxnets.models.conv import Padding, conv2d
 
 ModuleDef = Callable[..., nn.Module]
-
-# He et al. 2015, section 2.2 (backward form): keeps the variance of the gradient through ReLU layers.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+PaddingRule = Literal["torch", "same"]
 
 
 def torch_padding(kernel: tuple[int, int]) -> Padding:
@@ -24,23 +22,39 @@ def torch_padding(kernel: tuple[int, int]) -> Padding:
     return ((kernel[0] // 2, kernel[0] // 2), (kernel[1] // 2, kernel[1] // 2))
 
 
+def same_padding(size: tuple[int, ...], kernel: tuple[int, int], stride: int) -> Padding:
+    """Returns what TensorFlow's SAME pads: as much as ceil(size / stride) outputs need, the odd pixel at the end."""
+    totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, kernel, strict=True)]
+    return ((totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2))
+
+
 class Conv(nn.Module):
-    """A convolution without bias; its parameter is `kernel` `[i, j, c, f]` in `param_dtype`."""
+    """A convolution without bias; its parameter is `kernel` `[i, j, c / groups, f]` in `param_dtype`.
+
+    The kernel starts normal with a variance of 2 / (i·j·f / groups), the outputs that each input has a hand in (He et
+    al. 2015, section 2.2, backward form): the variance of the gradient then passes ReLU layers unchanged.
+    """
 
     features: int
     kernel: tuple[int, int]
     stride: int = 1
+    groups: int = 1
+    padding: PaddingRule = "torch"
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
-        kernel = self.param("kernel", he_normal, (*self.kernel, x.shape[-1], self.features), self.param_dtype)
+        shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
+        he_normal = nn.initializers.variance_scaling(2.0 * self.groups, "fan_out", "normal")
+        kernel = self.param("kernel", he_normal, shape, self.param_dtype)
+        same = self.padding == "same"
         return conv2d(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             stride=(self.stride, self.stride),
-            padding=torch_padding(self.kernel),
+            padding=same_padding(x.shape[1:3], self.kernel, self.stride) if same else torch_padding(self.kernel),
+            groups=self.groups,
         )
 
 
@@ -134,6 +148,15 @@ def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array,
     return nn.max_pool(x, (size, size), (stride, stride), torch_padding((size, size)))
 
 
+def average_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c"]:
+    """Averages tiles of size × size pixels; those that reach over the end average the pixels that are there."""
+    tiling = (size, size)
+    pads = [(0, -n % size) for n in x.shape[1:3]]
+    if not any(high for _, high in pads):
+        return nn.avg_pool(x, tiling, tiling)
+    return nn.avg_pool(x, tiling, tiling, pads, count_include_pad=False)
+
+
 def global_average(x: Float[Array, "b h w c"], dtype: Dtype) -> Float[Array, "b c"]:
     """Averages over the rows and columns, summing in `dtype`."""
     return x.mean((1, 2), dtype=dtype)
@@ -166,3 +189,57 @@ def widest(dtype: Dtype) -> Dtype:
 
 
 relu = jax.nn.relu
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
+
+
+class Dense(nn.Module):
+    """A dense layer with bias inside a network: `kernel` `[c, f]` and `bias` in `param_dtype`."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b f"]:
+        he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        kernel = self.param("kernel", he_normal, (x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate in 0…1 that all channels' averages decide (Hu et al. 2018, equations 2 to 4)."""
+
+    squeezed: int  # features between the two dense layers
+    activation: Callable[[Array], Array] = relu
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
+        gate = self.activation(dense(self.squeezed, name="reduce")(global_average(x, self.param_dtype)))
+        gate = jax.nn.sigmoid(dense(x.shape[-1], name="expand")(gate))
+        return x * gate[:, None, None, :]
+
+
+class StochasticDepth(nn.Module):
+    """Leaves a block's branch out of some examples while training (Huang et al. 2016, section 3).
+
+    What stays is divided by the share that stays, so that evaluation needs no scaling.
+    """
+
+    rate: float  # share of the examples whose branch is left out
+    train: bool
+
+    @nn.compact
+    def __call__(self, branch: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        if not self.train or self.rate == 0.0:
+            return branch
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (branch.shape[0], 1, 1, 1))
+        return jnp.where(keep, branch / (1 - self.rate), 0).astype(branch.dtype)
+
+
+def depth_rates(last: float, blocks: int) -> list[float]:
+    """Returns each block's stochastic depth, rising linearly to `last` (Huang et al. 2016, equation 4)."""
+    return [last * (block + 1) / blocks for block in range(blocks)]
