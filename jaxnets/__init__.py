@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier, load
     from jaxnets.errors import UserError
-    from jaxnets.models.registry import create_model, list_models
+    from jaxnets.models.registry import create_model, list_models, preprocess_of
+    from jaxnets.preprocess import Preprocess
+    from jaxnets.pretrained.load import load_pretrained
 
 # Resolved on first use, so that `import jaxnets` is quick and touches no device.
 _HOMES = {
@@ -15,10 +17,22 @@ _HOMES = {
     "create_model": "jaxnets.models.registry",
     "list_models": "jaxnets.models.registry",
     "load": "jaxnets.classifier",
+    "load_pretrained": "jaxnets.pretrained.load",
+    "preprocess_of": "jaxnets.models.registry",
+    "Preprocess": "jaxnets.preprocess",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "UserError", "create_model", "list_models", "load"]
+__all__ = [
+    "Classifier",
+    "Preprocess",
+    "UserError",
+    "create_model",
+    "list_models",
+    "load",
+    "load_pretrained",
+    "preprocess_of",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,9 @@ from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
 from jaxnets.errors import UserError
-from jaxnets.models.registry import create_model
+from jaxnets.models.registry import MODELS, create_model
 from jaxnets.preprocess import Preprocess
+from jaxnets.pretrained.load import open_pretrained
 from jaxnets.rundir import ModelCard, RunDirectory, open_run
 from jaxnets.train.checkpoint import choose, read_variables, steps
 from jaxnets.train.step import Variables
@@ -34,7 +35,7 @@ class Classifier:
     variables: Variables
     preprocess: Preprocess
     labels: tuple[str, ...]
-    step: int  # of the checkpoint that the weights come from
+    step: int | None  # of the checkpoint that the weights come from; None: they are no run's
     matmul_precision: str = "default"  # as in training
 
     def predict(
@@ -76,10 +77,11 @@ class Classifier:
 
 
 def load(path: str | Path, checkpoint: str | int = "best", weights: Weights = "ema") -> Classifier:
-    """Opens a run directory on whatever hardware is here.
+    """Opens a run directory, or a model whose weights are known by name, on whatever hardware is here.
 
     Args:
-        path: the run's work directory; it may be read-only, and needs neither the config file nor the data.
+        path: the run's work directory; it may be read-only, and needs neither the config file nor the data. Or a name
+            of `list_models()` ("efficientnet_lite0"), or `hf:OWNER/REPO` on the Hugging Face Hub.
         checkpoint: "best" on the validation split (the newest where the run holds none out), "newest", or a step.
         weights: "ema" for the averaged weights ("raw" ones where the run keeps no average), or "raw".
 
@@ -90,6 +92,10 @@ def load(path: str | Path, checkpoint: str | int = "best", weights: Weights = "e
     """
     if weights not in ("ema", "raw"):
         raise UserError(f"weights must be ema or raw, found {weights!r}")
+    if str(path).startswith("hf:") or (str(path) in MODELS and not Path(path).exists()):
+        if checkpoint != "best":
+            raise UserError(f"{path} has one set of weights, found a wish for checkpoint {checkpoint!r}: leave it out")
+        return _load_pretrained(str(path))
     run = open_run(path)
     card = run.read_model()
     step, variables = _read(run, checkpoint, weights)
@@ -104,6 +110,22 @@ def load(path: str | Path, checkpoint: str | int = "best", weights: Weights = "e
     )
 
 
+def _load_pretrained(source: str) -> Classifier:
+    found = open_pretrained(None if source.startswith("hf:") else source, source)
+    if found.preprocess is None:
+        raise UserError(
+            f"nothing says how {source} wants its pictures: use jaxnets.load_pretrained, which returns its network"
+        )
+    return Classifier(
+        name=found.name,
+        model=found.model,
+        variables=jax.device_put(found.variables),
+        preprocess=found.preprocess,
+        labels=found.labels,
+        step=None,
+    )
+
+
 def build_model(card: ModelCard) -> nn.Module:
     """Returns the module that model.json describes."""
     try:
@@ -114,7 +136,7 @@ def build_model(card: ModelCard) -> nn.Module:
         ) from error
     if fields["dtype"] == jnp.float64:
         jax.config.update("jax_enable_x64", True)
-    return create_model(card.name, **fields)
+    return create_model(card.name, preprocess=card.preprocess, **fields)
 
 
 def _read(run: RunDirectory, checkpoint: str | int, weights: str) -> tuple[int, Variables]:

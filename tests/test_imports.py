@@ -13,6 +13,7 @@ ORDER = [
     ["config"],
     ["command", "flags", "metrics", "preprocess"],
     ["models"],
+    ["pretrained"],
     ["data"],
     ["rundir"],
     ["train"],

@@ -5,7 +5,9 @@ from typing import Any
 from jaxnets.metrics import Sums, summarise
 
 
-def metrics_report(total: Sums, class_names: tuple[str, ...], *, split: str, model: str, step: int) -> dict[str, Any]:
+def metrics_report(
+    total: Sums, class_names: tuple[str, ...], *, split: str, model: str, step: int | None
+) -> dict[str, Any]:
     """Returns the metrics of a split, over all examples and per class.
 
     `per_class` maps a class name to its number of examples, how many of them were right, and their share (None for a

@@ -1,0 +1,122 @@
+"""From a file's arrays to a model's variables, and from its own head and stem to those that a user wants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Float
+
+from jaxnets.errors import UserError
+from jaxnets.models.layers import Head, widest
+from jaxnets.pretrained.layouts import Layout, Slot, slots
+
+Arrays = Mapping[str, np.ndarray]
+Variables = dict[str, Any]
+
+
+def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int, description: str) -> Variables:
+    """Returns the model's variables from arrays in `layout`, as float32.
+
+    Every key is consumed. What has no place in the model, what the model has no array for and what has another shape is
+    named.
+
+    Raises:
+        UserError: if a key is missing, left over, or has another shape than the model's.
+    """
+    places = slots(layout, model, channels)
+    # How often PyTorch has updated a norm: no part of the function.
+    counters = {_sibling(place.key, "num_batches_tracked") for place in places if place.path[-1] == "mean"}
+    known = {place.key: place for place in places}
+    missing = [f"{key} {list(place.foreign_shape)}" for key, place in known.items() if key not in arrays]
+    surplus = [f"{key} {list(arrays[key].shape)}" for key in arrays if key not in known and key not in counters]
+    misshapen = [
+        f"{key} {list(arrays[key].shape)} in place of {list(place.foreign_shape)}"
+        for key, place in known.items()
+        if key in arrays and arrays[key].shape != place.foreign_shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}"
+        for what, keys in (
+            ("missing", missing),
+            ("that it has no place for", surplus),
+            ("of another shape", misshapen),
+        )
+        if keys
+    ]
+    if problems:
+        raise UserError(
+            f"{description} does not fit the model, read in {layout.name}'s layout. Of its keys, "
+            + "; ".join(problems)
+            + ". Check that the model's name is that of the weights"
+        )
+    variables: Variables = {"params": {}, "batch_stats": {}}
+    for place in places:
+        _put(variables, place, np.ascontiguousarray(place.to_ours(arrays[place.key]), np.float32))
+    return variables
+
+
+def to_arrays(variables: Variables, layout: Layout, model: nn.Module, channels: int) -> dict[str, np.ndarray]:
+    """Returns the model's variables under the keys of `layout`, the inverse of `to_variables`."""
+    found = {}
+    for place in slots(layout, model, channels):
+        leaf: Any = variables[place.collection]
+        for name in place.path:
+            leaf = leaf[name]
+        found[place.key] = np.ascontiguousarray(place.to_foreign(np.asarray(leaf)))
+    return found
+
+
+def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) -> tuple[int, int]:
+    """Returns (classes, channels) of the network that the arrays belong to.
+
+    Raises:
+        UserError: if its stem or head is missing.
+    """
+    stem_name = "stem_conv1" if getattr(model, "stem", None) == "deep" else "stem_conv"
+    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (stem_name, "head"))
+    for key in (stem, head):
+        if key not in arrays or arrays[key].ndim < 2:
+            raise UserError(f"{description} has no array {key}: it needs the whole network, its head included")
+    return arrays[head].shape[0], arrays[stem].shape[1]
+
+
+def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Variables:
+    """Returns the variables for `model`'s classes and for pictures of `channels`, in the dtype of its parameters.
+
+    Another number of classes gets a new head, drawn from the seed as a new model's is.
+    """
+    params = dict(variables["params"])
+    stem = next(name for name in ("stem_conv", "stem_conv1") if name in params)
+    if params[stem]["kernel"].shape[2] != channels:
+        params[stem] = {"kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
+    features, classes = params["head"]["kernel"].shape
+    if classes != model.num_classes:
+        head: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
+        params["head"] = head["params"]
+    return jax.tree.map(lambda leaf: np.asarray(leaf, widest(model.dtype)), {**variables, "params": params})
+
+
+def _with_channels(kernel: Float[np.ndarray, "i j c f"], channels: int) -> Float[np.ndarray, "i j channels f"]:
+    """Returns a stem's kernel for other pictures, whose response to grey is what it was.
+
+    Grey means that all channels hold the same number. Fewer channels share the sum of the kernel's; more repeat them in
+    turn, each divided by how often it occurs.
+    """
+    own = kernel.shape[2]
+    if channels < own:
+        return np.repeat(kernel.sum(2, keepdims=True) / channels, channels, axis=2)
+    turn = np.arange(channels) % own
+    return kernel[:, :, turn] / np.bincount(turn)[turn][:, None]
+
+
+def _put(variables: Variables, place: Slot, array: np.ndarray) -> None:
+    tree = variables[place.collection]
+    for name in place.path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[place.path[-1]] = array
+
+
+def _sibling(key: str, leaf: str) -> str:
+    return f"{key.rpartition('.')[0]}.{leaf}"
