@@ -15,5 +15,4 @@ def get_config():
     config.optimizer.learning_rate = 0.2
     config.schedule.warmup_epochs = 3.0
     config.data.crop_padding = 1
-    config.model.zero_init_last_norm = True
     return config

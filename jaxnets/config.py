@@ -54,25 +54,30 @@ Decay = Annotated[float, Range(0, 1, without_low=True, without_high=True)]
 class ModelConfig:
     name: str = "resnet20_cifar"  # one of jaxnets.list_models()
     shortcut: Literal["A", "B"] | None = None  # CIFAR networks: A has no parameters, B a 1×1 convolution; None: A
+    pretrained: str | None = None  # weights to start from: a file, hf:OWNER/REPO, a run directory or a model's name
+    dropout: Share | None = None  # share of features left out while training; None: the model's own
+    stochastic_depth: Share | None = None  # share of examples that leave out the last block; None: the model's own
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNormConfig:
     group_size: Count | None = None  # examples whose statistics are taken together; None: the whole global batch
-    decay: Decay = 0.9  # weight of the old running value at each step
-    epsilon: Positive = 1e-5  # added to the variance
+    decay: Decay | None = None  # weight of the old running value at each step; None: the model's own
+    epsilon: Positive | None = None  # added to the variance; None: the model's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     source: str = "digits"  # digits, idx:DIR, folder:DIR or tfds:NAME
-    image_size: Count | None = None  # pixels, height and width; None: the source's own size
+    image_size: Count | None = (
+        None  # pixels, height and width; None: the pretrained model's, else the source's own size
+    )
     channels: Literal[1, 3] | None = None  # grey or RGB; None: the source's own
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"  # for pictures of another size
-    crop_fraction: Fraction = 1.0  # of the resized picture's shorter side, kept by the centre crop
-    mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: measured on up to 4,096 of train
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None  # None: pretrained, else bilinear
+    crop_fraction: Fraction | None = None  # of the shorter side, kept by the centre crop; None: pretrained, else 1
+    mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
     std: tuple[float, ...] | None = None  # likewise
     validation: Share = 0.0  # share of the training examples held out to choose the best checkpoint
     test_share: Decay = 0.2  # share that becomes the test split where a source has none of its own

@@ -39,8 +39,10 @@ class Dataset:
         return {**sizes, "labels_crc32": checksum}
 
 
-def open_dataset(config: Config, preprocess: Preprocess | None = None) -> Dataset:
+def open_dataset(config: Config, preprocess: Preprocess | None = None, pretrained: Preprocess | None = None) -> Dataset:
     """Opens the config's source; `preprocess` is given where a run has fixed it, and found out otherwise.
+
+    What the config leaves open is then as with the `pretrained` weights, where there are some.
 
     Raises:
         UserError: if the source cannot be read or contradicts the config.
@@ -53,7 +55,7 @@ def open_dataset(config: Config, preprocess: Preprocess | None = None) -> Datase
             f"classes: leave it out, or look at the source"
         )
     threads = data.threads or os.cpu_count() or 1
-    fitted = preprocess or _preprocess(data, source)
+    fitted = preprocess or _preprocess(data, source, pretrained)
     parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
     if data.validation:
         if "validation" in parts:
@@ -69,16 +71,19 @@ def open_dataset(config: Config, preprocess: Preprocess | None = None) -> Datase
     for name, examples in splits.items():
         if not len(examples):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one picture")
-    if preprocess is None and data.mean is None:
+    if preprocess is None and data.mean is None and pretrained is None:
         mean, std = _measure(splits["train"], threads)
         fitted = replace(fitted, mean=mean, std=std)
     return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
 
 
-def _preprocess(data: DataConfig, source: Source) -> Preprocess:
+def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:
     channels = data.channels or source.channels
+    own = pretrained.for_channels(channels) if pretrained else None
     if data.image_size is not None:
         height = width = data.image_size
+    elif own is not None:
+        height, width = own.height, own.width
     elif source.image_size is not None:
         height, width = source.image_size
     else:
@@ -93,10 +98,10 @@ def _preprocess(data: DataConfig, source: Source) -> Preprocess:
         height=height,
         width=width,
         channels=channels,
-        mean=data.mean or (0.0,) * channels,
-        std=data.std or (1.0,) * channels,
-        crop_fraction=data.crop_fraction,
-        interpolation=data.interpolation,
+        mean=data.mean or (own.mean if own else (0.0,) * channels),
+        std=data.std or (own.std if own else (1.0,) * channels),
+        crop_fraction=data.crop_fraction or (own.crop_fraction if own else 1.0),
+        interpolation=data.interpolation or (own.interpolation if own else "bilinear"),
     )
 
 

@@ -1,6 +1,6 @@
 """The pure parts of a run, from its config: model, schedule, first state and step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from flax import linen as nn
 from jaxnets.config import Config
 from jaxnets.data.augment import Augmentation
 from jaxnets.data.dataset import Dataset
-from jaxnets.models.registry import create_model
+from jaxnets.errors import UserError
+from jaxnets.models.registry import create_model, field_names
 from jaxnets.train.optimizer import Schedule, make_optimizer, make_schedule
 from jaxnets.train.step import TrainState, TrainStep, init_state, make_train_step
 
@@ -26,10 +27,13 @@ class Built:
     step: TrainStep
 
 
-def build(config: Config, data: Dataset, steps: int) -> Built:
-    """Returns the model, the schedule over `steps` steps and the step that a config describes."""
-    fields = model_fields(config, len(data.class_names))
-    model = create_model(config.model.name, **fields)
+def build(config: Config, data: Dataset, steps: int, own_fields: Mapping[str, Any] | None = None) -> Built:
+    """Returns the model, the schedule over `steps` steps and the step that a config describes.
+
+    `own_fields` are what pretrained weights say of the model; what the config says goes before.
+    """
+    fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
+    model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     schedule = make_schedule(config, steps, len(data.split("train")))
     optimizer = make_optimizer(config.optimizer, schedule)
     step = make_train_step(
@@ -50,7 +54,18 @@ def build(config: Config, data: Dataset, steps: int) -> Built:
 
 
 def model_fields(config: Config, classes: int) -> dict[str, Any]:
-    """Returns the fields that the config gives the model, as JSON values."""
+    """Returns the fields that the config gives the model, as JSON values.
+
+    Raises:
+        UserError: for a key of config.model that the model has no field for.
+    """
+    known = field_names(config.model.name)
+    for key, value in vars(config.model).items():
+        if key not in ("name", "pretrained", *known) and value is not None:
+            raise UserError(
+                f"config.model.{key} is {value!r}, but {config.model.name} has no such field: leave it out "
+                f"(None), or take another model"
+            )
     fields: dict[str, Any] = {
         "num_classes": classes,
         "dtype": config.dtype,
@@ -58,6 +73,8 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
         "norm_decay": config.batch_norm.decay,
         "norm_epsilon": config.batch_norm.epsilon,
         "shortcut": config.model.shortcut,
+        "dropout": config.model.dropout,
+        "stochastic_depth": config.model.stochastic_depth,
         "zero_init_last_norm": config.model.zero_init_last_norm,
     }
     return {name: value for name, value in fields.items() if value is not None}

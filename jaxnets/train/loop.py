@@ -29,6 +29,7 @@ from jaxnets.train.optimizer import Schedule, total_steps
 from jaxnets.train.pace import Pace, Window
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.signals import listen_for_signals
+from jaxnets.train.start import Start, open_start
 from jaxnets.train.step import StepMetrics, TrainState
 
 _UNDER_WAY = 2  # dispatches, so that the device never waits for the host
@@ -58,10 +59,11 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
     run = RunDirectory(workdir)
     run.check_writable()
 
-    exists = run.is_run()
-    data = open_dataset(config, run.read_model().preprocess if exists else None)
+    saved = run.read_model() if run.is_run() else None
+    start = None if saved else open_start(config)
+    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
     steps = total_steps(config, len(data.split("train")))
-    built = build(config, data, steps)
+    built = build(config, data, steps, saved.fields if saved else start.fields if start else None)
     card = ModelCard(
         name=config.model.name,
         fields=built.fields,
@@ -72,7 +74,7 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
     )
     run.create()
     with run.locked():
-        if exists:
+        if saved:
             for change in run.refuse_other_run(config, card):
                 display.say(f"changed since the last session: {change}")
         elif saved_steps(run.checkpoints):
@@ -81,7 +83,7 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
                 f"or give another --workdir"
             )
         checkpointer = Checkpointer(run.checkpoints)
-        state, progress = _first_state(checkpointer, built, mesh)
+        state, progress = _first_state(checkpointer, built, mesh, config, data, start)
         if progress.step >= steps and progress.evaluation is not None:
             checkpointer.close()
             display.say(_finished(workdir, progress, steps))
@@ -106,7 +108,9 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         return session.run(state, progress)
 
 
-def _first_state(checkpointer: Checkpointer, built: Built, mesh: Mesh) -> tuple[TrainState, Progress]:
+def _first_state(
+    checkpointer: Checkpointer, built: Built, mesh: Mesh, config: Config, data: Dataset, start: Start | None
+) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     everywhere = replicated(mesh)
     shapes = jax.eval_shape(built.fresh_state)
@@ -117,7 +121,11 @@ def _first_state(checkpointer: Checkpointer, built: Built, mesh: Mesh) -> tuple[
         return restored
     # Run once, so quick to compile matters more than quick to run.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    return jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)(), Progress(step=0)
+    state = jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)()
+    start = start or open_start(config)  # a run that ended before its first checkpoint starts anew
+    if start:
+        state = start.into(state, built.model, data.preprocess.channels, config.seed)
+    return state, Progress(step=0)
 
 
 @dataclass(kw_only=True)

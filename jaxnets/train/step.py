@@ -34,6 +34,8 @@ class StepMetrics(NamedTuple):
     correct: Int32[Array, ""]
 
 
+_NOISE = 2**31 - 1  # tells the model's random stream from the augmentation's, which has an epoch's number here
+
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
@@ -71,9 +73,11 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         x = preprocess.normalise(augmentation(batch, seed), dtype)
+        noise = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _NOISE), state.step)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            logits, updates = model.apply({**state.variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            variables = {**state.variables, "params": params}
+            logits, updates = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": noise})
             return cross_entropy(logits, batch.label, label_smoothing).mean(), (logits, updates)
 
         params = state.variables["params"]

@@ -1,0 +1,54 @@
+"""The weights that training starts from: those of another run, or of elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.config import Config
+from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+from jaxnets.pretrained.convert import adapt
+from jaxnets.pretrained.load import open_pretrained
+from jaxnets.rundir import open_run
+from jaxnets.train.checkpoint import choose, read_variables
+from jaxnets.train.step import TrainState, Variables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    fields: Mapping[str, Any]  # of the model, that its config may replace; JSON values
+    preprocess: Preprocess | None
+    variables: Variables
+
+    def into(self, state: TrainState, model: Any, channels: int, seed: int) -> TrainState:
+        """Returns a fresh state with these weights, their head and stem adapted to the model and its pictures."""
+        adapted = adapt(self.variables, model, channels, seed)
+        placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), state.variables, adapted)
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
+        return TrainState(step=state.step, variables=placed, opt_state=state.opt_state, ema=ema)
+
+
+def open_start(config: Config) -> Start | None:
+    """Reads config.model.pretrained; None where it is not set.
+
+    Raises:
+        UserError: if it cannot be read, or is not of config.model.name.
+    """
+    source, name = config.model.pretrained, config.model.name
+    if source is None:
+        return None
+    if not Path(source).expanduser().is_dir():
+        found = open_pretrained(name, source)
+        return Start(fields=found.fields, preprocess=found.preprocess, variables=found.variables)
+    run = open_run(source)
+    card = run.read_model()
+    if card.name != name:
+        raise UserError(
+            f"config.model.pretrained {source} holds a {card.name}, but config.model.name is {name}: give both one name"
+        )
+    variables = read_variables(run.checkpoints, choose(run.checkpoints, "best"), "ema")
+    return Start(fields=card.fields, preprocess=card.preprocess, variables=variables)
