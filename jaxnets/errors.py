@@ -16,3 +16,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns `" (did you mean 'x'?)"` for the valid name most like `name`, or an empty string where none is alike."""
     found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def quoted(text: str) -> str:
+    """Returns a stranger's text in quotes, on one line, without control characters and not too long."""
+    return ascii(text if len(text) <= 120 else text[:117] + "...")

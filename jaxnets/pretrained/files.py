@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Shaped
 from safetensors import safe_open
 
-from jaxnets.errors import UserError
-from jaxnets.pretrained.torch_file import STREAM_MAGIC, quoted, read_torch_file
+from jaxnets.errors import UserError, quoted
+from jaxnets.pretrained.torch_file import STREAM_MAGIC, read_torch_file
 
 _EXPECTED = "expected safetensors, a PyTorch state dict (.pth, .pt, .bin) or .npz"
 _AGAIN = "fetch it again"

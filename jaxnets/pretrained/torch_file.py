@@ -1,40 +1,30 @@
-"""Reading PyTorch's files without PyTorch and without running anything that they ask to run.
+"""Reading PyTorch's files without PyTorch: the zip format, and the stream format from before 1.6.
 
-A PyTorch file is a pickle, that is a program, with the tensors' bytes beside it. Here the program is read by a small
-interpreter of its own instead of by `pickle`: it knows the instructions that build plain data and tensors, it holds
-no reference to any Python function but the stand-ins in `_GLOBALS`, and sizes are checked before memory is taken.
+Both are a pickle with the tensors' bytes beside it; `torch_pickle` says how that is read without running it.
 """
 
 import io
-import math
 import os
-import pickletools
 import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, quoted
+from jaxnets.pretrained.torch_pickle import SAVE_WEIGHTS, Tensor, TorchUnpickler, as_count, as_text
 
 STREAM_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # in the first pickle of a file from before 1.6
 _LONGEST_PICKLE = 64 << 20  # bytes
-_MOST_INSTRUCTIONS = 2_000_000  # about 50 000 tensors; a ResNet-152 takes 30 000
-_MOST_DIMENSIONS = 32
 _SMALLEST_COPIES = 1 << 20  # bytes that non-contiguous tensors may always take, however small the file
 _AGAIN = "fetch it again"
-_SAVE_WEIGHTS = (
-    "where PyTorch is at hand and the source is trusted, load it there and save the weights alone: "
-    "torch.save(model.state_dict(), PATH)"
-)
 _WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "state_dict_ema", "model_ema")  # first one wins
 
 
@@ -57,7 +47,7 @@ def read_torch_file(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             message names it; nothing is executed), or holds no state dict.
     """
     with _damage_refused(path), open(path, "rb") as file:
-        unpickler = _Unpickler(path)
+        unpickler = TorchUnpickler(path)
         if file.read(4) == b"PK\x03\x04":
             tree, spans = _open_zip(file, unpickler)
         else:
@@ -72,7 +62,7 @@ def _damage_refused(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; check the disk, or {_AGAIN}") from error
     except NotImplementedError as error:
-        raise UserError(f"{path} has {error}, which is not read; {_SAVE_WEIGHTS}") from error
+        raise UserError(f"{path} has {error}, which is not read; {SAVE_WEIGHTS}") from error
     except (
         EOFError,
         IndexError,
@@ -86,328 +76,6 @@ def _damage_refused(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is cut off or damaged ({quoted(str(error))}); {_AGAIN}") from error
 
 
-def quoted(text: str) -> str:
-    """Returns a stranger's text in quotes, on one line, without control characters and not too long."""
-    return ascii(text if len(text) <= 120 else text[:117] + "...")
-
-
-# ---------------------------------------------------------------------------------------------- what the pickle builds
-
-
-@dataclass(frozen=True, slots=True)
-class _StorageType:
-    dtype: np.dtype
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """The bytes that tensors look at: known by a key, read later and only if a tensor of the state dict needs them."""
-
-    key: str
-    dtype: np.dtype
-    numel: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.numel * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    storage: _Storage
-    dtype: np.dtype
-    offset: int  # this and the strides count elements
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def contiguous(self) -> bool:
-        dense = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if size != 1 and stride != dense:
-                return False
-            dense *= size
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What stands for a callable of PyTorch: the only thing that the pickle's REDUCE and NEWOBJ can call."""
-
-    function: Callable[..., object]
-
-
-def _tensor(storage: object, offset: object, shape: object, strides: object) -> _Tensor:
-    return _typed_tensor(storage, offset, shape, strides, None)
-
-
-def _tensor_v2(
-    storage: object, offset: object, shape: object, strides: object, grad: object, hooks: object, flags: object = None
-) -> _Tensor:
-    _refuse_flags(flags)
-    return _typed_tensor(storage, offset, shape, strides, None)
-
-
-def _tensor_v3(
-    storage: object,
-    offset: object,
-    shape: object,
-    strides: object,
-    grad: object,
-    hooks: object,
-    dtype: object,
-    flags: object = None,
-) -> _Tensor:
-    _refuse_flags(flags)
-    if not isinstance(dtype, np.dtype):
-        raise ValueError("a tensor's dtype is none")
-    return _typed_tensor(storage, offset, shape, strides, dtype)
-
-
-def _refuse_flags(flags: object) -> None:
-    if flags:
-        raise NotImplementedError("a tensor that is a conjugated or negated view")
-
-
-def _typed_tensor(storage: object, offset: object, shape: object, strides: object, dtype: np.dtype | None) -> _Tensor:
-    """Returns the tensor; it lies inside its storage, whatever the file says."""
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor has no storage")
-    dtype = storage.dtype if dtype is None else dtype
-    tensor = _Tensor(storage, dtype, _count(offset), _counts(shape), _counts(strides))
-    if len(tensor.shape) != len(tensor.strides):
-        raise ValueError(f"a tensor has {len(tensor.shape)} sizes and {len(tensor.strides)} strides")
-    if 0 not in tensor.shape:
-        end = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)) + 1
-        room = storage.nbytes // dtype.itemsize
-        if end > room:
-            raise ValueError(f"a tensor reaches to element {end} of a storage of {room}")
-    return tensor
-
-
-def _counts(values: object) -> tuple[int, ...]:
-    if not isinstance(values, tuple | list) or len(values) > _MOST_DIMENSIONS:
-        raise ValueError(f"a tensor's sizes and strides must be up to {_MOST_DIMENSIONS} numbers")
-    return tuple(_count(value) for value in values)
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 48:
-        raise ValueError("a size, offset or stride is no whole number from 0 to 2**48")
-    return value
-
-
-def _parameter(data: object, *_ignored: object) -> _Tensor:
-    if not isinstance(data, _Tensor):
-        raise ValueError("a parameter has no tensor")
-    return data
-
-
-def _dictionary() -> dict[object, object]:
-    return {}
-
-
-def _put(target: object, key: object, value: object) -> None:
-    """Sets an item; only keys that hash in constant time, since tuples in tuples hash in exponential time."""
-    if type(target) is not dict:
-        raise ValueError("an item is set on something else than a dict")
-    if type(key) not in (str, int, bool, type(None)) or (type(key) is int and abs(key) >= 1 << 31):
-        raise NotImplementedError("a dict with a key that is neither text nor a small whole number")
-    target[key] = value
-
-
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_STORAGES = {
-    "BFloat16Storage": _BFLOAT16,
-    "BoolStorage": np.dtype(np.bool_),
-    "ByteStorage": np.dtype(np.uint8),
-    "CharStorage": np.dtype(np.int8),
-    "ComplexDoubleStorage": np.dtype(np.complex128),
-    "ComplexFloatStorage": np.dtype(np.complex64),
-    "DoubleStorage": np.dtype(np.float64),
-    "FloatStorage": np.dtype(np.float32),
-    "HalfStorage": np.dtype(np.float16),
-    "IntStorage": np.dtype(np.int32),
-    "LongStorage": np.dtype(np.int64),
-    "ShortStorage": np.dtype(np.int16),
-    "UntypedStorage": np.dtype(np.uint8),
-}
-_GLOBALS: Mapping[str, object] = {  # "module name", as a pickle has it; all that a file can refer to
-    **{f"torch {name}": _StorageType(dtype) for name, dtype in _STORAGES.items()},
-    **{f"torch {dtype}": np.dtype(dtype) for dtype in ("uint16", "uint32", "uint64")},  # those without a storage type
-    "collections OrderedDict": _Call(_dictionary),
-    "torch Size": _Call(_counts),
-    "torch._utils _rebuild_parameter": _Call(_parameter),
-    "torch._utils _rebuild_parameter_with_state": _Call(_parameter),
-    "torch._utils _rebuild_tensor": _Call(_tensor),
-    "torch._utils _rebuild_tensor_v2": _Call(_tensor_v2),
-    "torch._utils _rebuild_tensor_v3": _Call(_tensor_v3),
-    "torch.nn.parameter Parameter": _Call(_parameter),
-    "torch.storage UntypedStorage": _StorageType(np.dtype(np.uint8)),
-}
-
-
-# ----------------------------------------------------------------------------------------------------- the interpreter
-
-_NUMBERS = ("BINFLOAT", "BININT", "BININT1", "BININT2", "LONG1")
-_TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES")
-_VALUES = frozenset(_NUMBERS + _TEXTS)  # instructions that push their argument
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-class _Unpickler:
-    """Reads pickles made of plain data and tensors; anything else is refused by its name."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.storages: dict[str, _Storage] = {}  # as the pickle first refers to them
-        self._stack: list[object] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, object] = {}
-
-    def load(self, file: BinaryIO) -> object:
-        """Returns what the pickle at the file's position builds; leaves the file behind it."""
-        self._stack, self._marks, self._memo = [], [], {}
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count == _MOST_INSTRUCTIONS:
-                raise UserError(
-                    f"{self.path} has a pickle of more than {_MOST_INSTRUCTIONS} instructions, too many for weights; "
-                    f"{_SAVE_WEIGHTS}"
-                )
-            self._step(opcode.name, argument)
-        return self._stack.pop()
-
-    def _step(self, name: str, argument: object) -> None:
-        stack, memo = self._stack, self._memo
-        if name in _VALUES:
-            stack.append(argument)
-            return
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-            return
-        match name:
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]  # type: ignore[index]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])  # type: ignore[index]
-            case "MARK":
-                self._marks.append(len(stack))
-            case "TUPLE":
-                stack.append(tuple(self._pop_to_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = [stack.pop() for _ in range(_TUPLES[name])]
-                stack.append(tuple(reversed(items)))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                _put(stack[-1], key, value)
-            case "SETITEMS":
-                items = self._pop_to_mark()
-                for key, value in zip(items[::2], items[1::2], strict=True):
-                    _put(stack[-1], key, value)
-            case "APPEND":
-                self._extend([stack.pop()])
-            case "APPENDS":
-                self._extend(self._pop_to_mark())
-            case "GLOBAL" | "INST":
-                stack.append(self._global(str(argument)))
-                if name == "INST":
-                    raise ValueError("the instruction INST")
-            case "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
-                stack.append(self._global(f"{_text(module)} {_text(attribute)}"))
-            case "REDUCE" | "NEWOBJ":
-                arguments, callee = stack.pop(), stack.pop()
-                if not isinstance(callee, _Call) or not isinstance(arguments, tuple):
-                    raise ValueError("something is called that cannot be")
-                stack.append(callee.function(*arguments))
-            case "BUILD":  # the attributes of an OrderedDict or of an old Parameter, none of which is a weight
-                stack.pop()
-                if not isinstance(stack[-1], dict | _Tensor):
-                    raise ValueError("attributes are set on something that has none")
-            case "BINPERSID":
-                stack.append(self._persistent(stack.pop()))
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case _:
-                raise UserError(
-                    f"{self.path} uses the pickle instruction {name}, which weights do not need; nothing was executed. "
-                    f"If it is not a mere damage, {_SAVE_WEIGHTS}"
-                )
-
-    def _pop_to_mark(self) -> list[object]:
-        start = self._marks.pop()
-        items = self._stack[start:]
-        del self._stack[start:]
-        return items
-
-    def _extend(self, items: list[object]) -> None:
-        target = self._stack[-1]
-        if type(target) is not list:
-            raise ValueError("something is appended to what is no list")
-        target.extend(items)
-
-    def _global(self, name: str) -> object:
-        """Returns the stand-in for the exact "module name"; there is no looking up of attributes, modules or parts."""
-        if name in _GLOBALS:
-            return _GLOBALS[name]
-        shown = quoted(name.replace(" ", "."))
-        if name.startswith("torch.nn.modules."):
-            raise self._whole_model(shown)
-        if "sparse" in name or "qtensor" in name:
-            kind, remedy = ("sparse", "to_dense") if "sparse" in name else ("quantized", "dequantize")
-            raise UserError(
-                f"{self.path} has a {kind} tensor ({shown}); expected dense ones. Where it was made, save "
-                f"tensor.{remedy}() instead"
-            )
-        raise UserError(
-            f"{self.path} refers to {shown}; expected tensors in plain containers and nothing else. Nothing was "
-            f"executed. It may be a whole model: save its state_dict() instead; {_SAVE_WEIGHTS}"
-        )
-
-    def _whole_model(self, shown: str) -> UserError:
-        return UserError(
-            f"{self.path} holds a whole pickled model ({shown}), which cannot be read without running its code; "
-            f"nothing was executed. Save its state_dict() instead; {_SAVE_WEIGHTS}"
-        )
-
-    def _persistent(self, identity: object) -> _Storage:
-        """Returns the storage for ("storage", type, key, location, number of elements[, view of another storage])."""
-        if not isinstance(identity, tuple) or not identity:
-            raise ValueError("a persistent id is no tuple")
-        if identity[0] == "module":
-            raise self._whole_model("a class with its source")
-        if identity[0] != "storage" or len(identity) not in (5, 6):
-            raise ValueError("a persistent id is no storage")
-        kind, key, _, numel = identity[1:5]
-        if not isinstance(kind, _StorageType):
-            raise ValueError("a storage has no type")
-        if len(identity) == 6 and identity[5] is not None:
-            raise NotImplementedError("storages inside storages, a form of 2017")
-        storage = _Storage(_text(key), kind.dtype, _count(numel))
-        self.storages.setdefault(storage.key, storage)
-        return storage
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise ValueError("a name is no text")
-    return value
-
-
-# --------------------------------------------------------------------------------------------------------- two formats
-
-
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Where a storage's bytes lie in the file; they are known to lie inside it."""
@@ -417,7 +85,7 @@ class _Span:
     crc: int = 0  # 0: unknown
 
 
-def _open_zip(file: BinaryIO, unpickler: _Unpickler) -> tuple[object, dict[str, _Span]]:
+def _open_zip(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dict[str, _Span]]:
     """Reads the format of PyTorch 1.6 and later: an archive, not compressed, with ROOT/data.pkl and ROOT/data/KEY."""
     path = unpickler.path
     with zipfile.ZipFile(file) as archive:
@@ -427,7 +95,7 @@ def _open_zip(file: BinaryIO, unpickler: _Unpickler) -> tuple[object, dict[str, 
         raise UserError(f"{path} has {len(pickles)} entries */data.pkl; a PyTorch file has one; {_AGAIN}")
     root = pickles[0].removesuffix("data.pkl")
     if root + "constants.pkl" in entries:
-        raise UserError(f"{path} is a TorchScript program, not a state dict; {_SAVE_WEIGHTS}")
+        raise UserError(f"{path} is a TorchScript program, not a state dict; {SAVE_WEIGHTS}")
 
     def read(name: str) -> bytes:
         return _read_span(file, _span(file, entries[root + name], path), root + name).tobytes()
@@ -457,7 +125,7 @@ def _span(file: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> _Span:
     return _Span(start, entry.file_size, entry.CRC)
 
 
-def _open_stream(file: BinaryIO, unpickler: _Unpickler) -> tuple[object, dict[str, _Span]]:
+def _open_stream(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dict[str, _Span]]:
     """Reads the format from before PyTorch 1.6: five pickles (magic number, version, machine, object, keys of the
     storages), then for every key the number of elements as little-endian int64 and the bytes."""
     path = unpickler.path
@@ -476,11 +144,11 @@ def _open_stream(file: BinaryIO, unpickler: _Unpickler) -> tuple[object, dict[st
     spans: dict[str, _Span] = {}
     start = pickles.tell()
     for key in keys:
-        if _text(key) not in unpickler.storages:
+        if as_text(key) not in unpickler.storages:
             raise ValueError(f"nothing refers to the storage {key}")
         file.seek(start)
         (numel,) = struct.unpack("<q", file.read(8))
-        size = _count(numel) * unpickler.storages[key].dtype.itemsize
+        size = as_count(numel) * unpickler.storages[key].dtype.itemsize
         spans[key] = _Span(start + 8, size)
         start += 8 + size
         if start > _size(file):
@@ -490,7 +158,7 @@ def _open_stream(file: BinaryIO, unpickler: _Unpickler) -> tuple[object, dict[st
 
 def _pickle_too_long(path: Path) -> UserError:
     return UserError(
-        f"{path} has a pickle of more than {_LONGEST_PICKLE >> 20} MiB, too long for weights; {_SAVE_WEIGHTS}"
+        f"{path} has a pickle of more than {_LONGEST_PICKLE >> 20} MiB, too long for weights; {SAVE_WEIGHTS}"
     )
 
 
@@ -508,29 +176,26 @@ def _read_span(file: BinaryIO, span: _Span, name: str) -> UInt8[np.ndarray, " si
     return data
 
 
-# ------------------------------------------------------------------------------------------------- from tree to arrays
-
-
-def _state_dict(tree: object, path: Path) -> dict[str, _Tensor]:
+def _state_dict(tree: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(tree, dict):
         raise UserError(
-            f"{path} holds one {'tensor' if isinstance(tree, _Tensor) else type(tree).__name__} without a name; "
-            f"expected a state dict: {_SAVE_WEIGHTS}"
+            f"{path} holds one {'tensor' if isinstance(tree, Tensor) else type(tree).__name__} without a name; "
+            f"expected a state dict: {SAVE_WEIGHTS}"
         )
     wrapped = next((name for name in _WRAPPERS if isinstance(tree.get(name), dict)), None)
     state = tree if wrapped is None else tree[wrapped]
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, _Tensor):
+        if not isinstance(key, str) or not isinstance(value, Tensor):
             names = ", ".join(quoted(str(name)) for name in list(state)[:8])
             raise UserError(
                 f"{path} has an entry {quoted(str(key))} that is no named tensor among {names}; expected a state dict, "
-                f"or one under {', '.join(_WRAPPERS)}: {_SAVE_WEIGHTS}"
+                f"or one under {', '.join(_WRAPPERS)}: {SAVE_WEIGHTS}"
             )
     return state
 
 
 def _read_tensors(
-    tensors: dict[str, _Tensor], spans: dict[str, _Span], file: BinaryIO, path: Path
+    tensors: dict[str, Tensor], spans: dict[str, _Span], file: BinaryIO, path: Path
 ) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Reads each storage once and lets it go after its last tensor, so that copies of strided tensors don't add up."""
     copies = sum(t.numel * t.dtype.itemsize for t in tensors.values() if not t.contiguous)
@@ -558,7 +223,7 @@ def _read_tensors(
     return arrays
 
 
-def _view(tensor: _Tensor, data: UInt8[np.ndarray, " size"]) -> Shaped[np.ndarray, "..."]:
+def _view(tensor: Tensor, data: UInt8[np.ndarray, " size"]) -> Shaped[np.ndarray, "..."]:
     size = tensor.dtype.itemsize
     if not tensor.numel:
         return np.empty(tensor.shape, tensor.dtype)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.pretrained import torch_file
+from jaxnets.pretrained import torch_file, torch_pickle
 from jaxnets.pretrained.torch_file import read_torch_file
 from tests.pretrained.make_torch_files import DATA, VALUES
 
@@ -233,7 +233,7 @@ def test_the_attack_is_one(tmp_path):
         "torch._utils.os",
         "torch.hub.load",
         "torch.FloatStorage.__class__",
-        "jaxnets.pretrained.torch_file._tensor",
+        "jaxnets.pretrained.torch_pickle._tensor",
         "operator.attrgetter",
         "__main__.Net",
     ],
@@ -404,7 +404,7 @@ def test_a_long_pickle_is_refused(tmp_path, kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_pickle_of_many_instructions_is_refused(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(torch_file, "_MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(torch_pickle, "_MOST_INSTRUCTIONS", 1000)
     assert "1000 instructions" in _refused_program(tmp_path, b"N" * 2000, kind)
 
 
