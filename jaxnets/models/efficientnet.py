@@ -50,8 +50,8 @@ class Compound(NamedTuple):
 def compound_scaling(phi: float) -> Compound:
     """Returns the scaling for 2^φ times the multiply-adds of B0 (Tan & Le 2019, equation 3).
 
-    depth 1.2^φ, width 1.1^φ, resolution 224 · 1.15^φ (section 3.3). The published B1 to B8 are φ = 0.5, 1, 2, 3.5, 5, 6,
-    7 and 8, rounded by hand; `efficientnet_b1` and so on hold their published numbers.
+    depth 1.2^φ, width 1.1^φ, resolution 224 · 1.15^φ (section 3.3). The published B1 to B8 are φ = 0.5, 1, 2, 3.5, 5,
+    6, 7 and 8, rounded by hand; `efficientnet_b1` and so on hold their published numbers.
 
         width, depth, resolution = compound_scaling(2.5)
         model = jaxnets.create_model("efficientnet_b0", width=width, depth=depth)

@@ -71,15 +71,15 @@ def known_weights(name: str) -> str:
 
 
 def _from_hub(repository: str) -> Source:
-    from jaxnets.pretrained import hub
+    from jaxnets.pretrained import hub, hub_config
 
     found = hub.fetch(repository)
     return Source(
         description=f"hf:{repository}",
         arrays=read_weights(found.weights),
-        model=hub.architecture(found.config),
-        labels=hub.labels(found.config),
-        preprocess=hub.preprocess(found.config, found.preprocessor),
+        model=hub_config.architecture(found.config),
+        labels=hub_config.labels(found.config),
+        preprocess=hub_config.preprocess(found.config, found.preprocessor),
     )
 
 

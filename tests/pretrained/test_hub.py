@@ -16,7 +16,8 @@ from huggingface_hub import constants
 
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
-from jaxnets.pretrained.hub import architecture, fetch, labels, preprocess
+from jaxnets.pretrained.hub import fetch
+from jaxnets.pretrained.hub_config import architecture, labels, preprocess
 from jaxnets.pretrained.imagenet import class_names
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

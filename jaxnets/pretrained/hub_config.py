@@ -1,0 +1,256 @@
+"""What a Hub repository's own configuration says of its model, its classes and its pictures.
+
+timm and transformers write different files; both are read here without either being installed.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jaxnets.errors import UserError
+from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from jaxnets.pretrained.imagenet import class_names
+
+_log = logging.getLogger(__name__)
+
+
+def architecture(config: Mapping[str, Any]) -> str | None:
+    """Returns the name of the model that a config.json describes, None where that is none of ours for certain."""
+    with _reading("network"):
+        if "architecture" in config:
+            return str(config["architecture"]) if _is_plain(config.get("model_args") or {}) else None
+        if config.get("model_type") == "resnet":
+            return _resnet(config)
+        return _efficientnet(config) if config.get("model_type") == "efficientnet" else None
+
+
+def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns the names of the classes in their order; ImageNet's where there are 1,000 and they have no names."""
+    with _reading("labels"):
+        pretrained = config.get("pretrained_cfg") or config
+        for key in ("id2label", "label_names", "labels"):
+            named = config.get(key) or pretrained.get(key)
+            if named:
+                described = config.get("label_descriptions") or pretrained.get("label_descriptions") or {}
+                return _in_order(named, described)
+        return class_names() if config.get("num_classes", pretrained.get("num_classes")) == 1000 else None
+
+
+def preprocess(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Preprocess | None:
+    """Returns what a repository says about pictures; None, with a warning, where `Preprocess` cannot express it.
+
+    Of timm's it is what `timm.data.resolve_data_config` gives a user: the size and crop of the training, not the
+    larger ones that some weights are tested at. transformers' crop may lie one pixel further to the top and the left.
+    """
+    kind = str(preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type") or "")
+    with _reading("preprocessing"):
+        if "architecture" in config:
+            found, kind = _of_timm(config), "timm's"
+        elif kind.startswith("ConvNext"):
+            found = _of_convnext(preprocessor)
+        elif kind.startswith("EfficientNet"):
+            found = _of_efficientnet(preprocessor)
+        else:
+            found = None
+    if found is None and kind:
+        _log.warning("the repository's own preprocessing (%s) has no counterpart here: the model's usual is used", kind)
+    return found
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"the {what} in the repository's configuration cannot be read ({error!r}): "
+            f"give the weights' file and the model's name instead"
+        ) from error
+
+
+def _is_plain(arguments: Mapping[str, Any]) -> bool:
+    """Tells whether timm's arguments leave the named network as it is."""
+    harmless = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "drop_block_rate"}
+    return all(
+        value is None or key in harmless or (key, value) == ("global_pool", "avg") for key, value in arguments.items()
+    )
+
+
+_RESNETS = {  # (layer_type, depths): name
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+    ("bottleneck", (3, 4, 23, 3)): "resnet101",
+    ("bottleneck", (3, 8, 36, 3)): "resnet152",
+}
+
+
+def _resnet(config: Mapping[str, Any]) -> str | None:
+    layer = config.get("layer_type", "bottleneck")
+    widths = [64, 128, 256, 512] if layer == "basic" else [256, 512, 1024, 2048]
+    usual = {
+        "hidden_sizes": widths,
+        "embedding_size": 64,
+        "hidden_act": "relu",
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": False,
+    }
+    return _RESNETS.get((layer, tuple(config.get("depths", (3, 4, 6, 3))))) if _has(config, usual) else None
+
+
+_EFFICIENTNETS = [  # (width, depth) of b0 … b8
+    (1.0, 1.0),
+    (1.0, 1.1),
+    (1.1, 1.2),
+    (1.2, 1.4),
+    (1.4, 1.8),
+    (1.6, 2.2),
+    (1.8, 2.6),
+    (2.0, 3.1),
+    (2.2, 3.6),
+]
+
+
+def _efficientnet(config: Mapping[str, Any]) -> str | None:
+    usual = {
+        "depth_divisor": 8,
+        "kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
+        "in_channels": [32, 16, 24, 40, 80, 112, 192],
+        "out_channels": [16, 24, 40, 80, 112, 192, 320],
+        "strides": [1, 2, 2, 2, 1, 2, 1],
+        "num_block_repeats": [1, 2, 2, 3, 3, 4, 1],
+        "expand_ratios": [1, 6, 6, 6, 6, 6, 6],
+        "squeeze_expansion_ratio": 0.25,
+        "hidden_act": "swish",
+        "pooling_type": "mean",
+        "batch_norm_eps": 0.001,
+    }
+    scales = (config.get("width_coefficient", 2.0), config.get("depth_coefficient", 3.1))
+    if scales not in _EFFICIENTNETS or not _has(config, usual) or not _pads_as_tensorflow(config, scales[1]):
+        return None
+    return f"tf_efficientnet_b{_EFFICIENTNETS.index(scales)}"
+
+
+def _pads_as_tensorflow(config: Mapping[str, Any], depth: float) -> bool:
+    """Tells whether the blocks that pad both sides are those whose input is odd, at the configuration's own size.
+
+    transformers fixes each block's padding in its configuration; TensorFlow's SAME follows the size of the input.
+    """
+    size = config.get("image_size", 600)
+    size = math.ceil((size if isinstance(size, int) else size[0]) / 2)  # after the stem
+    odd, halving, block = set(), set(), 0
+    for stride, repeats in zip((1, 2, 2, 2, 1, 2, 1), (1, 2, 2, 3, 3, 4, 1), strict=True):
+        if stride == 2:
+            halving.add(block)
+            odd |= {block} if size % 2 else set()
+        size = math.ceil(size / stride)
+        block += math.ceil(depth * repeats)
+    return halving & set(config.get("depthwise_padding", ())) == odd
+
+
+def _has(config: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
+    return all(config.get(key, value) == value for key, value in usual.items())
+
+
+def _in_order(named: Mapping[str, str] | Sequence[str], described: Mapping[str, str]) -> tuple[str, ...]:
+    names = {int(index): name for index, name in (named.items() if isinstance(named, Mapping) else enumerate(named))}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError(f"the classes are not numbered 0 to {len(names) - 1}")
+    return tuple(str(described.get(names[index], names[index])) for index in range(len(names)))
+
+
+def _of_timm(config: Mapping[str, Any]) -> Preprocess | None:
+    # Older configurations have one level only.
+    found = config.get("pretrained_cfg") or config
+    channels, height, width = map(int, found.get("input_size") or (3, 224, 224))
+    # timm takes any other mode for "center", and does not say so.
+    mode = found.get("crop_mode") or "center"
+    interpolation = found.get("interpolation") or "bicubic"
+    mean, std = found.get("mean") or IMAGENET_MEAN, found.get("std") or IMAGENET_STD
+    if len(mean) != len(std):
+        raise ValueError(f"{len(mean)} means, {len(std)} deviations")
+    if mode == "border" or interpolation not in _RESAMPLE.values() or channels not in (1, 3):
+        return None
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=len(mean),
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        crop_fraction=float(found.get("crop_pct") or 0.875),
+        interpolation=interpolation,
+        keep_aspect=mode != "squash",
+    ).for_channels(channels)
+
+
+_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+
+def _of_convnext(processor: Mapping[str, Any]) -> Preprocess | None:
+    """transformers' ConvNextImageProcessor, which its ResNets use: from 384 pixels on nothing is cropped."""
+    size = processor.get("size", 384)
+    side = int(size["shortest_edge"] if isinstance(size, Mapping) else size)
+    mean, std = _normalisation(processor)
+    interpolation = _RESAMPLE.get(processor.get("resample", 3))
+    if not processor.get("do_resize", True) or interpolation is None:
+        return None
+    return Preprocess(
+        height=side,
+        width=side,
+        channels=3,
+        mean=mean,
+        std=std,
+        crop_fraction=float(processor.get("crop_pct") or 224 / 256) if side < 384 else 1.0,
+        interpolation=interpolation,
+        keep_aspect=side < 384,
+    )
+
+
+def _of_efficientnet(processor: Mapping[str, Any]) -> Preprocess | None:
+    """transformers' EfficientNetImageProcessor, which squeezes the picture and may divide by the deviation twice."""
+    height, width = _sides(processor.get("size", 346))
+    cropped = _sides(processor.get("crop_size", 289)) if processor.get("do_center_crop", False) else (height, width)
+    mean, std = _normalisation(processor, twice=processor.get("include_top", True))
+    interpolation = _RESAMPLE.get(processor.get("resample", 3))
+    if not processor.get("do_resize", True) or interpolation is None:
+        return None
+    found = Preprocess(
+        height=cropped[0],
+        width=cropped[1],
+        channels=3,
+        mean=mean,
+        std=std,
+        crop_fraction=cropped[0] / height,
+        interpolation=interpolation,
+        keep_aspect=False,
+    )
+    # A crop that is larger than the picture is padded; one that leaves more above than beside has no fraction.
+    return found if found.crop_fraction <= 1 and found.resized(height, width) == (height, width) else None
+
+
+def _sides(size: Mapping[str, int] | int) -> tuple[int, int]:
+    return (int(size["height"]), int(size["width"])) if isinstance(size, Mapping) else (int(size), int(size))
+
+
+def _normalisation(processor: Mapping[str, Any], *, twice: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std, of pixels scaled to 0…1, that equal transformers' steps.
+
+    They are p · 255 · factor − offset, then minus the mean and over the deviation, and over the deviation once more.
+    """
+    factor = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
+    offset = 1.0 if processor.get("do_rescale", True) and processor.get("rescale_offset", False) else 0.0
+    mean, std = (_triple(processor.get(key, 0.5)) for key in ("image_mean", "image_std"))
+    once = processor.get("do_normalize", True)
+    return (
+        tuple((offset + (m if once else 0.0)) / factor for m in mean),
+        tuple((s if once else 1.0) * (s if twice else 1.0) / factor for s in std),
+    )
+
+
+def _triple(value: float | Sequence[float]) -> tuple[float, ...]:
+    values = tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),) * 3
+    if len(values) != 3:
+        raise ValueError(f"three channels are expected, found {len(values)}")
+    return values
