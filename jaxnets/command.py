@@ -47,6 +47,16 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="ema", choices=("ema", "raw"), help="ema (default), if averaged, or raw")
 
 
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says what computes the answers."""
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "jax", "onnx"),
+        help="jax; onnx, quicker on a CPU; or auto (default): onnx where it is installed and there is no accelerator",
+    )
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache, unless JAX's own settings say otherwise."""
     import jax

@@ -1,4 +1,4 @@
-"""Predicts: `python -m jaxnets.predict --model RUN IMAGE… [--top K] [--json]`."""
+"""Predicts: `python -m jaxnets.predict --model MODEL IMAGE… [--top K] [--json]`."""
 
 import argparse
 import json
@@ -19,11 +19,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.predict", description="Name what is in pictures, with probabilities."
     )
-    parser.add_argument("--model", required=True, help="a run directory")
+    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
     command.add_checkpoint_options(parser)
+    command.add_engine_option(parser)
     command.run(parser, _predict)
 
 
@@ -32,18 +33,13 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--top must be at least 1, found {options.top}")
     from jaxnets.data.decode import decode
     from jaxnets.data.sources import CorruptPicture
-    from jaxnets.data.sources.folder import list_pictures
+    from jaxnets.data.sources.folder import picture_files
 
-    files: list[Path] = []
-    for given in options.images:
-        found = [Path(path) for path in list_pictures(given)[0]] if given.is_dir() else [given]
-        if not found:
-            raise UserError(f"there is no picture (JPEG, PNG, WebP or BMP) in the folder {given}")
-        files += found
+    files = picture_files(options.images)
     command.use_compilation_cache()
     from jaxnets.classifier import load
 
-    classifier = load(options.model, options.checkpoint, options.weights)
+    classifier = load(options.model, options.checkpoint, options.weights, options.engine)
     unreadable = 0
     for start in range(0, len(files), _BATCH):
         readable: list[Path] = []

@@ -52,7 +52,7 @@ class Preprocess:
         Raises:
             ValueError: if the picture has another shape or dtype.
         """
-        picture = self._with_channels(picture)
+        picture = with_channels(picture, self.channels)
         if picture.shape[:2] == (self.height, self.width) and self.crop_fraction == 1.0:
             return picture
         height, width = self.resized(*picture.shape[:2])
@@ -92,12 +92,28 @@ class Preprocess:
             return rows, rounded(rows * width / height)
         return rounded(columns * height / width), columns
 
+    def region(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Returns what the model sees of a picture of this height and width: top, left, bottom, right in its pixels."""
+        rows, columns = self.resized(height, width)
+        top, left = round((rows - self.height) / 2), round((columns - self.width) / 2)
+        down, across = height / rows, width / columns
+        return (
+            round(top * down),
+            round(left * across),
+            max(round((top + self.height) * down), round(top * down) + 1),
+            max(round((left + self.width) * across), round(left * across) + 1),
+        )
+
     def normalise(self, image: UInt8[Array, "b h w c"], dtype: Any) -> Float[Array, "b h w c"]:
         """Returns (image / 255 − mean) / std, computed in float32 or wider and then cast to `dtype`."""
         wide = jnp.promote_types(dtype, jnp.float32)
-        scale = jnp.asarray([1 / (255 * s) for s in self.std], wide)
-        offset = jnp.asarray([m / s for m, s in zip(self.mean, self.std, strict=True)], wide)
+        scale, offset = (jnp.asarray(numbers, wide) for numbers in self.scale_and_offset())
         return (image.astype(wide) * scale - offset).astype(dtype)
+
+    def scale_and_offset(self) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+        """Returns what `normalise` multiplies each channel by, and what it then subtracts."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return 1 / (255 * std), mean / std
 
     def for_channels(self, channels: int) -> "Preprocess":
         """Returns the same for grey (1) or RGB (3) pictures; another number's mean and deviation are the average.
@@ -122,21 +138,27 @@ class Preprocess:
         }
         return cls(**fields)
 
-    def _with_channels(self, picture: np.ndarray) -> np.ndarray:
-        if picture.ndim == 2:
-            picture = picture[..., None]
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3, 4) or not picture.size:
-            raise ValueError(
-                f"a picture is uint8 [h, w] or [h, w, 1, 3 or 4] and not empty, found {picture.dtype} {picture.shape}"
-            )
-        if picture.shape[2] == 4:
-            white = Image.new("RGBA", picture.shape[1::-1], "white")
-            picture = np.asarray(Image.alpha_composite(white, Image.fromarray(picture, "RGBA")).convert("RGB"))
-        if picture.shape[2] == self.channels:
-            return picture
-        if self.channels == 3:
-            return np.repeat(picture, 3, axis=2)
-        return np.asarray(Image.fromarray(picture, "RGB").convert("L"))[..., None]
+
+def with_channels(picture: UInt8[np.ndarray, "..."], channels: int) -> UInt8[np.ndarray, "h w channels"]:
+    """Returns a picture as grey (1) or RGB (3): grey is repeated, colours become their luma, alpha lies over white.
+
+    Raises:
+        ValueError: if it is no uint8 picture `[h, w]`, or `[h, w, c]` with c = 1, 3 or 4.
+    """
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3, 4) or not picture.size:
+        raise ValueError(
+            f"a picture is uint8 [h, w] or [h, w, 1, 3 or 4] and not empty, found {picture.dtype} {picture.shape}"
+        )
+    if picture.shape[2] == 4:
+        white = Image.new("RGBA", picture.shape[1::-1], "white")
+        picture = np.asarray(Image.alpha_composite(white, Image.fromarray(picture, "RGBA")).convert("RGB"))
+    if picture.shape[2] == channels:
+        return picture
+    if channels == 3:
+        return np.repeat(picture, 3, axis=2)
+    return np.asarray(Image.fromarray(picture, "RGB").convert("L"))[..., None]
 
 
 def _nearest(length: int, resized: int) -> np.ndarray:

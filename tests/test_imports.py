@@ -13,7 +13,7 @@ ORDER = [
     ["config"],
     ["command", "flags", "metrics", "preprocess"],
     ["models"],
-    ["pretrained"],
+    ["pretrained", "engine", "explain"],
     ["data"],
     ["rundir"],
     ["train"],
@@ -32,6 +32,8 @@ def room_of(module: str) -> str:
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_a_stage_imports_from_earlier_ones_only(file):
     room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if file.name == "__main__.py":
+        room = "main"  # a command, wherever it lies
     if room == "__init__":
         pytest.skip("the package's own names lead everywhere")
     for node in ast.walk(ast.parse(file.read_text())):

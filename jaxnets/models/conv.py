@@ -15,6 +15,9 @@ Where several CPU devices share a batch (in tests, as a rule), the blocks make e
 gradient of the whole batch: right, and slow.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial, reduce
 
 import jax
@@ -26,6 +29,8 @@ from jaxtyping import Array, Float
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # (low, high) of the rows and of the columns; a negative one crops
 
+_plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
+
 _ORDER = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 8  # pictures whose patches stay in cache
 _WINOGRAD_CHANNELS = 32  # from here on fewer products pay for the sums they need
@@ -33,6 +38,16 @@ _FEW_CHANNELS = 4  # up to here a sum over shifted pictures beats XLA's convolut
 _ROWS = 8  # whose products a depthwise kernel's gradient sums in registers
 _CACHED = 1 << 18  # numbers of dy that a depthwise kernel's gradient takes at a time
 _GROUPED_CHANNELS = 32  # at least so many at a time, or the products of a grouped convolution are too small
+
+
+@contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Traces `conv2d` as XLA's convolution on every platform: for exporters, and where only shapes are asked for."""
+    before = _plain_only.set(True)
+    try:
+        yield
+    finally:
+        _plain_only.reset(before)
 
 
 def conv2d(
@@ -47,6 +62,9 @@ def conv2d(
 
     With `groups`, each share of the features sees its own share of the channels alone.
     """
+
+    if _plain_only.get():
+        return _plain(x, kernel, stride, padding, groups)
 
     def on_cpu(x: Array, kernel: Array) -> Array:
         if groups == 1:

@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxnets.errors import UserError
+from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.efficientnet import EfficientNet, Stage
 from jaxnets.models.registry import find_model
 from jaxnets.models.resnet import ResNet
@@ -79,9 +80,10 @@ def recognise(keys: Iterable[str], description: str) -> list[Layout]:
 
 def slots(layout: Layout, model: nn.Module, channels: int) -> list[Slot]:
     """Returns the place in `layout` of each of the model's arrays, for pictures of `channels`."""
-    shapes: Any = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, channels), jnp.float32), train=False)
-    )
+    with plain_convolutions():
+        shapes: Any = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, channels), jnp.float32), train=False)
+        )
     return list(_slots(layout, model, shapes))
 
 

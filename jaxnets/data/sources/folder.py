@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,21 @@ def _list(root: Path, names: list[str], present: list[str] | None = None) -> Fil
         paths += pictures
         labels += [label] * len(pictures)
     return FileSplit(paths, np.array(labels, np.int32))
+
+
+def picture_files(given: Iterable[Path]) -> list[Path]:
+    """Returns the files that are named, and the pictures below the folders that are.
+
+    Raises:
+        UserError: for a folder without pictures.
+    """
+    files: list[Path] = []
+    for path in given:
+        found = [Path(file) for file in list_pictures(path)[0]] if path.is_dir() else [path]
+        if not found:
+            raise UserError(f"there is no picture (JPEG, PNG, WebP or BMP) in the folder {path}")
+        files += found
+    return files
 
 
 def list_pictures(folder: Path) -> tuple[list[str], Counter[str]]:

@@ -1,0 +1,68 @@
+"""Explains: `python -m jaxnets.explain --model MODEL IMAGE… --out DIR` draws what speaks for a class."""
+
+import argparse
+from pathlib import Path
+
+from jaxnets import command
+from jaxnets.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.explain", description="Draw which places of pictures speak for a class (Grad-CAM)."
+    )
+    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
+    parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")
+    parser.add_argument("--stage", help="whose output is asked: stage1, stage2, … (default: the last)")
+    command.add_checkpoint_options(parser)
+    command.run(parser, _explain)
+
+
+def _explain(options: argparse.Namespace, _: list[str]) -> int:
+    import numpy as np
+
+    from jaxnets.classifier import load
+    from jaxnets.data.decode import decode
+    from jaxnets.data.sources import CorruptPicture
+    from jaxnets.data.sources.folder import picture_files
+    from jaxnets.explain.overlay import sheet
+    from jaxnets.preprocess import with_channels
+
+    files = picture_files(options.images)
+    command.use_compilation_cache()
+    classifier = load(options.model, options.checkpoint, options.weights)
+    label = None if options.label is None else classifier.find_label(options.label)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {options.out} cannot be made ({error.strerror}): give a folder for the drawings"
+        ) from error
+    unreadable = 0
+    for number, file in enumerate(files):
+        try:
+            picture = with_channels(decode(file, str(file)), 3)
+        except CorruptPicture as error:
+            print(f"{file}\n  error: {error}")
+            unreadable += 1
+            continue
+        (found,) = classifier.explain_batch([picture], None if label is None else [label], stage=options.stage)
+        name = classifier.labels[found.label]
+        # Two pictures of one name from different folders both get their drawing.
+        target = options.out / f"{file.stem}.png"
+        if target.stem in {other.stem for other in files[:number]}:
+            target = options.out / f"{file.stem}-{number}.png"
+        try:
+            sheet(picture, found.heat, f"{name}  {found.probability:.1%}").save(target)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written ({error}): make room or permission for it") from error
+        print(f"{file}\n  {found.probability:7.2%}  {name}  {target}")
+        if not np.any(found.heat):
+            print("  nothing in this stage speaks for it: the map is empty")
+    return 1 if unreadable else 0
+
+
+if __name__ == "__main__":
+    main()
