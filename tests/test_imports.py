@@ -18,7 +18,7 @@ ORDER = [
     ["rundir"],
     ["train"],
     ["classifier"],
-    ["evaluate"],
+    ["evaluate", "export"],
     ["predict", "benchmark", "main"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

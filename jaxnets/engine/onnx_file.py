@@ -67,6 +67,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 
 
+def check_writable(path: Path) -> None:
+    """Refuses a file that cannot be written, before the work for it is done, as far as permissions tell.
+
+    Raises:
+        UserError: that says why.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file to write")
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{path} cannot be written to ({existing} is read-only or no folder): give another --out")
+
+
 def require(package: str, extra: str = "export") -> None:
     """Refuses to go on without an optional package.
 

@@ -1,0 +1,58 @@
+"""An exported model beside the one it was made of, on real pictures."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from jaxnets.classifier import Classifier
+from jaxnets.errors import UserError
+
+TOLERANCE = 1e-4  # of the largest logit
+
+Logits = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
+
+
+def sample_pictures(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
+    """Returns scikit-learn's two photographs, whole and in quarters, as the model sees them."""
+    from sklearn.datasets import load_sample_images
+
+    pictures = []
+    for photograph in load_sample_images().images:
+        rows, columns = photograph.shape[0] // 2, photograph.shape[1] // 2
+        pictures += [photograph, photograph[:rows, :columns], photograph[rows:, columns:]]
+    return np.stack([classifier.preprocess.fit(picture) for picture in pictures])
+
+
+def jax_logits(classifier: Classifier) -> Logits:
+    """Returns what the model itself says, in float32."""
+    model = classifier.model.clone(dtype=np.float32)
+
+    @jax.jit
+    def logits(images: jax.Array) -> jax.Array:
+        x = classifier.preprocess.normalise(images, np.float32)
+        return model.apply(classifier.variables, x, train=False)  # type: ignore[return-value]
+
+    return lambda images: np.asarray(logits(images))
+
+
+def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarray, "b classes"]) -> float:
+    """Returns max|a − b| / max|a|."""
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+def check(classifier: Classifier, exported: Logits) -> float:
+    """Returns the largest difference between an export's logits and JAX's on real pictures.
+
+    Raises:
+        UserError: if it is more than TOLERANCE; nothing should be written then.
+    """
+    pictures = sample_pictures(classifier)
+    difference = largest_difference(jax_logits(classifier)(pictures), exported(pictures))
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the export differs from the model by {difference:.1e} of the largest logit, more than {TOLERANCE:.0e}, "
+            f"and was not written: please report this with the model's name ({classifier.name})"
+        )
+    return difference
