@@ -44,8 +44,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     check_writable(options.out)
     if options.int8 and options.calibration is None and not Path(options.model).is_dir():
         raise UserError(
-            f"int8 needs pictures to find its ranges, and {options.model} is no run with training data: give a folder of "
-            f"some hundred pictures like those to come with --calibration"
+            f"int8 needs pictures to find its ranges, and {options.model} is no run with training data: give a folder "
+            f"of some hundred pictures like those to come with --calibration"
         )
     if options.format == "onnx":
         require("onnx")
@@ -97,8 +97,8 @@ def _in_int8(content: bytes, classifier: "Classifier", options: argparse.Namespa
     print(f"{what} of {len(scored)} pictures: {exact:.2%} in float32, {rough:.2%} in int8")
     if exact - rough > options.max_loss:
         raise UserError(
-            f"int8 loses {exact - rough:.2%}, more than --max-loss {options.max_loss:g}, and was not written: calibrate "
-            f"on pictures that are more like those it will see, or allow more"
+            f"int8 loses {exact - rough:.2%}, more than --max-loss {options.max_loss:g}, and was not written: "
+            f"calibrate on pictures that are more like those it will see, or allow more"
         )
     return small, f"ONNX in int8, {what} {rough:.2%}"
 
