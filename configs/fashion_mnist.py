@@ -14,6 +14,7 @@ def get_config():
     config.epochs = 5.0
     config.data.source = "idx:data/fashion-mnist"
     config.data.flip = True
+    config.model.zero_init_last_norm = True
     config.optimizer.learning_rate = 0.2
     config.schedule.warmup_epochs = 0.5
     config.schedule.name = "linear"
