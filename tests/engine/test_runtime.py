@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxnets import UserError
+from jaxnets.engine import runtime
+from tests.tiny import classifier, pictures
+
+
+@pytest.fixture(scope="module")
+def needs_onnx():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+
+def test_both_engines_give_the_same_probabilities(needs_onnx, tmp_path):
+    found = {name: classifier("tf_efficientnet", engine_name=name, engine_folder=tmp_path) for name in ("jax", "onnx")}
+    answers = {name: made.predict(pictures(5)) for name, made in found.items()}
+    assert [made.engine.name for made in found.values()] == ["jax", "onnx"]
+    np.testing.assert_allclose(answers["onnx"], answers["jax"], atol=1e-4)
+
+
+def test_auto_takes_onnx_runtime_on_a_cpu_and_keeps_the_graph(needs_onnx, tmp_path):
+    made = classifier(engine_folder=tmp_path)
+    assert made.engine.name == "onnx"
+    [kept] = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    assert classifier(engine_folder=tmp_path).engine.name == "onnx"
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_other_weights_get_a_graph_of_their_own(needs_onnx, tmp_path):
+    made = classifier(engine_folder=tmp_path)
+    other = replace(made, variables={**made.variables, "params": _changed(made)})
+    assert made.engine.name == other.engine.name == "onnx"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def _changed(made):
+    params = dict(made.variables["params"])
+    params["head"] = {"kernel": params["head"]["kernel"] + 1, "bias": params["head"]["bias"]}
+    return params
+
+
+def test_a_folder_that_cannot_be_written_to_leaves_the_graph_in_the_users_cache(needs_onnx, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert classifier(engine_folder=tmp_path / "file").engine.name == "onnx"
+    assert len(list((tmp_path / "cache" / "jaxnets" / "engines").iterdir())) == 1
+
+
+def test_without_onnx_runtime_jax_answers(monkeypatch):
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    assert classifier().engine.name == "jax"
+
+
+def test_onnx_runtime_that_is_asked_for_and_missing_is_named(monkeypatch):
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"onnx is not installed.*pip install 'jaxnets\[export\]'"):
+        _ = classifier(engine_name="onnx").engine
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(UserError, match="auto, jax or onnx"):
+        _ = classifier(engine_name="tpu").engine
