@@ -196,3 +196,14 @@ def test_a_name_loads_ready_to_predict():
         seen[name] = classifier.labels[int(probabilities.argmax())]
     assert seen["coffee"] == "espresso"
     assert "cat" in seen["chelsea"]
+
+
+def test_a_new_head_starts_near_the_logarithm_of_the_classes():
+    from sklearn.datasets import load_digits
+
+    model, variables = jaxnets.load_pretrained("efficientnet_lite0", num_classes=10, in_channels=1)
+    seen = jaxnets.preprocess_of(model)
+    images = np.stack([seen.fit((digit * 15.9).astype(np.uint8)) for digit in load_digits().images[:8]])
+    logits = jax.jit(lambda x: model.apply(variables, seen.normalise(x, np.float32)))(images)
+    loss = -jax.nn.log_softmax(logits)[np.arange(8), load_digits().target[:8]].mean()
+    assert abs(float(loss) - np.log(10)) < 0.2
