@@ -14,11 +14,12 @@ _GATES = ("conv_expand", "fc2", "_se_expand", "squeeze_excite.expand")  # ends o
 _VARIANCE = 0.1  # of what a convolution makes of a signal; small, so that a norm's epsilon shows beside it
 
 
-def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
+def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
     """Returns the array under a PyTorch state dict's `key`.
 
-    Kernels keep a signal's size through each layer and let residual branches be smaller than what they are added to;
-    gates are mostly open. The logits then depend on the picture, and on every array.
+    Gates are mostly open. `gain`, by which each convolution makes a signal's variance larger, is to be chosen for the
+    architecture, between where the signal dies out and where it explodes: the logits then depend on the picture, and
+    on every array.
     """
     layer, _, leaf = key.rpartition(".")
     if leaf == "num_batches_tracked":
@@ -31,12 +32,12 @@ def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
     if leaf == "running_var":
         return uniform(0.5 * _VARIANCE, 2 * _VARIANCE)
     if leaf == "running_mean":
-        return uniform(-0.3, 0.3) * np.float32(math.sqrt(_VARIANCE))
+        return uniform(-0.15, 0.15) * np.float32(math.sqrt(_VARIANCE))
     if leaf == "bias":
-        return uniform(1, 3) if layer.endswith(_GATES) else uniform(-0.3, 0.3)
+        return uniform(1, 3) if layer.endswith(_GATES) else uniform(-0.15, 0.15)
     if len(shape) == 1:
         return uniform(0.5, 1.5)
-    bound = math.sqrt(3 * 2 * 0.8 * _VARIANCE / math.prod(shape[1:]))
+    bound = math.sqrt(3 * 2 * gain * _VARIANCE / math.prod(shape[1:]))
     return uniform(-bound, bound)
 
 

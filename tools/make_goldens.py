@@ -1,0 +1,72 @@
+"""Writes tests/pretrained/goldens.json: the original implementations' logits, for weights that NumPy draws by name.
+
+    python -m tools.make_goldens
+
+The repository's tests draw the same weights, open them with `jaxnets.load_pretrained` and compare, without torch. What
+is stored are logits and a checksum of the original's keys and shapes. `tools/peers.py` says which packages this needs.
+"""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.pretrained.drawn import checksum, draw, draw_pictures
+from tools.peers import PEERS, load_state_dict, state_dict, versions
+
+GOLDENS = Path(__file__).parent.parent / "tests" / "pretrained" / "goldens.json"
+CLASSES = 16
+ODD_SIZE = (65, 57)
+EVEN_SIZE = (64, 64)  # where the padding does not follow the input: even down to the last stage, as at 224
+FIXED_WHEN_BUILT = ("efficientnet-pytorch", "efficientnet-lite-pytorch")
+
+CASES = {  # each layout with each of its kinds of block, and the gain that keeps its signals alive
+    "torchvision/resnet18": 0.6,
+    "torchvision/resnext50_32x4d": 0.6,
+    "timm/resnet50d": 0.6,
+    "timm/seresnet50": 0.6,
+    "timm/resnetv2_50": 0.6,
+    "transformers/resnet-18": 0.6,
+    "transformers/resnet-50": 0.6,
+    "timm/efficientnet_b0": 1.0,
+    "timm/tf_efficientnet_lite2": 1.2,
+    "timm/tf_efficientnetv2_b0": 0.75,
+    "torchvision/efficientnet_b0": 1.0,
+    "torchvision/efficientnet_v2_s": 0.6,
+    "transformers/efficientnet-b0": 1.0,
+    "efficientnet-pytorch/efficientnet-b0": 1.0,
+    "efficientnet-lite-pytorch/efficientnet-lite0": 1.2,
+}
+
+
+def main() -> None:
+    peers = {peer.label: peer for peer in PEERS}
+    cases: list[dict[str, Any]] = []
+    for label, gain in CASES.items():
+        peer = peers[label]
+        size = ODD_SIZE if peer.any_size else EVEN_SIZE
+        fixed = {"size": size[0]} if peer.library in FIXED_WHEN_BUILT else {}
+        original = peer.build(classes=CLASSES, **fixed).eval()
+        shapes = {key: tuple(tensor.shape) for key, tensor in state_dict(original).items()}
+        load_state_dict(original, {key: torch.from_numpy(draw(key, shape, gain)) for key, shape in shapes.items()})
+        with torch.no_grad():
+            logits = original(torch.from_numpy(draw_pictures(*size)).permute(0, 3, 1, 2)).numpy()
+        cases.append(
+            {
+                "original": label,
+                "model": peer.ours,
+                "size": size,
+                "gain": gain,
+                "keys": checksum(shapes.items()),
+                "logits": [[round(float(logit), 7) for logit in row] for row in logits],
+            }
+        )
+        print(f"{label:<50}{abs(logits).max():>10.2f}{abs(logits[0] - logits[1]).max() / abs(logits).max():>8.2f}")
+    found = {"date": datetime.date.today().isoformat(), "versions": versions(), "cases": cases}
+    GOLDENS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

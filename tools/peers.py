@@ -1,0 +1,196 @@
+"""The original implementations that jaxnets' conversions are compared with, as a table of PyTorch modules.
+
+Needs torch, timm, torchvision, transformers, efficientnet-pytorch and efficientnet-lite-pytorch; each is imported where
+its models are built, so that a part of them is enough for a part of the table.
+"""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A model of another library beside ours."""
+
+    library: str  # as its distribution is called
+    theirs: str  # its name there
+    ours: str  # its name here
+    build: Callable[..., nn.Module]  # with `classes`; and `size` (pixels) where that fixes the padding
+    any_size: bool  # the padding follows the input; if not, the native size is the only one
+
+    @property
+    def label(self) -> str:
+        return f"{self.library}/{self.theirs}"
+
+
+class _Logits(nn.Module):
+    """A transformers model that returns its logits alone."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x).logits
+
+
+def state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns the state dict under the keys that the library writes to its files."""
+    return (model.model if isinstance(model, _Logits) else model).state_dict()
+
+
+def load_state_dict(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    (model.model if isinstance(model, _Logits) else model).load_state_dict(state)
+
+
+def versions() -> dict[str, str]:
+    names = ("jaxnets", "jax", "flax", "numpy", "torch", *sorted({peer.library for peer in PEERS}))
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _timm(name: str, *, classes: int = 1000) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=classes)
+
+
+def _torchvision(name: str, *, classes: int = 1000) -> nn.Module:
+    import torchvision
+
+    return torchvision.models.get_model(name, weights=None, num_classes=classes)
+
+
+def _transformers_resnet(*, classes: int = 1000, **fields: Any) -> nn.Module:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    return _Logits(ResNetForImageClassification(ResNetConfig(num_labels=classes, **fields)))
+
+
+def _transformers_efficientnet(
+    width: float, depth: float, features: int, padding: list[int], *, classes: int = 1000
+) -> nn.Module:
+    from transformers import EfficientNetConfig, EfficientNetForImageClassification
+
+    config = EfficientNetConfig(
+        width_coefficient=width,
+        depth_coefficient=depth,
+        hidden_dim=features,
+        depthwise_padding=padding,
+        num_labels=classes,
+    )
+    return _Logits(EfficientNetForImageClassification(config))
+
+
+def _efficientnet_pytorch(name: str, *, classes: int = 1000, size: int | None = None) -> nn.Module:
+    from efficientnet_pytorch import EfficientNet
+
+    return EfficientNet.from_name(name, num_classes=classes, **_image_size(size))
+
+
+def _efficientnet_lite(name: str, *, classes: int = 1000, size: int | None = None) -> nn.Module:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name(name, num_classes=classes, **_image_size(size))
+
+
+def _image_size(size: int | None) -> dict[str, int]:
+    return {} if size is None else {"image_size": size}
+
+
+_TIMM = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet50d",
+    "resnet101d",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "seresnet50",
+    "resnetv2_50",
+    "resnetv2_101",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b4",
+    "efficientnet_lite0",
+    "efficientnetv2_s",
+    "tf_efficientnet_b0",
+    "tf_efficientnet_b3",
+    "tf_efficientnet_b8",
+    "tf_efficientnet_lite2",
+    "tf_efficientnetv2_s",
+    "tf_efficientnetv2_m",
+    "tf_efficientnetv2_b0",
+    "tf_efficientnetv2_b1",
+    "tf_efficientnetv2_b3",
+]
+_TORCHVISION = [
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "efficientnet_b0",
+    "efficientnet_b2",
+    "efficientnet_b5",
+    "efficientnet_v2_s",
+    "efficientnet_v2_m",
+    "efficientnet_v2_l",
+]
+# As the configurations of microsoft/resnet-18 and its like on the hub have them.
+_TRANSFORMERS_RESNETS = {
+    18: {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    34: {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    50: {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+    101: {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+}
+# As those of google/efficientnet-b0 and its like: width, depth, last features, blocks that pad on both sides.
+_TRANSFORMERS_EFFICIENTNETS: dict[str, tuple[float, float, int, list[int]]] = {
+    "b0": (1.0, 1.0, 1280, []),
+    "b1": (1.0, 1.1, 1280, [16]),
+    "b2": (1.1, 1.2, 1408, [5, 8, 16]),
+    "b3": (1.2, 1.4, 1536, [5, 18]),
+}
+
+
+def _peers() -> Iterator[Peer]:
+    for name in _TIMM:
+        yield Peer(library="timm", theirs=name, ours=name, build=partial(_timm, name), any_size=True)
+    for name in _TORCHVISION:
+        ours = name.replace("net_v2", "netv2")
+        yield Peer(library="torchvision", theirs=name, ours=ours, build=partial(_torchvision, name), any_size=True)
+    for depth, fields in _TRANSFORMERS_RESNETS.items():
+        build = partial(_transformers_resnet, **fields)
+        yield Peer(library="transformers", theirs=f"resnet-{depth}", ours=f"resnet{depth}", build=build, any_size=True)
+    for size, numbers in _TRANSFORMERS_EFFICIENTNETS.items():
+        yield Peer(
+            library="transformers",
+            theirs=f"efficientnet-{size}",
+            ours=f"efficientnet_{size}",
+            build=partial(_transformers_efficientnet, *numbers),
+            any_size=False,
+        )
+    for library, build, sizes in (
+        ("efficientnet-pytorch", _efficientnet_pytorch, ("b0", "b1", "b4")),
+        ("efficientnet-lite-pytorch", _efficientnet_lite, ("lite0", "lite1", "lite2")),
+    ):
+        for size in sizes:
+            name = f"efficientnet-{size}"
+            yield Peer(
+                library=library,
+                theirs=name,
+                ours=name.replace("-", "_"),
+                build=partial(build, name),
+                any_size=False,
+            )
+
+
+PEERS = tuple(_peers())
