@@ -19,6 +19,7 @@ ORDER = [
     ["train"],
     ["classifier"],
     ["evaluate", "export"],
+    ["serve"],
     ["predict", "benchmark", "main"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -31,7 +31,7 @@ def test_the_readme_shows_the_commands_of_this_package():
 def test_every_command_of_the_readme_has_options_that_exist(run, command):
     _, module, *arguments = shlex.split(command, comments=True)
     options = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-    known = set(re.findall(r"--[a-z-]+", run(module, "--help").stdout))
+    known = set(re.findall(r"--[a-z0-9-]+", run(module, "--help").stdout))
     overrides = [argument for argument in arguments if argument.startswith("--config.")]
     assert {option for option in options if not option.startswith("--config.")} <= known
     if overrides:
@@ -50,7 +50,9 @@ def test_every_shipped_config_is_in_the_readme():
 def test_the_python_of_the_readme_runs(run, tmp_path):
     options = ("--config", "digits", "--config.steps=2", "--config.batch_size=16")
     assert run("jaxnets.main", *options, "--workdir", tmp_path / "runs" / "digits").returncode == 0
-    [code] = [block for kind, block in BLOCKS if kind == "python" and "jaxnets.load" in block]
-    (tmp_path / "snippet.py").write_text(code)
-    done = run("snippet", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    snippets = [block for kind, block in BLOCKS if kind == "python" and "jaxnets.load" in block]
+    assert len(snippets) == 2
+    for code in snippets:
+        (tmp_path / "snippet.py").write_text(code)
+        done = run("snippet", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr

@@ -8,6 +8,14 @@ from jaxnets.engine import runtime
 from tests.tiny import classifier, pictures
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A user's cache of this test's own: a graph that is there already is not made again."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    return path / "jaxnets" / "engines"
+
+
 @pytest.fixture(scope="module")
 def needs_onnx():
     pytest.importorskip("onnx")
@@ -43,11 +51,10 @@ def _changed(made):
     return params
 
 
-def test_a_folder_that_cannot_be_written_to_leaves_the_graph_in_the_users_cache(needs_onnx, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_leaves_the_graph_in_the_users_cache(needs_onnx, tmp_path, cache):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert classifier(engine_folder=tmp_path / "file").engine.name == "onnx"
-    assert len(list((tmp_path / "cache" / "jaxnets" / "engines").iterdir())) == 1
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_without_onnx_runtime_jax_answers(monkeypatch):
