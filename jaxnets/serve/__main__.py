@@ -1,0 +1,71 @@
+"""Serves models over HTTP: `python -m jaxnets.serve --model MODEL [--model NAME=MODEL …]`."""
+
+import argparse
+import os
+from pathlib import Path
+
+from jaxnets import command
+from jaxnets.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxnets.serve", description="Answer over HTTP what is in pictures; /docs says how to ask."
+    )
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="[NAME=]MODEL", dest="models",
+        help="a run directory, or the name of a pretrained model; give it once for each",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", action="append", default=[], metavar="NAME=A:0.9,B:0.1", dest="splits",
+        help="a name whose requests go to several of the models, each with its share",
+    )  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--api-key-file", type=Path, help="keys that open the service, one a line (default: open)")
+    parser.add_argument("--max-bytes", type=int, help="of a request's body (default 10 MiB)")
+    parser.add_argument("--max-pixels", type=int, help="of a picture (default 25,000,000)")
+    parser.add_argument("--max-pictures", type=int, help="of a request (default 16)")
+    parser.add_argument("--timeout", type=float, help="seconds for a request's body, and then its answer (default 10)")
+    parser.add_argument("--queue", type=int, help="pictures without an answer, at most (default 256)")
+    parser.add_argument("--latency", type=float, help="seconds that an answer should take (default 0.05)")
+    command.add_checkpoint_options(parser)
+    command.add_engine_option(parser)
+    command.run(parser, _serve)
+
+
+def _serve(options: argparse.Namespace, _: list[str]) -> int:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; others may use the same card
+    try:
+        from jaxnets.serve.server import listen, save_memory, serve
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed, and this needs it: pip install 'jaxnets[serve]'") from error
+    from jaxnets.serve.limits import Keys, Limits, read_keys
+    from jaxnets.serve.models import Models, Source, Split
+
+    save_memory()
+    given = {
+        name: getattr(options, name) for name in Limits.__dataclass_fields__ if getattr(options, name, None) is not None
+    }
+    limits = Limits(**given)
+    keys = read_keys(options.api_key_file) if options.api_key_file else Keys()
+    sources = [Source.parse(text, options.checkpoint) for text in options.models]
+    splits = [Split.parse(text) for text in options.splits]
+    listening = listen(options.host, options.port)
+    command.use_compilation_cache()
+    from jaxnets.classifier import Classifier, load
+    from jaxnets.serve.app import make_app
+
+    def open_(path: str, checkpoint: str | int) -> Classifier:
+        return load(path, checkpoint, options.weights, options.engine)
+
+    models = Models(sources, splits, open_=open_, limits=limits)
+    address, port = listening.getsockname()[:2]
+    host = f"[{address}]" if ":" in address else address
+    print(f"serving {', '.join(models.names)} at http://{host}:{port}  (how to ask: /docs)", flush=True)
+    serve(make_app(models, limits, keys), listening, limits)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The HTTP service: routes, and what each answers."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+import jaxnets
+from jaxnets.serve import openapi
+from jaxnets.serve.batcher import Overloaded
+from jaxnets.serve.gate import Gate, too_large
+from jaxnets.serve.limits import Keys, Limits, Refused
+from jaxnets.serve.meters import CONTENT_TYPE
+from jaxnets.serve.models import Models, overloaded
+from jaxnets.serve.pictures import Upload, split_body
+
+_log = logging.getLogger(__name__)
+
+_GONE = 499  # nobody reads it; what the figures call a request whose client left
+
+T = TypeVar("T")
+
+Top = Annotated[int, Query(ge=1, le=1000, description="how many classes to name, the most probable first")]
+Label = Annotated[str | None, Query(description="the class to explain, by name or number; else the most probable")]
+Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
+
+
+def make_app(models: Models, limits: Limits, keys: Keys | None = None) -> FastAPI:
+    """Returns the application that serves some models within some limits, to those who have a key if there are any.
+
+    `app.state.stopping`, once set, lets what is in flight be answered and refuses what is new; `app.state.running` is
+    the number of requests in flight.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models.start()
+        yield
+        await models.close()
+
+    app = FastAPI(
+        title="jaxnets",
+        description="Names what is in pictures, with probabilities.",
+        version=jaxnets.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.stopping = False
+    app.state.running = 0
+    app.add_middleware(Gate, models=models, limits=limits, keys=keys or Keys())
+    _add_errors(app)
+    _add_probes(app, models)
+    _add_models(app, models, limits)
+    openapi.describe(app, models.names, with_keys=bool(keys))
+    return app
+
+
+def _add_probes(app: FastAPI, models: Models) -> None:
+    @app.get("/healthz", summary="Does the process live?", responses=openapi.PROBE)
+    async def healthz() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/readyz", summary="Does it take requests?", responses=openapi.PROBE | openapi.errors(503))
+    async def readyz(request: Request) -> Response:
+        if request.app.state.stopping:
+            raise Refused(503, "stopping", "the service is about to end: ask another", {"Retry-After": "1"})
+        return _json({"status": "ready"})
+
+    @app.get("/metrics", summary="Figures for Prometheus", responses=openapi.METRICS | openapi.errors(401))
+    async def metrics() -> Response:
+        return Response(models.meters.text(), media_type=CONTENT_TYPE)
+
+
+def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
+    @app.get("/v1/models", summary="What is served", responses=openapi.MODELS | openapi.errors(401, 503))
+    async def list_models() -> Response:
+        return _json({"models": models.describe()})
+
+    @app.post("/v1/models/{name}/predict", summary="Name what is in pictures", **openapi.PREDICT)
+    async def predict(request: Request, name: str, top: Top = 5) -> Response:
+        served = models.find(name)
+        uploads = await _read(request, limits)
+        with served.lease() as loaded:
+            batcher = loaded.batcher
+            try:
+                future = batcher.submit([partial(loaded.prepare, upload, limits) for upload in uploads])
+            except Overloaded as error:
+                raise overloaded(error.seconds) from error
+            rows = await _answer(request, future, limits)
+            predictions = [{"top": _top(row, loaded.predictor.labels, top)} for row in rows]
+            return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
+
+    @app.post("/v1/models/{name}/explain", summary="Draw what speaks for a class", **openapi.EXPLAIN)
+    async def explain(request: Request, name: str, label: Label = None, stage: Stage = None) -> Response:
+        served = models.find(name)
+        uploads = await _read(request, limits)
+        if len(uploads) > 1:
+            raise Refused(413, "too_many_pictures", f"one picture is explained at a time, found {len(uploads)}")
+        with served.lease() as loaded:
+
+            def draw() -> bytes:
+                drawing = io.BytesIO()
+                loaded.explain(uploads[0], limits, label, stage).save(drawing, "PNG", compress_level=3)
+                return drawing.getvalue()
+
+            content = await _answer(request, asyncio.ensure_future(models.aside(draw)), limits)
+        return Response(content, media_type="image/png")
+
+    @app.post("/v1/models/{name}/embed", summary="Say pictures in numbers", **openapi.EMBED)
+    async def embed(request: Request, name: str) -> Response:
+        served = models.find(name)
+        uploads = await _read(request, limits)
+        with served.lease() as loaded:
+
+            def compute(uploads: Sequence[Upload] = uploads) -> list[list[float]]:
+                return loaded.embed(np.stack([loaded.prepare(upload, limits) for upload in uploads])).tolist()
+
+            embeddings = await _answer(request, asyncio.ensure_future(models.aside(compute)), limits)
+            return _json({"model": served.name, "step": loaded.predictor.step, "embeddings": embeddings})
+
+
+async def _read(request: Request, limits: Limits) -> list[Upload]:
+    """Reads a body, no further than the limit and no longer than the time allowed."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.timeout):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limits.max_bytes:
+                    raise too_large(limits, f"at least {len(body):,}")
+    except TimeoutError:
+        raise Refused(
+            408, "slow_upload", f"the body did not arrive within {limits.timeout:g} s: send less, or from a faster line"
+        ) from None
+    return split_body(request.headers.get("content-type", ""), bytes(body), limits)
+
+
+async def _answer(request: Request, future: "asyncio.Future[T]", limits: Limits) -> T:
+    """Waits for a result, unless the client leaves or the time is over: then it is cancelled."""
+    gone = asyncio.ensure_future(_disconnected(request.receive))
+    try:
+        await asyncio.wait((future, gone), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not future.done():
+            future.cancel()
+    if not future.cancelled():
+        try:
+            return future.result()
+        except asyncio.CancelledError:
+            pass
+    if gone.done() and not gone.cancelled():
+        raise ClientDisconnect
+    raise Refused(
+        504, "timeout", f"there was no answer within {limits.timeout:g} s: try again later", {"Retry-After": "1"}
+    )
+
+
+async def _disconnected(receive: Callable[[], Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _top(row: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
+    best = row.argsort(kind="stable")[::-1][:top]
+    return [{"label": labels[i], "probability": float(row[i])} for i in best]
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, headers, "application/json")
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Gives every error the same shape."""
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return _json(error.content, error.status, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        found = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+        refused = Refused(422, "invalid_query", f"{'; '.join(found)}: /docs says what each parameter may be")
+        return _json(refused.content, refused.status)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code, hint = {
+            404: ("not_found", "there is nothing here: /docs lists what there is"),
+            405: ("method_not_allowed", f"{request.method} is not answered here: /docs says what is"),
+        }.get(error.status_code, ("error", str(error.detail)))
+        return _json(Refused(error.status_code, code, hint).content, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        _log.error("%s %s failed", request.method, ascii(request.url.path), exc_info=error)
+        return _json(Refused(500, "internal", "the service failed at this; its log says why").content, 500)

@@ -1,0 +1,223 @@
+"""Dynamic batching: pictures of many requests go through a model together."""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+_log = logging.getLogger(__name__)
+
+Picture = UInt8[np.ndarray, "h w c"]
+Compute = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
+
+_LARGEST = 64  # pictures: a larger batch is hardly quicker a picture anywhere
+_MEMORY = 0.05  # weight of the newest request in the running mean of the time that a picture takes
+
+
+class Overloaded(Exception):
+    """More is waiting than can be answered in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many pictures are waiting; try again in {seconds:.1f} s")
+        self.seconds = seconds  # until there is room, about
+
+
+class Job:
+    """The pictures of one request, from their acceptance to the future that holds their probabilities."""
+
+    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Float32[np.ndarray, "n classes"]] = loop.create_future()
+        self.rows: list[Float32[np.ndarray, " classes"] | None] = [None] * count
+        self.missing = count
+        self.accepted = time.perf_counter()
+
+
+class _Item(NamedTuple):
+    job: Job
+    place: int  # among the job's pictures
+    picture: Picture
+
+
+class Batcher:
+    """Feeds a model with the pictures that wait, as many at once as there are, up to `largest`.
+
+    An idle model starts at once on what comes: nothing waits for company. Pictures are made ready in `pool`, computed
+    in one thread of the batcher's own, and answered on the event loop, where all methods belong.
+
+    Args:
+        compute: takes fitted pictures to probabilities.
+        largest: pictures that go through the model at once, at most.
+        wait: seconds that a picture should wait, at most: beyond it, new ones are refused.
+        capacity: pictures without an answer, at most.
+        pool: where pictures are decoded and fitted.
+        on_batch: is told the size of each batch, in the batcher's thread.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        largest: int,
+        wait: float,
+        capacity: int,
+        pool: Executor,
+        on_batch: Callable[[int], None] = lambda size: None,
+        seconds_per_picture: float = 0.0,
+    ) -> None:
+        self.largest = largest
+        self.pending = 0  # pictures that were accepted and have no answer
+        self._compute = compute
+        self._wait = wait
+        self._capacity = capacity
+        self._pool = pool
+        self._on_batch = on_batch
+        self._seconds = seconds_per_picture
+        self._ready: deque[_Item] = deque()
+        self._arrived = threading.Condition()
+        self._ending = False  # nothing new is accepted
+        self._closing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    def full(self, count: int = 1) -> float:
+        """Returns after how many seconds there is room for so many pictures; 0 if there is now.
+
+        What is idle takes any number.
+        """
+        if not self.pending:
+            return 0.0
+        excess = self.pending + count - min(self._capacity, self._wait / max(self._seconds, 1e-9))
+        return max(excess * self._seconds, 1e-3) if excess > 0 else 0.0
+
+    def submit(self, pictures: Sequence[Callable[[], Picture]]) -> "asyncio.Future[Float32[np.ndarray, 'n classes']]":
+        """Accepts pictures, given as functions that return them fitted, and returns the future of their probabilities.
+
+        What such a function raises is raised by the future. Whoever cancels the future spares its computation.
+
+        Raises:
+            Overloaded: if they would wait for too long.
+        """
+        if self._ending:
+            raise Overloaded(1.0)
+        if seconds := self.full(len(pictures)):
+            raise Overloaded(seconds)
+        job = Job(len(pictures), asyncio.get_running_loop())
+        ahead, count = self.pending, len(pictures)
+        self.pending += count
+        self._empty.clear()
+
+        def answered(future: asyncio.Future) -> None:
+            self.pending -= count
+            if not self.pending:
+                self._empty.set()
+            if not future.cancelled() and future.exception() is None:
+                # By Little's law: whoever finds n pictures waits n times as long as each takes of the whole machine.
+                taken = (time.perf_counter() - job.accepted) / (ahead + count)
+                self._seconds += _MEMORY * (taken - self._seconds)
+
+        job.future.add_done_callback(answered)
+        for index, picture in enumerate(pictures):
+            self._pool.submit(self._prepare, job, index, picture)
+        return job.future
+
+    async def close(self) -> None:
+        """Answers what was accepted, and nothing new, then ends the thread."""
+        self._ending = True
+        await self._empty.wait()
+        with self._arrived:
+            self._closing = True
+            self._arrived.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _prepare(self, job: Job, index: int, picture: Callable[[], Picture]) -> None:
+        if job.future.done():
+            return
+        try:
+            item = _Item(job, index, picture())
+        except Exception as error:
+            _call(job, _fail, [job], error)
+            return
+        with self._arrived:
+            self._ready.append(item)
+            self._arrived.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._arrived:
+                while not self._ready and not self._closing:
+                    self._arrived.wait()
+                if not self._ready:
+                    return
+                items: list[_Item] = []
+                while self._ready and len(items) < self.largest:
+                    item = self._ready.popleft()
+                    if not item.job.future.done():  # its client gave up, or its time is over
+                        items.append(item)
+            if items:
+                self._run(items)
+
+    def _run(self, items: list[_Item]) -> None:
+        try:
+            self._on_batch(len(items))
+            rows = self._compute(np.stack([item.picture for item in items]))
+        except Exception as error:
+            _log.exception("a batch of %d pictures failed", len(items))
+            _call(items[0].job, _fail, [item.job for item in items], error)
+        else:
+            _call(items[0].job, _deliver, items, rows)
+
+
+def largest_batch(compute: Compute, picture: Picture, seconds: float) -> tuple[int, float]:
+    """Returns the largest power of two of pictures that go through a model in a given time, and the time of each.
+
+    Every size up to it was run, so that what is compiled once is compiled now.
+    """
+    size, best = 1, math.inf
+    while True:
+        batch = np.repeat(picture[None], size, 0)
+        compute(batch)
+        taken = min(_time(compute, batch) for _ in range(3))
+        if taken > seconds and size > 1:
+            return size // 2, best
+        best = taken / size
+        if taken > seconds or size == _LARGEST:
+            return size, best
+        size *= 2
+
+
+def _time(compute: Compute, batch: UInt8[np.ndarray, "b h w c"]) -> float:
+    start = time.perf_counter()
+    compute(batch)
+    return time.perf_counter() - start
+
+
+def _call(job: Job, function: Callable[..., None], *arguments: object) -> None:
+    try:
+        job.future.get_loop().call_soon_threadsafe(function, *arguments)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        _log.debug("an answer came after the end")
+
+
+def _deliver(items: list[_Item], rows: Float32[np.ndarray, "b classes"]) -> None:
+    for item, row in zip(items, rows, strict=True):
+        job = item.job
+        job.rows[item.place] = row
+        job.missing -= 1
+        if not job.missing and not job.future.done():
+            job.future.set_result(np.stack([row for row in job.rows if row is not None]))
+
+
+def _fail(jobs: list[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)

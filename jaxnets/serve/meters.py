@@ -1,0 +1,46 @@
+"""What /metrics tells Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Meters:
+    """Counters of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter("jaxnets_requests", "Requests answered", ["route", "status"], registry=self._registry)
+        self._seconds = Histogram(
+            "jaxnets_request_seconds", "From a request's headers to its answer", ["route"],
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._batch = Histogram(
+            "jaxnets_batch_pictures", "Pictures computed together", ["model"], buckets=_SIZES, registry=self._registry
+        )
+        self._queue = Gauge("jaxnets_queue_pictures", "Pictures without an answer", ["model"], registry=self._registry)
+        self._step = Gauge(
+            "jaxnets_model_step", "Step of the checkpoint that answers; -1: the weights are no run's", ["model"],
+            registry=self._registry,
+        )  # fmt: skip
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def batch_of(self, model: str) -> Callable[[int], None]:
+        return self._batch.labels(model).observe
+
+    def watch_queue(self, model: str, pending: Callable[[], int]) -> None:
+        self._queue.labels(model).set_function(pending)
+
+    def loaded(self, model: str, step: int | None) -> None:
+        self._step.labels(model).set(-1 if step is None else step)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)

@@ -1,0 +1,148 @@
+"""What the OpenAPI description says that no signature can: bodies, examples, and every status."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+
+_ERROR_EXAMPLES = {
+    400: ("no_picture", "the body is empty: send a picture's bytes, or multipart/form-data with some"),
+    401: ("unauthorized", "this service needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"),
+    404: ("no_such_model", "there is no model 'resnet': GET /v1/models lists efficientnet_lite0"),
+    408: ("slow_upload", "the body did not arrive within 10 s: send less, or from a faster line"),
+    413: ("too_many_pixels", "the picture has 60000 × 60000 pixels, more than the 25,000,000 allowed: shrink it"),
+    415: ("unsupported_picture", "the picture is not a picture that can be read: send JPEG, PNG, WebP or BMP"),
+    422: ("damaged_picture", "the picture cannot be decoded (image file is truncated): send it whole"),
+    503: ("overloaded", "more is waiting than can be answered in time: try again later, as Retry-After says"),
+    504: ("timeout", "there was no answer within 10 s: try again later"),
+}
+_SAYS = {
+    400: "No picture, or a form that cannot be read", 401: "No API key that is known", 404: "No such model",
+    408: "The body came too slowly", 413: "Too many bytes, pixels or pictures", 415: "Not a picture of a known format",
+    422: "A damaged picture, or a parameter out of range", 503: "Overloaded or stopping: see Retry-After",
+    504: "No answer in time",
+}  # fmt: skip
+
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+
+_BINARY = {"type": "string", "format": "binary"}
+_PICTURES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the descriptions of error answers."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        code, message = _ERROR_EXAMPLES[status]
+        example = {"error": {"code": code, "message": message}}
+        headers = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}} if status == 503 else {}
+        found[status] = {
+            "description": _SAYS[status],
+            "headers": headers,
+            "content": {"application/json": {"schema": _ERROR_SCHEMA, "example": example}},
+        }
+    return found
+
+
+def _success(description: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_STRING, _NUMBER, _STEP = {"type": "string"}, {"type": "number"}, {"type": ["integer", "null"]}
+
+
+def _body(*, many: bool) -> dict[str, Any]:
+    content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in (*_PICTURES, "application/octet-stream")}
+    files = {"type": "array", "items": _BINARY, "minItems": 1, **({} if many else {"maxItems": 1})}
+    content["multipart/form-data"] = {"schema": _object(files=files)}
+    says = "a picture (JPEG, PNG, WebP, BMP), or a form with " + ("one or more" if many else "one") + ", as `files`"
+    return {"requestBody": {"required": True, "description": says, "content": content}}
+
+
+_REFUSALS = errors(400, 401, 404, 408, 413, 415, 422, 503, 504)
+
+PROBE = _success("Yes", {"status": "ok"}, _object(status=_STRING))
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus's text format", "content": {"text/plain": {"schema": _STRING}}}
+}
+MODELS = _success(
+    "Every name, in the order of the command line",
+    {
+        "models": [
+            {
+                "name": "pets",
+                "architecture": "resnet50",
+                "step": 12000,
+                "engine": "onnx",
+                "labels": ["cat", "dog"],
+                "input": {"height": 224, "width": 224, "channels": 3},
+                "batch": 4,
+            }
+        ]
+    },
+    _object(models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING}})),
+)
+PREDICT: dict[str, Any] = {
+    "responses": _success(
+        "Each picture's classes, the most probable first",
+        {"model": "pets", "step": 12000, "predictions": [{"top": [{"label": "cat", "probability": 0.93}]}]},
+        _object(
+            model=_STRING,
+            step=_STEP,
+            predictions=_list(_object(top=_list(_object(label=_STRING, probability=_NUMBER)))),
+        ),
+    )
+    | _REFUSALS,
+    "openapi_extra": _body(many=True),
+}
+EMBED: dict[str, Any] = {
+    "responses": _success(
+        "Each picture's features: the output of the last stage, averaged over rows and columns",
+        {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
+        _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
+    )
+    | _REFUSALS,
+    "openapi_extra": _body(many=True),
+}
+_DRAWING: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture beside its Grad-CAM overlay", "content": {"image/png": {"schema": _BINARY}}}
+}
+EXPLAIN: dict[str, Any] = {"responses": _DRAWING | _REFUSALS, "openapi_extra": _body(many=False)}
+
+
+def describe(app: FastAPI, names: Sequence[str], *, with_keys: bool) -> None:
+    """Adds the names that are served as examples, and the API key where one is needed."""
+    description = app.openapi()
+    for path in description["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] == "name":
+                    parameter["example"] = names[0]
+                    parameter["schema"] = {"type": "string", "minLength": 1, "examples": list(names)}
+    if with_keys:
+        description.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        for route, path in description["paths"].items():
+            if route.startswith("/v1/") or route == "/metrics":
+                for operation in path.values():
+                    operation["security"] = [{"bearer": []}, {"key": []}]

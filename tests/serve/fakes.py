@@ -1,0 +1,100 @@
+"""A model that computes nothing, and a service of it: in this process, or as a process of its own.
+
+python -m tests.serve.fakes PORT SECONDS [TIMEOUT] serves it; each batch takes so many seconds.
+"""
+
+import asyncio
+import io
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import httpx2
+import numpy as np
+from PIL import Image
+
+from jaxnets.preprocess import Preprocess
+from jaxnets.serve.app import make_app
+from jaxnets.serve.limits import Keys, Limits
+from jaxnets.serve.models import Models, Source
+
+GREY = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))
+PREDICT = "/v1/models/fake/predict"
+
+
+class FakeEngine:
+    """Says that a picture is of class v / 25, with v its mean; `open` holds it up."""
+
+    name = "fake"
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.open = threading.Event()
+        self.open.set()
+        self.batches: list[int] = []
+
+    def probabilities(self, images):
+        self.open.wait(20)
+        time.sleep(self.seconds)
+        self.batches.append(len(images))
+        return np.eye(10, dtype=np.float32)[images.mean((1, 2, 3)).astype(int) // 26]
+
+
+class FakePredictor(SimpleNamespace):
+    """What the service needs of a Classifier."""
+
+    def __init__(self, step: int | None = 1, **changed) -> None:
+        labels = tuple(f"class {i}" for i in range(10))
+        defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
+        super().__init__(**{**defaults, "variables": {}, "model": None, "step": step, **changed})
+
+
+def fake_app(*names: str, limits: Limits | None = None, keys: Keys | None = None, splits=(), predictor=None):
+    """Returns an application that serves fakes under these names, and the predictors by name."""
+    limits = limits or Limits(timeout=5)
+    made = {name: predictor or FakePredictor() for name in names or ("fake",)}
+    sources = [Source(name=name, path=name) for name in made]
+    models = Models(sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, seed=0)
+    return make_app(models, limits, keys), made
+
+
+@asynccontextmanager
+async def client_of(app) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    client = httpx2.AsyncClient(transport=transport, base_url="http://service")
+    async with app.router.lifespan_context(app), client:
+        yield client
+
+
+def ask(app, method: str, path: str, **options) -> httpx2.Response:
+    """Returns the answer to one request."""
+
+    async def one() -> httpx2.Response:
+        async with client_of(app) as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(one())
+
+
+def picture(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
+    """Returns a grey picture file of one value."""
+    file = io.BytesIO()
+    Image.new("L", size, value).save(file, kind, **options)
+    return file.getvalue()
+
+
+def main() -> None:
+    from jaxnets.serve.server import listen, serve
+
+    port, seconds, *rest = sys.argv[1:]
+    limits = Limits(timeout=float(rest[0]) if rest else 5, latency=10)  # however busy the machine is
+    app, made = fake_app(limits=limits)
+    made["fake"].engine.seconds = float(seconds)
+    serve(app, listen("127.0.0.1", int(port)), limits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The models of real runs: newer checkpoints, damaged ones, explanations and embeddings."""
+
+import asyncio
+import io
+import logging
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets.errors import UserError
+from jaxnets.rundir import ModelCard, RunDirectory
+from jaxnets.serve.app import make_app
+from jaxnets.serve.limits import Limits
+from jaxnets.serve.models import Models, Source
+from jaxnets.train.checkpoint import Checkpointer, Progress, steps
+from jaxnets.train.step import TrainState
+from tests.serve.fakes import GREY, FakePredictor, ask, client_of, picture
+from tests.tiny import live
+from tests.train.runs import short
+
+NAME = "/v1/models/digits"
+LIMITS = Limits(timeout=60, latency=10)  # a busy machine is no reason to refuse here
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches():
+    """Few sizes of batches, each of which JAX compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxnets.serve.batcher._LARGEST", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with two checkpoints, which no training has made."""
+    run = RunDirectory(tmp_path_factory.mktemp("run") / "digits")
+    run.create()
+    fields = {"num_classes": 10, "dtype": "float32"}
+    names = tuple(map(str, range(10)))
+    run.write(short(), ModelCard(name="resnet20_cifar", fields=fields, class_names=names, preprocess=GREY, data={}))
+    model = jaxnets.create_model("resnet20_cifar", preprocess=GREY, num_classes=10)
+    saver = Checkpointer(run.checkpoints)
+    for step in (2, 4):
+        state = TrainState(step=jnp.int32(step), variables=live(model, GREY, seed=step), opt_state={}, ema=None)
+        saver.save(state, Progress(step=step))
+    saver.close()
+    return run.path
+
+
+@pytest.fixture
+def growing(finished, tmp_path):
+    """A copy of it with the first checkpoint alone, and a function that adds the second."""
+    target = tmp_path / "digits"
+    shutil.copytree(finished, target)
+    newest = str(steps(target / "checkpoints")[-1])
+    (target / "checkpoints" / newest).rename(tmp_path / newest)
+    return target, lambda: (tmp_path / newest).rename(target / "checkpoints" / newest)
+
+
+def models_of(workdir, **options):
+    def open_(path, checkpoint):
+        return jaxnets.load(path, checkpoint, engine="jax")
+
+    source = Source.parse(str(workdir), "newest")
+    return Models([source], open_=open_, limits=LIMITS, **options)
+
+
+@pytest.fixture(scope="module")
+def served(finished):
+    models = models_of(finished)
+    return models.served["digits"].current
+
+
+def test_the_service_answers_as_the_library_does(finished):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    expected = jaxnets.load(finished, "newest", engine="jax").predict([image])[0]
+    answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/predict?top=10", content=file.getvalue())
+    found = {row["label"]: row["probability"] for row in answer.json()["predictions"][0]["top"]}
+    np.testing.assert_allclose([found[str(digit)] for digit in range(10)], expected, rtol=1e-5)
+
+
+def test_an_explanation_is_a_picture(finished):
+    answer = ask(
+        make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3", content=picture(60, (40, 30))
+    )
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).size[0] == 80
+
+
+@pytest.mark.parametrize("query", ["label=cat", "stage=stage9"])
+def test_an_explanation_of_what_there_is_not(finished, query):
+    answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?{query}", content=picture())
+    assert answer.status_code == 422
+    assert query.split("=")[1] in answer.json()["error"]["message"]
+
+
+def test_a_large_picture_is_explained_small(served):
+    from jaxnets.serve.pictures import Upload
+
+    upload = Upload(picture(60, (3000, 2000)), "a picture")
+    assert served.explain(upload, LIMITS, None, None).size == (2 * 768, 512 + 28)
+
+
+def test_an_embedding_is_the_last_stage_averaged(served):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    predictor = served.predictor
+    x = predictor.preprocess.normalise(images, jnp.float32)
+    features = predictor.model.apply(predictor.variables, x, method="features")
+    expected = list(features.values())[-1].mean((1, 2))
+    np.testing.assert_allclose(served.embed(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_newer_checkpoint_takes_over_without_losing_a_request(growing):
+    workdir, grow = growing
+    models = models_of(workdir)
+
+    async def body():
+        answered, enough = [], asyncio.Event()
+        async with client_of(make_app(models, LIMITS)) as client:
+
+            async def ask_for_ever():
+                while not enough.is_set():
+                    answer = await client.post(f"{NAME}/predict", content=picture())
+                    answered.append((answer.status_code, answer.json().get("step")))
+                    await asyncio.sleep(0.01)
+
+            asking = [asyncio.create_task(ask_for_ever()) for _ in range(4)]
+            await asyncio.sleep(0.1)
+            grow()
+            assert await models.served["digits"].refresh()
+            await asyncio.sleep(0.1)
+            enough.set()
+            await asyncio.gather(*asking)
+        return answered
+
+    answered = asyncio.run(body())
+    assert {status for status, _ in answered} == {200}
+    found = [step for _, step in answered]
+    assert set(found) == set(steps(workdir / "checkpoints"))
+    assert found == sorted(found)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_old_model_goes_on(growing, caplog):
+    workdir, grow = growing
+    models = models_of(workdir)
+    grow()
+    old, new = steps(workdir / "checkpoints")
+    for file in (workdir / "checkpoints" / str(new) / "variables").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:-100])
+
+    async def body():
+        async with client_of(make_app(models, LIMITS)) as client:
+            with caplog.at_level(logging.WARNING):
+                for _ in range(3):
+                    assert not await models.served["digits"].refresh()
+            return await client.post(f"{NAME}/predict", content=picture())
+
+    answer = asyncio.run(body())
+    assert answer.json()["step"] == old
+    assert len([record for record in caplog.records if record.name.startswith("jaxnets.serve")]) == 1
+    assert f"step {new} is refused, step {old} goes on" in caplog.text
+
+
+def test_a_checkpoint_that_was_copied_slowly_is_tried_again(growing, monkeypatch):
+    monkeypatch.setattr("jaxnets.serve.models._RETRIES", (0.0, 0.0))
+    workdir, grow = growing
+    models = models_of(workdir)
+    newest = workdir / "checkpoints" / "999999"
+    newest.mkdir()
+    served = models.served["digits"]
+
+    async def body():
+        assert not await served.refresh()
+        newest.rmdir()
+        grow()
+        assert await served.refresh()
+        await models.close()
+
+    asyncio.run(body())
+    assert served.current.predictor.step == steps(workdir / "checkpoints")[-1]
+
+
+def test_a_model_that_gives_no_finite_probabilities_is_refused():
+    predictor = FakePredictor()
+    predictor.engine.probabilities = lambda images: np.full((len(images), 10), np.nan, np.float32)
+    with pytest.raises(UserError, match="no finite probabilities"):
+        Models([Source(name="a", path="a")], open_=lambda path, checkpoint: predictor, limits=LIMITS)
+
+
+def test_two_models_of_one_name():
+    sources = [Source(name="a", path="x"), Source(name="a", path="y")]
+    with pytest.raises(UserError, match="given twice"):
+        Models(sources, open_=lambda path, checkpoint: FakePredictor(), limits=LIMITS)
