@@ -1,0 +1,173 @@
+"""What the demo asks of a model, without anything of Gradio: classes, maps, and tables of many pictures."""
+
+import csv
+import io
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jaxnets.classifier import Classifier, load
+from jaxnets.data.decode import decode
+from jaxnets.data.sources import CorruptPicture
+from jaxnets.explain.gradcam import stages
+from jaxnets.explain.overlay import overlay
+from jaxnets.preprocess import with_channels
+from jaxnets.rundir import RunDirectory, open_run
+
+MOST_PROBABLE = -1  # in place of a class's number
+TOP = 5  # classes that are named
+SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
+BRIEF = ("file", "class", "probability", "then, or what is wrong")
+_BATCH = 16  # pictures that are held decoded at once
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model on the page."""
+
+    source: str  # as given to --model
+    classifier: Classifier
+    run: RunDirectory | None  # None: a pretrained model
+    # Two requests at once would make the same graph, or compile the same program, twice; and a prediction should not
+    # wait for a map's program, which takes seconds.
+    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _explaining: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        if self.run is None:
+            return self.source
+        name = self.run.path.resolve().name
+        return self.classifier.name if name == "run" else name  # where deploy_space puts it
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, each with its number where two classes share one."""
+        count = Counter(self.classifier.labels)
+        return tuple(
+            label if count[label] == 1 else f"{label} (class {number})"
+            for number, label in enumerate(self.classifier.labels)
+        )
+
+    @cached_property
+    def stages(self) -> list[str]:
+        return list(stages(self.classifier.variables["params"]))
+
+    def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        self._open()
+        return self.classifier.predict(pictures)
+
+    def explain(self, picture: np.ndarray, label: int, stage: str) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+        """Returns the picture under its map, with at most SHOWN_SIDE pixels a side, and a sentence that names it."""
+        self._open()
+        with self._explaining:
+            wanted = None if label == MOST_PROBABLE else [label]
+            (found,) = self.classifier.explain_batch([picture], wanted, stage=stage)
+        small, heat = _shrink(with_channels(picture, 3)), _shrink(found.heat)
+        caption = f"**{self.names[found.label]}** {found.probability:.1%}, as {stage} sees it."
+        if not found.heat.any():
+            caption += " Nothing in this stage speaks for it: the map is empty."
+        return overlay(small, heat), caption
+
+    def warm(self) -> None:
+        """Does once what the first visitor would otherwise wait for."""
+        grey = np.full((64, 64, 3), 128, np.uint8)
+        self.probabilities([grey])
+        self.explain(grey, MOST_PROBABLE, self.stages[-1])
+
+    def _open(self) -> None:
+        with self._opening:
+            _ = self.classifier.engine
+
+
+def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto") -> Shown:
+    """Opens a run directory, or a pretrained model by name.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    classifier = load(source, checkpoint, engine=engine)  # type: ignore[arg-type]
+    return Shown(source, classifier, None if classifier.step is None else open_run(source))
+
+
+def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:
+    """Returns the most probable classes, the first first."""
+    best = probabilities.argsort(kind="stable")[::-1][:TOP]
+    return [(shown.names[number], float(probabilities[number])) for number in best]
+
+
+def choices(shown: Shown, probabilities: np.ndarray | None) -> list[tuple[str, int]]:
+    """Returns what the class to explain can be: the most probable, then all, the probable ones first."""
+    if probabilities is None:
+        return [("top class", MOST_PROBABLE)]
+    order = probabilities.argsort(kind="stable")[::-1].tolist()
+    named = [(f"{shown.names[number]}, {probabilities[number]:.1%}", number) for number in order[:TOP]]
+    return [("top class", MOST_PROBABLE), *named, *((shown.names[number], number) for number in order[TOP:])]
+
+
+def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
+    """Yields a row of `columns` for each file, in order; one that cannot be read gets its reason in the last column."""
+    for start in range(0, len(files), _BATCH):
+        chosen = files[start : start + _BATCH]
+        decoded: dict[int, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        for number, file in enumerate(chosen):
+            try:
+                decoded[number] = decode(file, file.name)
+            except CorruptPicture as error:
+                reasons[number] = str(error)
+        probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))
+        for number, file in enumerate(chosen):
+            if number in reasons:
+                yield [file.name, *["", ""] * _named(shown), reasons[number]]
+            else:
+                found = [part for name, p in top(shown, probabilities[number]) for part in (name, round(p, 6))]
+                yield [file.name, *found, ""]
+
+
+def columns(shown: Shown) -> list[str]:
+    """Returns the heads of the table: class and probability of each of the most probable classes, and the error."""
+    ranks = range(1, _named(shown) + 1)
+    return ["file", *(f"{head} {rank}" for rank in ranks for head in ("class", "probability")), "error"]
+
+
+def brief(row: Sequence[str | float]) -> list[str]:
+    """Returns a row of the table in the four columns of BRIEF, which fit on a page."""
+    file, label, probability, *others, error = row
+    if error:
+        return [str(file), "", "", str(error)]
+    after = ", ".join(f"{name} {p:.1%}" for name, p in zip(others[::2], others[1::2], strict=True))
+    return [str(file), str(label), f"{probability:.1%}", after]
+
+
+def to_csv(heads: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([_no_formula(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _named(shown: Shown) -> int:
+    return min(TOP, len(shown.names))
+
+
+def _no_formula(cell: str | float) -> str | float:
+    # A spreadsheet runs what begins like this, and files are named by strangers.
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _shrink(array: np.ndarray) -> np.ndarray:
+    """Returns uint8 `[h, w, 3]` or float32 `[h, w]` with at most SHOWN_SIDE pixels a side."""
+    scale = SHOWN_SIDE / max(array.shape[:2])
+    if scale >= 1:
+        return array
+    height, width = (max(round(side * scale), 1) for side in array.shape[:2])
+    return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BOX))

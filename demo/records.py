@@ -1,0 +1,103 @@
+"""What the demo tells of a model: a run's curves, metrics and configuration, or a pretrained model's card."""
+
+import dataclasses
+import json
+from collections import defaultdict
+from typing import Any
+
+import jax
+from pictures import Shown
+
+from jaxnets.config import flatten
+from jaxnets.errors import UserError
+from jaxnets.rundir import RunDirectory, read_json
+
+_POINTS = 500  # of a curve, at most
+_CURVES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}  # in the order of the page
+_HIDDEN = ("format", "per_class")
+
+Point = tuple[int, float, str]  # step, value, whose: train, or the split of an evaluation
+
+
+def curves(run: RunDirectory) -> dict[str, list[Point]]:
+    """Returns the curves of metrics.jsonl by their titles.
+
+    A line that is not whole, as the last of a run in progress may be, is left out.
+    """
+    found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    try:
+        lines = run.metrics.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        for key, value in row.items():
+            group, _, name = key.partition("/")
+            if name in _CURVES and isinstance(value, int | float):
+                series = str(row.get("eval/split", group)) if group == "eval" else group
+                found[name][series].append((step, float(value), series))
+    return {
+        title: [point for points in found[name].values() for point in _thin(points)]
+        for name, title in _CURVES.items()
+        if name in found
+    }
+
+
+def metrics(run: RunDirectory) -> list[tuple[str, str]]:
+    """Returns what report/metrics.json holds; nothing where there is none that can be read."""
+    return [(key, _brief(value)) for key, value in _report(run).items() if key not in _HIDDEN]
+
+
+def per_class(run: RunDirectory) -> list[tuple[str, int, float]]:
+    """Returns class, examples and accuracy of the report, the worst class first."""
+    rows = _report(run).get("per_class") or {}
+    known = [(name, row["count"], round(row["accuracy"], 4)) for name, row in rows.items() if row["count"]]
+    return sorted(known, key=lambda row: row[2])
+
+
+def configuration(run: RunDirectory) -> list[tuple[str, str]]:
+    """Returns config.json as keys with dots and values."""
+    return [(key, _brief(value)) for key, value in flatten(run.read_config()).items()]
+
+
+def card(shown: Shown) -> list[tuple[str, str]]:
+    """Returns what there is to know of any model."""
+    classifier, preprocess = shown.classifier, shown.classifier.preprocess
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(classifier.variables["params"]))
+    names = shown.names
+    colours = "grey" if preprocess.channels == 1 else "RGB"
+    crop = f", the middle {preprocess.crop_fraction:.1%} of it" if preprocess.crop_fraction < 1 else ""
+    rows = [
+        ("model", classifier.name),
+        ("parameters", f"{parameters:,}"),
+        ("classes", f"{len(names):,}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"),
+        ("sees", f"{preprocess.height} × {preprocess.width} pixels, {colours}{crop}, {preprocess.interpolation}"),
+    ]
+    if classifier.step is not None:
+        rows.append(("checkpoint", f"step {classifier.step:,}"))
+    else:
+        rows.append(("weights", "pretrained, by name: never trained or fine-tuned here"))
+    return rows
+
+
+def _report(run: RunDirectory) -> dict[str, Any]:
+    try:
+        return read_json(run.report / "metrics.json")
+    except UserError:
+        return {}
+
+
+def _brief(value: Any) -> str:
+    if dataclasses.is_dataclass(value) or isinstance(value, dict):
+        return json.dumps(value, default=str)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _thin(points: list[Point]) -> list[Point]:
+    """Returns evenly chosen points, the last among them."""
+    stride = -(-len(points) // _POINTS)
+    return points[::-1][::stride][::-1]

@@ -1,0 +1,52 @@
+"""The demo's modules lie beside its app, not in the package; and a run to show."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxnets import create_model
+from jaxnets.preprocess import Preprocess
+from jaxnets.rundir import ModelCard, RunDirectory
+from jaxnets.train.checkpoint import Checkpointer, Progress
+from jaxnets.train.step import TrainState
+from tests.tiny import live
+from tests.train.runs import short
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "launch")]
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory) -> Path:
+    """A run directory as a run on the digits leaves it, of weights that were drawn and never trained."""
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "few_digits")
+    preprocess = Preprocess(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
+    fields = {"num_classes": 10, "dtype": "float32"}
+    model = create_model("resnet20_cifar", preprocess=preprocess, num_classes=10, dtype=jnp.float32)
+    run.create()
+    run.write(
+        short(),
+        ModelCard(
+            name="resnet20_cifar",
+            fields=fields,
+            class_names=tuple("0123456789"),
+            preprocess=preprocess,
+            data={"train": 1294, "test": 360},
+        ),
+    )
+    saver = Checkpointer(run.checkpoints)
+    variables = jax.tree.map(jnp.asarray, live(model, preprocess))
+    optimizer = {"momentum": jnp.zeros(3)}
+    saver.save(TrainState(jnp.int32(4), variables, optimizer, None), Progress(step=4))
+    saver.close()
+    rows = [
+        {"step": 2, "train/loss": 2.5, "train/accuracy": 0.125, "train/learning_rate": 0.1, "time": 1.0},
+        {"step": 4, "train/loss": 2.0, "train/accuracy": 0.25, "train/learning_rate": 0.0, "time": 2.0},
+        {"step": 4, "eval/split": "validation", "eval/loss": 2.25, "eval/accuracy": 0.2, "eval/count": 143},
+    ]
+    run.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return run.path

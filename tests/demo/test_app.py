@@ -1,0 +1,300 @@
+"""What the demo shows, without a browser; and the Space that it becomes."""
+
+import ast
+import csv
+import importlib.util
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from PIL import Image
+
+import jaxnets
+from jaxnets.rundir import open_run
+from tests.conftest import environment
+from tests.demo.conftest import ROOT
+from tests.tiny import classifier
+
+SAMPLES = sorted((ROOT / "demo" / "examples").rglob("*.*"))
+
+
+@pytest.fixture(scope="module")
+def shown(digits_run):
+    from pictures import open_shown
+
+    return open_shown(str(digits_run))
+
+
+def start(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "demo" / "app.py"), *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "launch" / "deploy_space.py"), *map(str, arguments)]
+    without_token = {**environment(), "HF_HOME": os.devnull, "HF_TOKEN": "", "HF_TOKEN_PATH": os.devnull}
+    return subprocess.run(command, env=without_token, capture_output=True, text=True, timeout=120)
+
+
+def digit(tmp_path, name: str):
+    (tmp_path / name).write_bytes((ROOT / "demo" / "examples" / "digits" / "3.png").read_bytes())
+    return tmp_path / name
+
+
+def test_the_table_has_the_predictions_of_the_library_in_the_order_of_the_files(shown, tmp_path):
+    from pictures import columns, table
+
+    files = [file for file in SAMPLES if file.parent.name == "digits"]
+    rows = list(table(shown, files))
+    expected = jaxnets.load(shown.source).predict([np.asarray(Image.open(file)) for file in files])
+    assert [row[0] for row in rows] == [file.name for file in files]
+    assert [row[1] for row in rows] == [shown.names[number] for number in expected.argmax(1)]
+    np.testing.assert_allclose([row[2] for row in rows], expected.max(1), atol=1e-6)
+    assert all(len(row) == len(columns(shown)) for row in rows)
+
+
+def test_a_file_that_is_no_picture_gets_its_reason_and_harms_no_other(shown, tmp_path):
+    from pictures import columns, table
+
+    (tmp_path / "notes.txt").write_text("hello")
+    whole = (ROOT / "demo" / "examples" / "photos" / "coffee.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:3000])
+    files = [tmp_path / "notes.txt", digit(tmp_path, "good.png"), tmp_path / "cut.jpg"]
+    bad, good, cut = table(shown, files)
+    assert "notes.txt is not a picture" in bad[-1]
+    assert "cut.jpg cannot be decoded" in cut[-1]
+    assert good[-1] == ""
+    assert good[1] in shown.names
+    assert len(bad) == len(good) == len(columns(shown))
+
+
+def test_a_batch_of_nothing_but_damage_is_a_table_of_reasons(shown, tmp_path):
+    from pictures import table
+
+    (tmp_path / "notes.txt").write_text("hello")
+    assert all(row[-1] for row in table(shown, [tmp_path / "notes.txt"] * 20))
+
+
+def test_csv_reads_back_as_the_table_and_runs_no_formula(shown, tmp_path):
+    from pictures import columns, table, to_csv
+
+    rows = list(table(shown, [digit(tmp_path, "a, b.png"), digit(tmp_path, "=1+1.png")]))
+    heads, first, second = csv.reader(io.StringIO(to_csv(columns(shown), rows)))
+    assert heads == columns(shown)
+    assert first == [str(cell) for cell in rows[0]]
+    assert second[0] == "'=1+1.png"
+
+
+def test_a_row_on_the_page_has_the_best_class_and_the_others_or_the_reason():
+    from pictures import BRIEF, brief
+
+    good = brief(["a.png", "cup", 0.75, "mug", 0.125, "pot", 0.0625, ""])
+    assert good == ["a.png", "cup", "75.0%", "mug 12.5%, pot 6.2%"]
+    assert brief(["b.txt", "", "", "", "", "", "", "no picture"]) == ["b.txt", "", "", "no picture"]
+    assert len(good) == len(BRIEF)
+
+
+def test_the_classes_to_explain_start_with_the_most_probable(shown):
+    from pictures import MOST_PROBABLE, choices
+
+    p = np.linspace(0.2, 0, 10, dtype=np.float32)[::-1]
+    offered = choices(shown, p)
+    assert [number for _, number in offered] == [MOST_PROBABLE, *range(9, -1, -1)]
+    assert offered[1][0] == "9, 20.0%"
+
+
+def test_the_map_of_a_large_picture_comes_back_small_and_names_its_class():
+    from pictures import Shown
+
+    shown = Shown("tiny", classifier(classes=5), None)
+    picture = np.random.default_rng(0).integers(0, 256, (600, 1500, 3), np.uint8)
+    drawn, caption = shown.explain(picture, 3, "stage2")
+    assert drawn.shape == (410, 1024, 3)
+    assert caption.startswith(f"**class 3** {shown.probabilities([picture])[0, 3]:.1%}, as stage2")
+
+
+def test_classes_of_one_name_are_told_apart(shown):
+    import dataclasses
+
+    from pictures import Shown
+
+    twins = dataclasses.replace(shown.classifier, labels=("crane", "crane", *"23456789"))
+    assert Shown("x", twins, None).names[:3] == ("crane (class 0)", "crane (class 1)", "2")
+
+
+def test_curves_are_train_and_evaluation_by_step(shown):
+    from records import curves
+
+    drawn = curves(shown.run)
+    assert list(drawn) == ["Loss", "Accuracy", "Learning rate"]
+    assert {of for _, _, of in drawn["Loss"]} == {"train", "validation"}
+    assert {step for step, _, of in drawn["Loss"] if of == "validation"} == {4}
+
+
+def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_line(tmp_path):
+    from records import curves
+
+    from jaxnets.rundir import RunDirectory
+
+    rows = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, 12_346)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 12346, "train/lo']))
+    points = curves(RunDirectory(tmp_path))["Loss"]
+    assert len(points) <= 500
+    assert points[-1] == (12_345, 1 / 12_345, "train")
+    assert curves(RunDirectory(tmp_path / "none")) == {}
+
+
+def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_path):
+    from records import metrics, per_class
+
+    from jaxnets.rundir import RunDirectory
+
+    assert metrics(shown.run) == []  # no report was written
+    classes = {"a": {"count": 4, "accuracy": 0.75}, "b": {"count": 4, "accuracy": 0.5}, "c": {"count": 0}}
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "metrics.json").write_text(
+        json.dumps({"format": 1, "accuracy": 0.625, "split": "test", "per_class": classes})
+    )
+    run = RunDirectory(tmp_path)
+    assert metrics(run) == [("accuracy", "0.625"), ("split", "test")]
+    assert per_class(run) == [("b", 4, 0.5), ("a", 4, 0.75)]
+
+
+def test_the_page_has_a_column_and_a_tab_for_each_model(shown):
+    pytest.importorskip("gradio")
+    from app import build
+
+    assert {"map-0", "map-1"} <= ids_of(build([shown, shown]))
+    assert "map-1" not in ids_of(build([shown]))
+
+
+def ids_of(page) -> set[str]:
+    return {block.elem_id for block in page.blocks.values()}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs gradio")
+def test_no_such_model_is_one_message():
+    done = start("--model", "efficientnet_light0", "--port", free_port())
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert "efficientnet_light0" in done.stderr
+
+
+def test_a_port_in_use_is_one_message_before_anything_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = start("--port", other.getsockname()[1])
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "give another with --port" in done.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_the_samples_are_small_pictures_and_the_card_names_their_sources():
+    card = (ROOT / "demo" / "README.md").read_text()
+    assert len(SAMPLES) == 7
+    for file in SAMPLES:
+        assert file.stat().st_size <= 60_000
+        Image.open(file).verify()
+        assert f"`{file.parent.name}/{file.name}`" in card or f"`{file.parent.name}/*{file.suffix}`" in card
+
+
+def requirements_of_the_space() -> dict[str, Requirement]:
+    lines = (ROOT / "demo" / "requirements.txt").read_text().splitlines()
+    return {found.name: found for found in (Requirement(line) for line in lines if not line.startswith("#"))}
+
+
+def test_the_space_s_card_is_what_hugging_face_reads():
+    _, front, _ = (ROOT / "demo" / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert (card["sdk"], card["license"]) == ("gradio", "apache-2.0")
+    assert (ROOT / "demo" / card["app_file"]).is_file()
+    assert card["sdk_version"] in requirements_of_the_space()["gradio"].specifier
+    assert len(card["short_description"]) <= 60
+
+
+def test_the_space_wants_the_versions_that_the_package_wants():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    wanted = {found.name: found.specifier for found in map(Requirement, lines)}
+    for name, requirement in requirements_of_the_space().items():
+        assert wanted.get(name, requirement.specifier) == requirement.specifier
+
+
+def test_the_space_installs_whatever_the_page_imports():
+    code = "import sys; sys.path[:0] = ['demo']; import pictures, records; pictures.open_shown('efficientnet_lite0')\n"
+    code += (
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('jaxnets', 'pictures')), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    homes = packages_distributions()
+    installed = {name.lower().replace("_", "-") for name in requirements_of_the_space()}
+    for file in done.stdout.split():
+        for package in packages_imported_by(file):
+            if package not in sys.stdlib_module_names and package != "jaxnets":
+                found = {name.lower().replace("_", "-") for name in homes.get(package, ())}
+                assert found & installed or found <= {"jaxlib", "ml-dtypes"}, f"{file} imports {package}"
+
+
+def packages_imported_by(file: str) -> set[str]:
+    """Returns what a module imports when it is imported itself."""
+    tree = ast.parse(Path(file).read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    return {name.split(".")[0] for name in names}
+
+
+def test_a_dry_run_lists_what_the_space_would_hold(digits_run):
+    done = deploy("--space", "me/digits", "--run", digits_run)
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[1] for line in done.stdout.splitlines() if "/" in line or "." in line]
+    assert {"app.py", "README.md", "requirements.txt", "jaxnets/classifier.py", "run/model.json"} <= set(names)
+    assert not [name for name in names if "optimizer/" in name or "__pycache__" in name]
+    assert "nothing was uploaded" in done.stdout
+
+
+def test_the_run_in_a_space_predicts_as_the_run_here(digits_run, tmp_path):
+    from deploy_space import files_of_space, stage
+
+    stage(files_of_space(digits_run, "best"), tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "examples" / "digits" / "3.png"))
+    there, here = jaxnets.load(tmp_path / "run"), jaxnets.load(digits_run)
+    np.testing.assert_array_equal(there.predict([picture]), here.predict([picture]))
+    assert open_run(tmp_path / "run").metrics.read_text() == open_run(digits_run).metrics.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--space", "digits"), "OWNER/NAME"), (("--space", "me/digits", "--run", "nowhere"), "there is no directory")],
+)
+def test_a_space_that_cannot_be_is_one_message(arguments, message):
+    done = deploy(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_hugging_face_out_of_reach_is_one_message(monkeypatch, capsys):
+    import deploy_space
+
+    from jaxnets.errors import UserError
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    with pytest.raises(UserError, match="cannot be reached"):
+        deploy_space._upload({"LICENSE": ROOT / "LICENSE"}, "me/digits", private=False)

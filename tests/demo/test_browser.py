@@ -1,0 +1,198 @@
+"""The demo as a visitor meets it, in a headless Chromium."""
+
+import csv
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from tests.conftest import environment
+from tests.demo.conftest import ROOT
+from tests.demo.test_app import free_port
+
+pytest.importorskip("gradio")
+webdriver = pytest.importorskip("selenium.webdriver")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
+
+PHOTOS = ROOT / "demo" / "examples" / "photos"
+QUIET = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
+
+
+@pytest.fixture(scope="module")
+def address(digits_run, tmp_path_factory):
+    """A demo of two models, as a command in another process."""
+    port = free_port()
+    command = [sys.executable, ROOT / "demo" / "app.py", "--port", port, "--model", "efficientnet_lite0"]
+    log = tmp_path_factory.mktemp("demo") / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*map(str, command), "--model", str(digits_run)], env=environment(), stdout=output, stderr=output
+        )
+        try:
+            wait_for(lambda: "open http" in log.read_text() or server.poll() is not None)
+            assert server.poll() is None, log.read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*QUIET.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh visit, 1280 pixels wide."""
+    return visit(browser, address, 1280, 1000)
+
+
+def visit(browser: Any, address: str, width: int, height: int) -> Any:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(address)
+    wait_for(lambda: find(browser, "#picture input[type=file]"))
+    return browser
+
+
+def find(page: Any, selector: str) -> Any:
+    """Returns the first element, or None."""
+    return next(iter(page.find_elements("css selector", selector)), None)
+
+
+def text_of(page: Any, selector: str) -> str:
+    element = find(page, selector)
+    return element.text if element else ""
+
+
+def wait_for(seen: Callable[[], Any], seconds: float = 120) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := seen():
+                return found
+        except StaleElementReferenceException:  # drawn anew meanwhile
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not seen within {seconds} s")
+
+
+def upload(page: Any, file: Path) -> None:
+    find(page, "#picture input[type=file]").send_keys(str(file))
+
+
+def map_of(page: Any, model: int) -> str:
+    """Returns the address of a map, or nothing while there is none."""
+    image = find(page, f"#map-{model} img")
+    return image.get_attribute("src") if image and image.get_property("naturalWidth") else ""
+
+
+def width_of(page: Any) -> int:
+    """Returns how wide the page is, what lies outside the window included."""
+    return page.execute_script("return document.documentElement.scrollWidth")
+
+
+def tab(page: Any, number: int) -> None:
+    wait_for(lambda: page.find_elements("css selector", "button[role=tab]"))[number].click()
+
+
+def test_an_uploaded_picture_gets_the_library_s_prediction_and_maps_of_both_models(page):
+    upload(page, PHOTOS / "chelsea.jpg")
+    wait_for(lambda: "%" in text_of(page, "#prediction-0") and "%" in text_of(page, "#prediction-1"))
+    classifier = jaxnets.load("efficientnet_lite0")
+    (p,) = classifier.predict([np.asarray(Image.open(PHOTOS / "chelsea.jpg"))])
+    shown = text_of(page, "#prediction-0").splitlines()
+    best = p.argsort()[::-1][:5]
+    assert [shown[line] for line in (2, 4, 6, 8, 10)] == [classifier.labels[number] for number in best]
+    assert [shown[line] for line in (3, 5, 7, 9, 11)] == [f"{round(100 * p[number])}%" for number in best]
+    wait_for(lambda: map_of(page, 0) and map_of(page, 1))
+    assert f"{classifier.labels[best[0]]} {p[best[0]]:.1%}" in text_of(page, "#caption-0")
+
+
+def test_another_class_gives_another_map(page):
+    upload(page, PHOTOS / "chelsea.jpg")
+    first = wait_for(lambda: map_of(page, 0))
+    field = find(page, "#class-0 input")
+    field.click()
+    field.send_keys(webdriver.Keys.CONTROL, "a")
+    field.send_keys("goldfish")
+    wait_for(lambda: find(page, "ul[role=listbox] li")).click()
+    wait_for(lambda: "goldfish" in text_of(page, "#caption-0"))
+    wait_for(lambda: map_of(page, 0) not in ("", first))
+
+
+def test_a_sample_is_a_click_away(page):
+    wait_for(lambda: find(page, "#samples button")).click()
+    wait_for(lambda: "%" in text_of(page, "#prediction-0"))
+
+
+def test_what_is_no_picture_gets_a_message_and_the_next_picture_its_prediction(page, tmp_path):
+    (tmp_path / "broken.png").write_text("hello")
+    upload(page, tmp_path / "broken.png")
+    wait_for(lambda: "broken.png is not a picture that can be read" in text_of(page, "body"))
+    page.find_element("css selector", "#picture button[aria-label='Remove Image']").click()
+    upload(wait_for(lambda: find(page, "#picture input[type=file]") and page), PHOTOS / "rocket.jpg")
+    wait_for(lambda: "%" in text_of(page, "#prediction-0"))
+
+
+def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    tab(page, 1)
+    files = [PHOTOS / "coffee.jpg", tmp_path / "notes.txt"]
+    wait_for(lambda: find(page, "#files input[type=file]")).send_keys("\n".join(map(str, files)))
+    wait_for(lambda: "coffee" in text_of(page, "#files") and "notes" in text_of(page, "#files"))
+    find(page, "#start").click()
+    wait_for(lambda: "espresso" in text_of(page, "#table") and "is not a picture" in text_of(page, "#table"))
+    assert width_of(page) == 1280
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    wait_for(lambda: find(page, "#csv").is_enabled())
+    find(page, "#csv").click()
+    wait_for((tmp_path / "predictions.csv").is_file)
+    heads, coffee, notes = csv.reader((tmp_path / "predictions.csv").read_text().splitlines())
+    assert heads[:3] == ["file", "class 1", "probability 1"]
+    assert coffee[:2] == ["coffee.jpg", "espresso"]
+    assert notes[0] == "notes.txt"
+    assert "is not a picture" in notes[-1]
+
+
+def test_a_run_s_tab_draws_its_curves_and_lists_its_configuration(page):
+    tab(page, 3)
+    wait_for(lambda: len(page.find_elements("css selector", ".vega-embed, .vega-container canvas, svg.marks")) >= 1)
+    wait_for(lambda: "batch_size" in text_of(page, "body") and "269,434" in text_of(page, "body"))
+
+
+def test_a_phone_has_nothing_to_scroll_sideways(browser, address):
+    page = visit(browser, address, 390, 844)
+    upload(page, PHOTOS / "chelsea.jpg")
+    wait_for(lambda: map_of(page, 0) and map_of(page, 1))
+    assert width_of(page) == 390
+
+
+def test_the_page_fetches_nothing_from_elsewhere(page, address):
+    upload(page, PHOTOS / "chelsea.jpg")
+    wait_for(lambda: map_of(page, 0))
+    fetched = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert fetched
+    assert [name for name in fetched if not name.startswith((address, "blob:", "data:"))] == []
