@@ -188,6 +188,12 @@ def test_a_phone_has_nothing_to_scroll_sideways(browser, address):
     upload(page, PHOTOS / "chelsea.jpg")
     wait_for(lambda: map_of(page, 0) and map_of(page, 1))
     assert width_of(page) == 390
+    tab(page, 1)
+    wait_for(lambda: find(page, "#files input[type=file]")).send_keys(str(PHOTOS / "coffee.jpg"))
+    wait_for(lambda: "coffee" in text_of(page, "#files"))
+    find(page, "#start").click()
+    wait_for(lambda: "espresso" in text_of(page, "#table"))
+    assert width_of(page) == 390
 
 
 def test_the_page_fetches_nothing_from_elsewhere(page, address):
