@@ -28,7 +28,8 @@ _KEPT_SECONDS = 3600  # of what visitors upload
 _CSS = """
 .gradio-container { max-width: 1440px !important; margin: auto; }
 .intro h1 { margin-bottom: 0; }
-@media (max-width: 600px) { .gradio-container { padding: 8px !important; } }
+#table table, #table td, #table th { font-family: var(--font) !important; }
+@media (max-width: 600px) { .gradio-container main { padding: 12px !important; } }
 """
 
 
@@ -217,7 +218,7 @@ def _batch_tab(gr: Any, models: list[Any]) -> None:
             found = gr.Dataframe(
                 label="Predictions",
                 headers=list(BRIEF),
-                column_widths=["25%", "20%", "15%", "40%"],
+                column_widths=["28%", "28%", "44%"],
                 wrap=True,
                 interactive=False,
                 elem_id="table",

@@ -24,7 +24,7 @@ from jaxnets.rundir import RunDirectory, open_run
 MOST_PROBABLE = -1  # in place of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
-BRIEF = ("file", "class", "probability", "then, or what is wrong")
+BRIEF = ("file", "class", "then, or what is wrong")
 _BATCH = 16  # pictures that are held decoded at once
 
 
@@ -139,12 +139,12 @@ def columns(shown: Shown) -> list[str]:
 
 
 def brief(row: Sequence[str | float]) -> list[str]:
-    """Returns a row of the table in the four columns of BRIEF, which fit on a page."""
+    """Returns a row of the table in the columns of BRIEF, which fit on a page."""
     file, label, probability, *others, error = row
     if error:
-        return [str(file), "", "", str(error)]
+        return [str(file), "", str(error)]
     after = ", ".join(f"{name} {p:.1%}" for name, p in zip(others[::2], others[1::2], strict=True))
-    return [str(file), str(label), f"{probability:.1%}", after]
+    return [str(file), f"{label} {probability:.1%}", after]
 
 
 def to_csv(heads: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
