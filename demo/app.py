@@ -25,11 +25,13 @@ MAX_FILES = 200  # of a batch
 MAX_BYTES = "20mb"  # of one file
 _KEPT_SECONDS = 3600  # of what visitors upload
 
+# A wide table scrolls by itself and does not stretch the page.
 _CSS = """
-.gradio-container { max-width: 1440px !important; margin: auto; }
-.intro h1 { margin-bottom: 0; }
-#table table, #table td, #table th { font-family: var(--font) !important; }
-@media (max-width: 600px) { .gradio-container main { padding: 12px !important; } }
+.gradio-container { width: 100%; max-width: 1440px !important; min-width: 0 !important; margin: auto; }
+.gradio-container :is(.main, .wrap, .contain, .tabs, .tabitem, .row, .column) { max-width: 100%; }
+.gradio-container .intro h1 { margin-bottom: 0; }
+.gradio-container #table * { font-family: var(--font); }
+@media (max-width: 600px) { .gradio-container .main.fillable { padding: 12px; } }
 """
 
 
