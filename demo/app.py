@@ -31,7 +31,6 @@ _CSS = """
 .gradio-container :is(.main, .wrap, .contain, .tabs, .tabitem, .row, .column) { max-width: 100%; }
 .gradio-container .intro h1 { margin-bottom: 0; }
 .gradio-container #table * { font-family: var(--font); }
-@media (max-width: 600px) { .gradio-container .main.fillable { padding: 12px; } }
 """
 
 
