@@ -3,11 +3,12 @@
 python benchmarks/efficientnet_cpu.py [--batch 32 --repeats 15 --torch PYTHON]
 
 Inference of 1 picture and of a batch, and training on a batch (forward and backward pass, and the parameters moved), a
-few steps at a time, which JAX runs as a loop in one program; float32, 224×224, all in one run, by turns. ONNX Runtime
-and PyTorch run in a process of their own, from the interpreter that --torch names (one that has torch, timm, onnxscript
-and onnxruntime installed; the benchmark goes on without them otherwise). PyTorch runs in whichever memory layout is
-faster there. "plain" is what Flax's Linen makes of the network, convolution by convolution: lax.conv_general_dilated.
-It trains step by step, since XLA's CPU backend runs it far slower in a loop.
+few steps at a time, which JAX runs as a loop in one program; float32, 224×224, all in one run, by turns. jaxnets infers
+in blocks of pictures (jaxnets.models.blocks), as its engine does. ONNX Runtime and PyTorch run in a process of their
+own, from the interpreter that --torch names (one that has torch, timm, onnxscript and onnxruntime installed; the
+benchmark goes on without them otherwise). PyTorch runs in whichever memory layout is faster there. "plain" is what
+Flax's Linen makes of the network, convolution by convolution: lax.conv_general_dilated. It trains step by step, since
+XLA's CPU backend runs it far slower in a loop.
 """
 
 import argparse
@@ -95,6 +96,7 @@ def jaxnets_runners(options):
     from jax import lax
 
     import jaxnets
+    from jaxnets.models.blocks import in_blocks
 
     model = jaxnets.create_model("efficientnet_lite0", dropout=0.0, stochastic_depth=0.0)
     rng = np.random.default_rng(0)
@@ -102,8 +104,11 @@ def jaxnets_runners(options):
     labels = jax.device_put(np.arange(options.batch) % 1000)
     variables = jax.jit(model.init)(jax.random.key(0), pictures[:1])
 
-    def infer(variables, x):
+    def infer_at_once(variables, x):
         return model.apply(variables, x)
+
+    def infer(variables, x):
+        return in_blocks(lambda part: model.apply(variables, part), x)
 
     def train(variables, x):
         def loss_of(params):
@@ -135,8 +140,8 @@ def jaxnets_runners(options):
 
     runners = {}
     for task, (kind, batch, _) in tasks(options).items():
-        function, looped, steps = {"infer": (infer, infer, 1), "train": (train, train_steps, STEPS)}[kind]
-        runners[task] = {"jaxnets": runner(looped, pictures[:batch], steps)}
+        function, best, steps = {"infer": (infer_at_once, infer, 1), "train": (train, train_steps, STEPS)}[kind]
+        runners[task] = {"jaxnets": runner(best, pictures[:batch], steps)}
         if options.plain_repeats:
             with mock.patch("jaxnets.models.layers.conv2d", plain):
                 runners[task]["plain"] = runner(function, pictures[:batch], 1)

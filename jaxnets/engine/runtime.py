@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from jaxnets.command import cache_directory
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
+from jaxnets.models.blocks import in_blocks
 from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
@@ -41,9 +42,10 @@ class JaxEngine:
         self._precision = matmul_precision
 
         def probabilities(variables: Any, images: jax.Array) -> jax.Array:
-            x = preprocess.normalise(images, model.dtype)
-            logits: Any = model.apply(variables, x, train=False)
-            return jax.nn.softmax(logits).astype(jnp.float32)
+            def logits(images: jax.Array) -> Any:
+                return model.apply(variables, preprocess.normalise(images, model.dtype), train=False)
+
+            return jax.nn.softmax(in_blocks(logits, images)).astype(jnp.float32)
 
         self._compiled = jax.jit(probabilities)
 
@@ -65,7 +67,7 @@ class OnnxEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads or _cores()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -116,6 +118,11 @@ def open_engine(
         made = onnx_model(model, variables, preprocess, name=name, labels=labels, normalised_inside=True)
         found = _keep(made.SerializeToString(), [candidate / file for candidate in folders])
     return OnnxEngine(found)
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keep(content: bytes, places: list[Path]) -> Path:

@@ -1,0 +1,114 @@
+"""Times the exported EfficientNet-Lite0 in ONNX Runtime, beside PyTorch's own export of the same network.
+
+python benchmarks/onnx_cpu.py [--batch 32 --repeats 15 --torch PYTHON --calibration FOLDER]
+
+All sessions live in one process and take turns, so that only the graphs differ: jaxnets' float32 export, PyTorch's
+(torch.onnx.export of timm's tf_efficientnet_lite0, made by the interpreter that --torch names, which needs torch, timm
+and onnxscript), and jaxnets' int8 export. int8 is calibrated on --calibration, by default on scikit-learn's two
+photographs, which is enough to time it and not to judge it.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import jaxnets
+from jaxnets.data.decode import decode
+from jaxnets.data.sources.folder import picture_files
+from jaxnets.export.check import sample_pictures
+from jaxnets.export.onnx_export import export_onnx, quantise
+
+MODEL = "efficientnet_lite0"
+PAUSE = 0.05  # seconds before each measurement, in which the threads of the one before stop spinning
+CALLS = {1: 10}  # in one measurement; otherwise one
+
+TORCH_EXPORT = """
+import sys, timm, torch
+model = timm.create_model("tf_efficientnet_lite0").eval()
+batch = torch.export.Dim("batch")
+x = torch.randn(2, 3, 224, 224)
+torch.onnx.export(model, (x,), sys.argv[1], dynamo=True, dynamic_shapes=({0: batch},))
+print(torch.__version__, timm.__version__, file=sys.stderr)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--torch", help="a Python interpreter that has torch, timm and onnxscript")
+    parser.add_argument("--calibration", type=Path, help="a folder of pictures")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cpu_model()}, {cores} cores; onnxruntime {onnxruntime.__version__}; {options.repeats} repeats")
+
+    classifier = jaxnets.load(MODEL, engine="jax")
+    content = export_onnx(classifier, normalised_inside=False)
+    graphs: dict[str, bytes | str] = {"jaxnets": content}
+    pictures = sample_pictures(classifier)
+    if options.calibration:
+        files = picture_files([options.calibration])[:256]
+        pictures = np.stack([classifier.preprocess.fit(decode(file, str(file))) for file in files])
+    graphs["jaxnets int8"] = quantise(content, classifier, pictures)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.torch:
+            path = f"{folder}/torch.onnx"
+            command = [options.torch, "-c", TORCH_EXPORT, path]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                sys.exit(f"{options.torch} cannot export:\n{made.stderr[-2000:]}")
+            graphs["PyTorch"] = path
+            print(f"torch and timm {made.stderr.strip().splitlines()[-1]}")
+        sessions = {name: open_session(graph, cores) for name, graph in graphs.items()}
+    for batch in (1, options.batch):
+        compare(sessions, batch, options.repeats)
+
+
+def open_session(graph: bytes | str, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def compare(sessions, batch: int, repeats: int) -> None:
+    x = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
+    calls = CALLS.get(batch, 1)
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for repeat in range(repeats + 1):
+        for name, session in sessions.items():
+            time.sleep(PAUSE)
+            feed = {session.get_inputs()[0].name: x}
+            session.run(None, feed)  # wakes the threads
+            start = time.perf_counter()
+            for _ in range(calls):
+                session.run(None, feed)
+            if repeat:  # the first round warms up
+                times[name].append((time.perf_counter() - start) / calls)
+    print(f"\nbatch {batch}: milliseconds")
+    base = statistics.median(times["jaxnets"])
+    for name, found in times.items():
+        median = statistics.median(found)
+        print(
+            f"  {name:13} median {1e3 * median:7.2f}  min {1e3 * min(found):7.2f}  max {1e3 * max(found):7.2f}"
+            f"  {median / base:5.2f} × jaxnets float32"
+        )
+
+
+def cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()

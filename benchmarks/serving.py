@@ -1,0 +1,277 @@
+"""Times the service against the same work without HTTP, and against a plain FastAPI and PyTorch server.
+
+python benchmarks/serving.py [--model efficientnet_lite0] [--picture F.jpg] [--seconds 10 --repeats 3] [--torch PYTHON]
+
+Both sides take turns in one run on the same cores, with the load generator on them too: wrk
+(https://github.com/wg/wrk, `apt-get install wrk`) for throughput and overload; for latency at a part of the load, a
+small client whose requests leave at random times (exponential pauses), whether or not the earlier ones are answered,
+so that waiting counts. --torch names a Python interpreter that has torch, torchvision, fastapi and uvicorn.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import random
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CONNECTIONS = 16  # of wrk, at full load
+SCRIPT = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "image/jpeg"
+local file = io.open("%s", "rb")
+wrk.body = file:read("*a")
+file:close()
+local refused = 0
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function init(args) good, bad, took, began = 0, 0, {}, {} end
+function response(status) if status == 200 then good = good + 1 else bad = bad + 1 end end
+function done(summary, latency)
+  local good, bad = 0, 0
+  for _, thread in ipairs(threads) do good = good + thread:get("good"); bad = bad + thread:get("bad") end
+  print(string.format("RESULT %%d %%d %%f %%f %%f", good, bad, summary.duration / 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+TORCH_SERVER = """
+import io, sys
+import numpy as np, torch, uvicorn
+from fastapi import FastAPI, Request
+from PIL import Image
+import torchvision
+
+torch.set_num_threads(2)
+name, size = sys.argv[2], int(sys.argv[3])
+model = getattr(torchvision.models, name)().eval()
+app = FastAPI()
+
+@app.post("/predict")
+async def predict(request: Request):
+    body = await request.body()
+    return run(body)
+
+def run(body):
+    picture = Image.open(io.BytesIO(body)).convert("RGB").resize((size, size), Image.BICUBIC)
+    x = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255 - 0.45) / 0.225
+    with torch.inference_mode():
+        p = model(x).softmax(-1)[0]
+    best = p.topk(5)
+    return {"top": [{"label": int(i), "probability": float(v)} for v, i in zip(best.values, best.indices)]}
+
+uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", access_log=False)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="efficientnet_lite0", help="a run directory or the name of a model")
+    parser.add_argument("--picture", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--torch", help="a Python interpreter that has torch and torchvision")
+    parser.add_argument("--torch-model", default="efficientnet_b0", help="of torchvision")
+    parser.add_argument("--torch-size", type=int, default=224)
+    options = parser.parse_args()
+    content = options.picture.read_bytes() if options.picture else drawn()
+    print(
+        f"{len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes a picture"
+    )
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Service(options.model) as service:
+        file.write(content)
+        file.flush()
+        batch = service.batch
+        without_http(options, content, batch, 1.0)  # warms up
+        alone, served = [], []
+        for _ in range(options.repeats):
+            service.pause()
+            alone.append(without_http(options, content, batch, options.seconds))
+            service.resume()
+            served.append(wrk(service.url, file.name, options.seconds, CONNECTIONS))
+        base, rate = statistics.median(alone), statistics.median(good / taken for good, _, taken, _, _ in served)
+        print(f"without HTTP     {base:7.1f} pictures/s ({spread(alone)}), batches of {batch}")
+        print(f"service, wrk     {rate:7.1f} requests/s  {rate / base:.2f} ×   ({CONNECTIONS} connections)")
+        rate_now = 0.7 * base
+        found = asyncio.run(at_random(service, content, rate_now, options.seconds))
+        print(f"at  70 %         {rate_now:7.1f} requests/s at random: {found}")
+        found = asyncio.run(at_random(service, content, 5 * base, min(options.seconds, 5)))
+        print(f"at 500 %         {5 * base:7.1f} requests/s at random: {found}")
+        print(f"resident {service.resident():.0f} MiB")
+    if options.torch:
+        with tempfile.NamedTemporaryFile(suffix=".jpg") as file, TorchServer(options) as other:
+            file.write(content)
+            file.flush()
+            found = [wrk(other.url, file.name, options.seconds, CONNECTIONS) for _ in range(options.repeats)]
+            plain = statistics.median(good / taken for good, _, taken, _, _ in found)
+            print(f"FastAPI + torch  {plain:7.1f} requests/s ({options.torch_model}); the service {rate / plain:.2f} ×")
+
+
+def drawn() -> bytes:
+    """Returns a JPEG of smooth colours and a little noise, about as hard to decode as a photograph."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((320, 240), Image.Resampling.BICUBIC)
+    noisy = np.asarray(small).astype(int) + rng.normal(0, 8, (240, 320, 3))
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+_classifiers: dict = {}
+
+
+def without_http(options, content: bytes, batch: int, seconds: float) -> float:
+    """Returns pictures a second of decoding, fitting and predicting, the first two in threads as the service does."""
+    import numpy as np
+
+    import jaxnets
+    from jaxnets.data.decode import decode
+
+    if options.model not in _classifiers:
+        _classifiers[options.model] = jaxnets.load(options.model)
+    classifier = _classifiers[options.model]
+
+    def prepared(_: int) -> np.ndarray:
+        return classifier.preprocess.fit(decode(io.BytesIO(content), "picture"))
+
+    done, start = 0, time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [pool.submit(prepared, 0) for _ in range(2 * batch)]
+        while time.perf_counter() - start < seconds:
+            pictures = [ahead.pop(0).result() for _ in range(batch)]
+            ahead += [pool.submit(prepared, 0) for _ in range(batch)]
+            classifier.engine.probabilities(np.stack(pictures))
+            done += batch
+        taken = time.perf_counter() - start
+    return done / taken
+
+
+class Process:
+    """A server in a process of its own, on a free port."""
+
+    def __init__(self, command, port: int, path: str) -> None:
+        self.url = f"http://127.0.0.1:{port}{path}"
+        self.port = port
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def __enter__(self):
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return self
+            except ConnectionRefusedError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"the server did not start (status {self.process.poll()})") from None
+                time.sleep(0.2)
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def pause(self) -> None:
+        self.process.send_signal(19)  # SIGSTOP: it shares the cores
+
+    def resume(self) -> None:
+        self.process.send_signal(18)
+
+    def resident(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+class Service(Process):
+    def __init__(self, model: str) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "jaxnets.serve", "--model", f"it={model}", "--port", str(port)]
+        super().__init__(command, port, "/v1/models/it/predict")
+
+    @property
+    def batch(self) -> int:
+        import json
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models") as answer:
+            return json.load(answer)["models"][0]["batch"]
+
+
+class TorchServer(Process):
+    def __init__(self, options) -> None:
+        port = free_port()
+        arguments = [str(port), options.torch_model, str(options.torch_size)]
+        super().__init__([options.torch, "-c", TORCH_SERVER, *arguments], port, "/predict")
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def wrk(url: str, picture: str, seconds: float, connections: int) -> tuple[float, float, float, float, float]:
+    """Returns answers, refusals, seconds, and the p50 and p99 of all in ms."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(SCRIPT % picture)
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    good, bad, taken, p50, p99 = (float(number) for number in re.search(r"RESULT (.*)", output)[1].split())
+    return good, bad, taken, p50, p99
+
+
+async def at_random(service: Process, content: bytes, rate: float, seconds: float) -> str:
+    """Says how long those that were accepted and those that were refused took; requests leave at random times."""
+    path = service.url.partition(str(service.port))[2]
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+    message, free, tasks = head.encode() + content, [], []
+    accepted: list[float] = []
+    refused: list[float] = []
+
+    async def one(due: float) -> None:
+        reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(message)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", answer)[1])
+        await reader.readexactly(length)
+        (accepted if answer.startswith(b"HTTP/1.1 200") else refused).append(time.perf_counter() - due)
+        free.append((reader, writer))
+
+    draw, due = random.Random(0), time.perf_counter()
+    end = due + seconds
+    while due < end:
+        due += draw.expovariate(rate)
+        if (pause := due - time.perf_counter()) > 0:
+            await asyncio.sleep(pause)
+        tasks.append(asyncio.create_task(one(due)))
+    await asyncio.gather(*tasks)
+    for _, writer in free:
+        writer.close()
+    return f"{latency('accepted', accepted)}; {latency('refused', refused)}"
+
+
+def latency(what: str, seconds: list[float]) -> str:
+    p50, p99 = (1e3 * percentile(seconds, part) for part in (0.5, 0.99))
+    return f"{len(seconds)} {what}" + (f", p50 {p50:.1f} ms, p99 {p99:.1f} ms" if seconds else "")
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(int(part * len(values)), len(values) - 1)] if values else float("nan")
+
+
+def spread(values: list[float]) -> str:
+    return f"{min(values):.1f} … {max(values):.1f}, n = {len(values)}"
+
+
+if __name__ == "__main__":
+    main()
