@@ -111,7 +111,6 @@ class _Writer:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._relus: dict[str, str] = {}  # output of a Relu: its input
-        self._uses: Counter[Any] = Counter()
 
     def run(self, program: ClosedJaxpr, arguments: Sequence[_Value]) -> list[Any]:
         return self._run(program.jaxpr, [np.asarray(const) for const in program.consts], list(arguments))
@@ -131,6 +130,13 @@ class _Writer:
         if list(last.output) == list(copy.input):
             last.output[0] = output_name
             self.nodes.pop()
+        # A node that nobody reads (the Relu that became part of a Clip) would keep ONNX Runtime from fusing its input.
+        read = {output_name}
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                read.update(node.input)
+        self.nodes = [node for node in self.nodes if not read.isdisjoint(node.output)]
+        self.initializers = [constant for constant in self.initializers if constant.name in read]
 
     def _run(self, jaxpr: Jaxpr, consts: list[Any], arguments: list[Any]) -> list[Any]:
         values: dict[Any, _Value] = {

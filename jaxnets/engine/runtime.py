@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "jax", "onnx"]
 
+_GRAPH = 2  # which graph of a model this version makes; graphs of others are made anew
+
 
 class Engine(Protocol):
     name: str
@@ -138,7 +140,7 @@ def _keep(content: bytes, places: list[Path]) -> Path:
 
 
 def _checksum(model: nn.Module, variables: Any, preprocess: Preprocess) -> int:
-    checksum = zlib.crc32(repr((model, preprocess)).encode())
+    checksum = zlib.crc32(repr((_GRAPH, model, preprocess)).encode())
     for leaf in jax.tree.leaves(variables):
         checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
     return checksum

@@ -36,6 +36,13 @@ def test_no_norm_and_no_transpose_is_left_after_convolutions():
     assert sum(node.op_type == "Mul" for node in graph.node) == of_gates
 
 
+def test_every_node_and_every_constant_is_read(made):
+    graph = onnx.load_from_string(export_onnx(made, normalised_inside=True)).graph
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    assert {name for node in graph.node for name in node.output} <= read
+    assert {constant.name for constant in graph.initializer} <= read
+
+
 @pytest.mark.parametrize("family", ["cifar", "resnet-d", "gated", "tf_efficientnet"])
 def test_opencv_agrees_with_jax(family, tmp_path):
     cv2 = pytest.importorskip("cv2")
