@@ -5,12 +5,13 @@ python benchmarks/serving.py [--model efficientnet_lite0] [--picture F.jpg] [--s
 Both sides take turns in one run on the same cores, with the load generator on them too: wrk
 (https://github.com/wg/wrk, `apt-get install wrk`) for throughput and overload; for latency at a part of the load, a
 small client whose requests leave at random times (exponential pauses), whether or not the earlier ones are answered,
-so that waiting counts. --torch names a Python interpreter that has torch, torchvision, fastapi and uvicorn.
+so that waiting counts. --torch names a Python interpreter that has torch, timm, fastapi and uvicorn.
 """
 
 import argparse
 import asyncio
 import io
+import json
 import os
 import random
 import re
@@ -24,14 +25,13 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-CONNECTIONS = 16  # of wrk, at full load
+CONNECTIONS = 6  # of wrk, at full load: as many as fit in the queue, since a refused one asks again at once
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "image/jpeg"
 local file = io.open("%s", "rb")
 wrk.body = file:read("*a")
 file:close()
-local refused = 0
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
 function init(args) good, bad, took, began = 0, 0, {}, {} end
@@ -46,24 +46,18 @@ end
 
 TORCH_SERVER = """
 import io, sys
-import numpy as np, torch, uvicorn
+import numpy as np, timm, torch, uvicorn
 from fastapi import FastAPI, Request
 from PIL import Image
-import torchvision
 
-torch.set_num_threads(2)
 name, size = sys.argv[2], int(sys.argv[3])
-model = getattr(torchvision.models, name)().eval()
+model = timm.create_model(name).eval()
 app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request):
-    body = await request.body()
-    return run(body)
-
-def run(body):
-    picture = Image.open(io.BytesIO(body)).convert("RGB").resize((size, size), Image.BICUBIC)
-    x = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255 - 0.45) / 0.225
+    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((size, size), Image.BICUBIC)
+    x = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
     with torch.inference_mode():
         p = model(x).softmax(-1)[0]
     best = p.topk(5)
@@ -79,8 +73,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--torch", help="a Python interpreter that has torch and torchvision")
-    parser.add_argument("--torch-model", default="efficientnet_b0", help="of torchvision")
+    parser.add_argument("--torch", help="a Python interpreter that has torch and timm")
+    parser.add_argument("--torch-model", default="tf_efficientnet_lite0", help="of timm: the same network")
     parser.add_argument("--torch-size", type=int, default=224)
     options = parser.parse_args()
     content = options.picture.read_bytes() if options.picture else drawn()
@@ -90,22 +84,28 @@ def main() -> None:
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Service(options.model) as service:
         file.write(content)
         file.flush()
-        batch = service.batch
-        without_http(options, content, batch, 1.0)  # warms up
+        described = service.described
+        workers, batch = described["workers"], described["batch"]
+        wrk(service.url, file.name, 2, 1)  # warms up
         alone, served = [], []
         for _ in range(options.repeats):
             service.pause()
-            alone.append(without_http(options, content, batch, options.seconds))
+            alone.append(without_http(options, content, workers, batch, options.seconds))
             service.resume()
             served.append(wrk(service.url, file.name, options.seconds, CONNECTIONS))
         base, rate = statistics.median(alone), statistics.median(good / taken for good, _, taken, _, _ in served)
-        print(f"without HTTP     {base:7.1f} pictures/s ({spread(alone)}), batches of {batch}")
-        print(f"service, wrk     {rate:7.1f} requests/s  {rate / base:.2f} ×   ({CONNECTIONS} connections)")
-        rate_now = 0.7 * base
+        print(f"without HTTP     {base:7.1f} pictures/s ({spread(alone)}), {workers} × batches of {batch}")
+        refused = sum(bad for _, bad, _, _, _ in served)
+        p99 = max(p99 for _, _, _, _, p99 in served)
+        print(
+            f"service, wrk     {rate:7.1f} requests/s  {rate / base:.2f} ×   "
+            f"({CONNECTIONS} connections, p99 {p99:.1f} ms, {refused:.0f} refused)"
+        )
+        rate_now = 0.7 * rate
         found = asyncio.run(at_random(service, content, rate_now, options.seconds))
         print(f"at  70 %         {rate_now:7.1f} requests/s at random: {found}")
-        found = asyncio.run(at_random(service, content, 5 * base, min(options.seconds, 5)))
-        print(f"at 500 %         {5 * base:7.1f} requests/s at random: {found}")
+        found = asyncio.run(at_random(service, content, 5 * rate, min(options.seconds, 5)))
+        print(f"at 500 %         {5 * rate:7.1f} requests/s at random: {found}")
         print(f"resident {service.resident():.0f} MiB")
     if options.torch:
         with tempfile.NamedTemporaryFile(suffix=".jpg") as file, TorchServer(options) as other:
@@ -132,30 +132,36 @@ def drawn() -> bytes:
 _classifiers: dict = {}
 
 
-def without_http(options, content: bytes, batch: int, seconds: float) -> float:
-    """Returns pictures a second of decoding, fitting and predicting, the first two in threads as the service does."""
+def without_http(options, content: bytes, workers: int, batch: int, seconds: float) -> float:
+    """Returns pictures a second of decoding, fitting and predicting in as many threads as the service has workers."""
     import numpy as np
 
     import jaxnets
     from jaxnets.data.decode import decode
 
     if options.model not in _classifiers:
-        _classifiers[options.model] = jaxnets.load(options.model)
+        _classifiers[options.model] = jaxnets.load(options.model).with_threads(1 if workers > 1 else None)
     classifier = _classifiers[options.model]
+    classifier.engine.probabilities(np.zeros((1, *fitted_shape(classifier)), np.uint8))  # opens it
+    end = time.perf_counter() + seconds
 
-    def prepared(_: int) -> np.ndarray:
-        return classifier.preprocess.fit(decode(io.BytesIO(content), "picture"))
-
-    done, start = 0, time.perf_counter()
-    with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(prepared, 0) for _ in range(2 * batch)]
-        while time.perf_counter() - start < seconds:
-            pictures = [ahead.pop(0).result() for _ in range(batch)]
-            ahead += [pool.submit(prepared, 0) for _ in range(batch)]
+    def work(_: int) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            pictures = [classifier.preprocess.fit(decode(io.BytesIO(content), "picture")) for _ in range(batch)]
             classifier.engine.probabilities(np.stack(pictures))
             done += batch
-        taken = time.perf_counter() - start
-    return done / taken
+        return done
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        done = sum(pool.map(work, range(workers)))
+    return done / (time.perf_counter() - start)
+
+
+def fitted_shape(classifier) -> tuple[int, int, int]:
+    size = classifier.preprocess
+    return size.height, size.width, size.channels
 
 
 class Process:
@@ -199,11 +205,9 @@ class Service(Process):
         super().__init__(command, port, "/v1/models/it/predict")
 
     @property
-    def batch(self) -> int:
-        import json
-
+    def described(self) -> dict:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models") as answer:
-            return json.load(answer)["models"][0]["batch"]
+            return json.load(answer)["models"][0]
 
 
 class TorchServer(Process):

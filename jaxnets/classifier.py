@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,7 @@ class Classifier:
     matmul_precision: str = "default"  # as in training
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
+    engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
 
     def predict(
         self, images: Iterable[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "..."], *, batch_size: int = 64
@@ -150,7 +151,12 @@ class Classifier:
             labels=self.labels,
             matmul_precision=self.matmul_precision,
             folder=self.engine_folder,
+            threads=self.engine_threads,
         )
+
+    def with_threads(self, threads: int | None) -> "Classifier":
+        """Returns the same classifier with an engine of its own on so many threads, None for one on each core."""
+        return replace(self, engine_threads=threads)
 
 
 def load(

@@ -28,6 +28,7 @@ _GRAPH = 2  # which graph of a model this version makes; graphs of others are ma
 
 class Engine(Protocol):
     name: str
+    threads: int | None  # that a call keeps busy, where calls may run side by side; None: they take turns
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         """Returns the probabilities of pictures that `Preprocess.fit` has brought to size."""
@@ -38,6 +39,7 @@ class JaxEngine:
     """The model as it was trained, on whatever device JAX has."""
 
     name = "jax"
+    threads: int | None = None
 
     def __init__(self, model: nn.Module, variables: Any, preprocess: Preprocess, matmul_precision: str) -> None:
         self._variables = jax.device_put(variables)
@@ -60,7 +62,7 @@ class JaxEngine:
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise."""
 
     name = "onnx"
 
@@ -69,7 +71,8 @@ class OnnxEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _cores()
+        self.threads: int | None = threads or cores()
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -94,11 +97,12 @@ def open_engine(
     labels: tuple[str, ...],
     matmul_precision: str,
     folder: Path | None,
+    threads: int | None = None,
 ) -> Engine:
     """Returns the engine that is wanted; "auto" is ONNX Runtime on a CPU where it is installed, and JAX elsewhere.
 
     The graph for ONNX Runtime is made once and kept in `folder`, or in the user's cache where there is none that can be
-    written to. Its name holds a checksum of the weights.
+    written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores.
 
     Raises:
         UserError: if the wanted engine is not installed.
@@ -119,10 +123,10 @@ def open_engine(
     if found is None:
         made = onnx_model(model, variables, preprocess, name=name, labels=labels, normalised_inside=True)
         found = _keep(made.SerializeToString(), [candidate / file for candidate in folders])
-    return OnnxEngine(found)
+    return OnnxEngine(found, threads)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

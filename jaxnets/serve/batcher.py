@@ -19,7 +19,9 @@ Picture = UInt8[np.ndarray, "h w c"]
 Compute = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
 
 _LARGEST = 64  # pictures: a larger batch is hardly quicker a picture anywhere
-_MEMORY = 0.05  # weight of the newest request in the running mean of the time that a picture takes
+_HARDLY = 1.1  # times the best time of a picture that a smaller batch may take
+_MEMORY = 0.1  # weight of the newest batch in the running means of the times that a picture takes
+_HICCUP = 4.0  # times the mean: more than that counts as so much, since the machine may have paused
 
 
 class Overloaded(Exception):
@@ -47,47 +49,64 @@ class _Item(NamedTuple):
 
 
 class Batcher:
-    """Feeds a model with the pictures that wait, as many at once as there are, up to `largest`.
+    """Feeds a model with the pictures that wait, as many at once as there are and fit in `batch_seconds`.
 
     An idle model starts at once on what comes: nothing waits for company. Pictures are made ready in `pool`, computed
-    in one thread of the batcher's own, and answered on the event loop, where all methods belong.
+    in threads of the batcher's own, and answered on the event loop, where all methods belong.
 
     Args:
-        compute: takes fitted pictures to probabilities.
-        largest: pictures that go through the model at once, at most.
+        compute: takes fitted pictures to probabilities, in several threads at once if there are several workers.
+        workers: threads that compute.
+        most: pictures that go through the model at once, at most.
+        batch_seconds: that a batch should take, at most: with the time that the latest ones took for each picture, it
+            bounds the next.
         wait: seconds that a picture should wait, at most: beyond it, new ones are refused.
         capacity: pictures without an answer, at most.
         pool: where pictures are decoded and fitted.
         on_batch: is told the size of each batch, in the batcher's thread.
+        seconds_per_picture: what to reckon with at first.
     """
 
     def __init__(
         self,
         compute: Compute,
         *,
-        largest: int,
+        workers: int = 1,
+        most: int,
+        batch_seconds: float = math.inf,
         wait: float,
         capacity: int,
         pool: Executor,
         on_batch: Callable[[int], None] = lambda size: None,
         seconds_per_picture: float = 0.0,
     ) -> None:
-        self.largest = largest
+        self.workers = workers
         self.pending = 0  # pictures that were accepted and have no answer
         self._compute = compute
+        self._most = most
+        self._batch_seconds = batch_seconds
         self._wait = wait
         self._capacity = capacity
         self._pool = pool
         self._on_batch = on_batch
-        self._seconds = seconds_per_picture
+        self._computing = seconds_per_picture  # in the model
+        self._seconds = seconds_per_picture / workers  # of the whole machine, where pictures wait for one another
         self._ready: deque[_Item] = deque()
         self._arrived = threading.Condition()
         self._ending = False  # nothing new is accepted
         self._closing = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._idle = 0  # workers that wait
+        self._threads = [threading.Thread(target=self._work, name="batcher", daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def largest(self) -> int:
+        """How many pictures go through the model at once now, at most: a power of two, for what is compiled."""
+        fitting = self._batch_seconds / max(self._computing, 1e-9)
+        return self._most if fitting >= self._most else 1 << int(math.log2(max(fitting, 1)))
 
     def full(self, count: int = 1) -> float:
         """Returns after how many seconds there is room for so many pictures; 0 if there is now.
@@ -112,7 +131,7 @@ class Batcher:
         if seconds := self.full(len(pictures)):
             raise Overloaded(seconds)
         job = Job(len(pictures), asyncio.get_running_loop())
-        ahead, count = self.pending, len(pictures)
+        count = len(pictures)
         self.pending += count
         self._empty.clear()
 
@@ -120,10 +139,6 @@ class Batcher:
             self.pending -= count
             if not self.pending:
                 self._empty.set()
-            if not future.cancelled() and future.exception() is None:
-                # By Little's law: whoever finds n pictures waits n times as long as each takes of the whole machine.
-                taken = (time.perf_counter() - job.accepted) / (ahead + count)
-                self._seconds += _MEMORY * (taken - self._seconds)
 
         job.future.add_done_callback(answered)
         for index, picture in enumerate(pictures):
@@ -131,13 +146,14 @@ class Batcher:
         return job.future
 
     async def close(self) -> None:
-        """Answers what was accepted, and nothing new, then ends the thread."""
+        """Answers what was accepted, and nothing new, then ends the threads."""
         self._ending = True
         await self._empty.wait()
         with self._arrived:
             self._closing = True
-            self._arrived.notify()
-        await asyncio.to_thread(self._thread.join)
+            self._arrived.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     def _prepare(self, job: Job, index: int, picture: Callable[[], Picture]) -> None:
         if job.future.done():
@@ -152,21 +168,27 @@ class Batcher:
             self._arrived.notify()
 
     def _work(self) -> None:
+        finished = 0.0  # when this worker's latest batch was
         while True:
             with self._arrived:
+                self._idle += 1
                 while not self._ready and not self._closing:
                     self._arrived.wait()
                 if not self._ready:
                     return
+                # What is ready is shared with the workers that wait for something.
+                share = min(self.largest, -(-len(self._ready) // self._idle))
+                self._idle -= 1
                 items: list[_Item] = []
-                while self._ready and len(items) < self.largest:
+                while self._ready and len(items) < share:
                     item = self._ready.popleft()
                     if not item.job.future.done():  # its client gave up, or its time is over
                         items.append(item)
             if items:
-                self._run(items)
+                finished = self._run(items, finished)
 
-    def _run(self, items: list[_Item]) -> None:
+    def _run(self, items: list[_Item], finished: float) -> float:
+        start = time.perf_counter()
         try:
             self._on_batch(len(items))
             rows = self._compute(np.stack([item.picture for item in items]))
@@ -174,25 +196,46 @@ class Batcher:
             _log.exception("a batch of %d pictures failed", len(items))
             _call(items[0].job, _fail, [item.job for item in items], error)
         else:
+            self._note(items, start, finished)
             _call(items[0].job, _deliver, items, rows)
+        return time.perf_counter()
+
+    def _note(self, items: list[_Item], start: float, finished: float) -> None:
+        """Learns from a batch how long a picture takes: in the model, and from one to the next where they queue.
+
+        The latter holds all that they compete for, decoding and refusals too. It counts from the end of the worker's
+        batch before, or from the first picture's acceptance where there was nothing to do.
+        """
+        now = time.perf_counter()
+        began = max(finished, min(item.job.accepted for item in items))
+        self._computing = _follow(self._computing, (now - start) / len(items))
+        self._seconds = _follow(self._seconds, (now - began) / len(items) / self.workers)
+
+
+def _follow(mean: float, newest: float) -> float:
+    """Returns the running mean with one more value; the first is taken as it is."""
+    return mean + _MEMORY * (min(newest, _HICCUP * mean) - mean) if mean else newest
 
 
 def largest_batch(compute: Compute, picture: Picture, seconds: float) -> tuple[int, float]:
-    """Returns the largest power of two of pictures that go through a model in a given time, and the time of each.
+    """Returns the power of two of pictures beyond which a model is hardly quicker a picture, and the time of each then.
 
-    Every size up to it was run, so that what is compiled once is compiled now.
+    Larger batches would only take longer. The model is run on every size up to it, so that what is compiled once is
+    compiled now, and on none that takes longer than some seconds, but for one picture.
     """
-    size, best = 1, math.inf
-    while True:
+    times: dict[int, float] = {}  # of a picture, by the size of its batch
+    size = 1
+    while size <= _LARGEST:
         batch = np.repeat(picture[None], size, 0)
         compute(batch)
         taken = min(_time(compute, batch) for _ in range(3))
-        if taken > seconds and size > 1:
-            return size // 2, best
-        best = taken / size
-        if taken > seconds or size == _LARGEST:
-            return size, best
+        if size == 1 or taken <= seconds:
+            times[size] = taken / size
+        if taken > seconds:
+            break
         size *= 2
+    best = min(times.values())
+    return next((size, each) for size, each in times.items() if each <= _HARDLY * best)
 
 
 def _time(compute: Compute, batch: UInt8[np.ndarray, "b h w c"]) -> float:

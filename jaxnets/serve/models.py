@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import random
 import re
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from jaxnets.engine.runtime import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHARE = 0.4  # of the latency target that a batch may take: a picture waits for the batch before its own
+_WARMED = 4  # times that share: batches that are compiled, in case that the machine is less busy later on
 _WAIT = 1.6  # latency targets of waiting, beyond which requests are refused
 _ASIDE = 8  # explanations and embeddings that wait, at most
 _LONGEST_SIDE = 768  # pixels of an explained picture
@@ -221,23 +222,32 @@ class ServedModel:
 
     def _load(self, checkpoint: str | int) -> Loaded:
         """Opens a checkpoint and runs it once, so that its first request is as quick as the next."""
-        predictor = self._open(self.source.path, checkpoint)
+        # A call on one core never waits for a thread that decodes: where each is in time, one a core answer more.
+        predictor = self._open(self.source.path, checkpoint).with_threads(1)
         size = predictor.preprocess
         blank = np.full((size.height, size.width, size.channels), 128, np.uint8)
-        compute = predictor.engine.probabilities
-        if not np.isfinite(compute(blank[None])).all():
+        batch_seconds = _SHARE * self._limits.latency
+        if not np.isfinite(predictor.engine.probabilities(blank[None])).all():
             raise UserError(f"{self.source.path} gives no finite probabilities: train it anew, or take another step")
-        largest, seconds = largest_batch(compute, blank, _SHARE * self._limits.latency)
-        _log.info("%s: up to %d pictures at once, %.1f ms each", self.name, largest, 1e3 * seconds)
+        most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds)
+        if predictor.engine.threads == 1 and seconds > batch_seconds:
+            predictor = predictor.with_threads(None)
+            most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds)
         batcher = Batcher(
-            compute,
-            largest=largest,
+            predictor.engine.probabilities,
+            workers=cores() if predictor.engine.threads == 1 else 1,
+            most=most,
+            batch_seconds=batch_seconds,
             wait=_WAIT * self._limits.latency,
             capacity=self._limits.queue,
             pool=self._pool,
             on_batch=self._meters.batch_of(self.name),
             seconds_per_picture=seconds,
         )
+        _log.info(
+            "%s: %d × up to %d pictures at once, %.1f ms each",
+            self.name, batcher.workers, batcher.largest, 1e3 * seconds,
+        )  # fmt: skip
         return Loaded(predictor, batcher)
 
 
@@ -266,7 +276,7 @@ class Models:
         self.limits = limits
         self.meters = meters or Meters()
         # Decoding runs outside of Python's lock: a thread a core.
-        self._pool = ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0))), "decode")
+        self._pool = ThreadPoolExecutor(max(2, cores()), "decode")
         self._aside = ThreadPoolExecutor(1, "aside")
         self._waiting_aside = 0
         self._splits = {split.name: split for split in splits}
@@ -312,6 +322,7 @@ class Models:
                     "labels": list(predictor.labels),
                     "input": {"height": size.height, "width": size.width, "channels": size.channels},
                     "batch": served.current.batcher.largest,
+                    "workers": served.current.batcher.workers,
                 }
             )
         models += [{"name": split.name, "split": dict(split.shares)} for split in self._splits.values()]

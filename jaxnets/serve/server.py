@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import logging
 import resource
 import signal
@@ -63,6 +64,9 @@ def serve(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=None,
     )
+    # What was made so far stays: to look through all of it for garbage, again and again, would hold requests up.
+    gc.collect()
+    gc.freeze()
     _Server(config, app, limits.timeout).run(sockets=[listening])
 
 

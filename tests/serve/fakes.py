@@ -29,6 +29,7 @@ class FakeEngine:
     """Says that a picture is of class v / 25, with v its mean; `open` holds it up."""
 
     name = "fake"
+    threads = None
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -50,6 +51,9 @@ class FakePredictor(SimpleNamespace):
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
         super().__init__(**{**defaults, "variables": {}, "model": None, "step": step, **changed})
+
+    def with_threads(self, threads: int | None) -> "FakePredictor":
+        return self
 
 
 def fake_app(*names: str, limits: Limits | None = None, keys: Keys | None = None, splits=(), predictor=None):

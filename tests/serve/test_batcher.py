@@ -34,7 +34,7 @@ def run(body, **options):
     async def main():
         model = Model()
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(model, **{"largest": 4, "wait": 1e9, "capacity": 100, "pool": pool, **options})
+            batcher = Batcher(model, **{"most": 4, "wait": 1e9, "capacity": 100, "pool": pool, **options})
             try:
                 await body(model, batcher)
             finally:
@@ -101,6 +101,25 @@ def test_the_bound_follows_the_time_that_a_picture_takes():
     run(body, wait=0.1, seconds_per_picture=0.01)
 
 
+def test_batches_shrink_where_the_model_takes_longer_than_they_may():
+    async def body(model, batcher):
+        assert batcher.largest == 4
+        model.go.set()
+        await batcher.submit([numbered(0)])
+        assert batcher.largest == 1
+        await batcher.submit([numbered(i) for i in range(3)])
+
+    assert max(map(len, run(body, batch_seconds=1e-8).batches)) == 1
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.011, 4), (0.004, 2), (0.001, 1), (1.0, 8)])
+def test_the_largest_batch_is_a_power_of_two_that_fits_in_its_time(seconds, largest):
+    async def body(model, batcher):
+        assert batcher.largest == largest
+
+    run(body, most=8, batch_seconds=seconds, seconds_per_picture=0.002)
+
+
 def test_what_is_idle_takes_a_request_of_any_size():
     async def body(model, batcher):
         model.go.set()
@@ -159,14 +178,16 @@ def test_closing_answers_what_was_accepted():
         model.go.set()
         await closing
         assert all(future.done() for future in futures)
-        assert not batcher._thread.is_alive()
+        assert not any(thread.is_alive() for thread in batcher._threads)
 
     run(body)
 
 
-@pytest.mark.parametrize(("seconds", "largest"), [(0.0025, 2), (0.009, 8), (0.0005, 1)])
-def test_the_batch_is_the_largest_that_keeps_its_time(seconds, largest, monkeypatch):
-    monkeypatch.setattr("jaxnets.serve.batcher._time", lambda compute, batch: 0.001 * len(batch))
+@pytest.mark.parametrize(
+    ("seconds", "overhead", "largest"), [(1.0, 0.01, 64), (0.03, 0.01, 16), (0.001, 0.01, 1), (1.0, 0.0, 1)]
+)
+def test_the_batch_is_no_larger_than_time_and_use_allow(seconds, overhead, largest, monkeypatch):
+    monkeypatch.setattr("jaxnets.serve.batcher._time", lambda compute, batch: overhead + 0.001 * len(batch))
     size, each = largest_batch(lambda images: images, BLANK, seconds)
     assert size == largest
-    assert each == pytest.approx(0.001)
+    assert each == pytest.approx(overhead / size + 0.001)
