@@ -217,18 +217,20 @@ def _follow(mean: float, newest: float) -> float:
     return mean + _MEMORY * (min(newest, _HICCUP * mean) - mean) if mean else newest
 
 
-def largest_batch(compute: Compute, picture: Picture, seconds: float) -> tuple[int, float]:
+def largest_batch(
+    compute: Compute, picture: Picture, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> tuple[int, float]:
     """Returns the power of two of pictures beyond which a model is hardly quicker a picture, and the time of each then.
 
     Larger batches would only take longer. The model is run on every size up to it, so that what is compiled once is
-    compiled now, and on none that takes longer than some seconds, but for one picture.
+    compiled now, and on none that takes longer than some seconds by some clock, but for one picture.
     """
     times: dict[int, float] = {}  # of a picture, by the size of its batch
     size = 1
     while size <= _LARGEST:
         batch = np.repeat(picture[None], size, 0)
         compute(batch)
-        taken = min(_time(compute, batch) for _ in range(3))
+        taken = min(_time(compute, batch, clock) for _ in range(3))
         if size == 1 or taken <= seconds:
             times[size] = taken / size
         if taken > seconds:
@@ -238,10 +240,10 @@ def largest_batch(compute: Compute, picture: Picture, seconds: float) -> tuple[i
     return next((size, each) for size, each in times.items() if each <= _HARDLY * best)
 
 
-def _time(compute: Compute, batch: UInt8[np.ndarray, "b h w c"]) -> float:
-    start = time.perf_counter()
+def _time(compute: Compute, batch: UInt8[np.ndarray, "b h w c"], clock: Callable[[], float]) -> float:
+    start = clock()
     compute(batch)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _call(job: Job, function: Callable[..., None], *arguments: object) -> None:

@@ -187,7 +187,7 @@ def test_closing_answers_what_was_accepted():
     ("seconds", "overhead", "largest"), [(1.0, 0.01, 64), (0.03, 0.01, 16), (0.001, 0.01, 1), (1.0, 0.0, 1)]
 )
 def test_the_batch_is_no_larger_than_time_and_use_allow(seconds, overhead, largest, monkeypatch):
-    monkeypatch.setattr("jaxnets.serve.batcher._time", lambda compute, batch: overhead + 0.001 * len(batch))
+    monkeypatch.setattr("jaxnets.serve.batcher._time", lambda compute, batch, clock: overhead + 0.001 * len(batch))
     size, each = largest_batch(lambda images: images, BLANK, seconds)
     assert size == largest
     assert each == pytest.approx(overhead / size + 0.001)

@@ -130,11 +130,16 @@ def test_a_newer_checkpoint_takes_over_without_losing_a_request(growing):
                     answered.append((answer.status_code, answer.json().get("step")))
                     await asyncio.sleep(0.01)
 
+            async def until_answered_by(step):
+                async with asyncio.timeout(60):
+                    while (200, step) not in answered:
+                        await asyncio.sleep(0.01)
+
             asking = [asyncio.create_task(ask_for_ever()) for _ in range(4)]
-            await asyncio.sleep(0.1)
+            await until_answered_by(2)
             grow()
             assert await models.served["digits"].refresh()
-            await asyncio.sleep(0.1)
+            await until_answered_by(4)
             enough.set()
             await asyncio.gather(*asking)
         return answered
