@@ -3,9 +3,11 @@
 python benchmarks/serving.py [--model efficientnet_lite0] [--picture F.jpg] [--seconds 10 --repeats 3] [--torch PYTHON]
 
 Both sides take turns in one run on the same cores, with the load generator on them too: wrk
-(https://github.com/wg/wrk, `apt-get install wrk`) for throughput and overload; for latency at a part of the load, a
-small client whose requests leave at random times (exponential pauses), whether or not the earlier ones are answered,
-so that waiting counts. --torch names a Python interpreter that has torch, timm, fastapi and uvicorn.
+(https://github.com/wg/wrk, `apt-get install wrk`). At full load some connections ask again at once; at a part of it,
+many pause for exponential times in between, so that requests arrive at random. At an overload, where those accepted and
+those refused count apart, a client in Python sends at random times whether or not the earlier ones are answered. The
+first lines of the service's log say how many workers it has and how many pictures go through the model at once. --torch
+names a Python interpreter that has torch, timm, fastapi and uvicorn.
 """
 
 import argparse
@@ -25,7 +27,11 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-CONNECTIONS = 6  # of wrk, at full load: as many as fit in the queue, since a refused one asks again at once
+AT_RANDOM = 64  # connections that pause for random times
+PAUSES = """
+math.randomseed(0)
+function delay() return -%f * math.log(1 - math.random()) end
+"""
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "image/jpeg"
@@ -73,6 +79,10 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--connections", type=int, default=6,
+        help="of wrk at full load: as many as the queue takes, since who is refused asks again at once",
+    )  # fmt: skip
     parser.add_argument("--torch", help="a Python interpreter that has torch and timm")
     parser.add_argument("--torch-model", default="tf_efficientnet_lite0", help="of timm: the same network")
     parser.add_argument("--torch-size", type=int, default=224)
@@ -92,26 +102,33 @@ def main() -> None:
             service.pause()
             alone.append(without_http(options, content, workers, batch, options.seconds))
             service.resume()
-            served.append(wrk(service.url, file.name, options.seconds, CONNECTIONS))
+            served.append(wrk(service.url, file.name, options.seconds, options.connections))
         base, rate = statistics.median(alone), statistics.median(good / taken for good, _, taken, _, _ in served)
         print(f"without HTTP     {base:7.1f} pictures/s ({spread(alone)}), {workers} × batches of {batch}")
         refused = sum(bad for _, bad, _, _, _ in served)
         p99 = max(p99 for _, _, _, _, p99 in served)
         print(
             f"service, wrk     {rate:7.1f} requests/s  {rate / base:.2f} ×   "
-            f"({CONNECTIONS} connections, p99 {p99:.1f} ms, {refused:.0f} refused)"
+            f"({options.connections} connections, p99 {p99:.1f} ms, {refused:.0f} refused)"
         )
-        rate_now = 0.7 * rate
-        found = asyncio.run(at_random(service, content, rate_now, options.seconds))
-        print(f"at  70 %         {rate_now:7.1f} requests/s at random: {found}")
+        part = [
+            wrk(service.url, file.name, options.seconds, AT_RANDOM, pause=1e3 * AT_RANDOM / (0.7 * rate))
+            for _ in range(3)
+        ]
+        for good, bad, taken, p50, p99 in part:
+            asked = (good + bad) / taken
+            print(
+                f"at random        {asked:7.1f} requests/s, {asked / rate:.0%}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+                f"{bad:.0f} refused"
+            )
         found = asyncio.run(at_random(service, content, 5 * rate, min(options.seconds, 5)))
-        print(f"at 500 %         {5 * rate:7.1f} requests/s at random: {found}")
+        print(f"at 500 %         {5 * rate:7.1f} requests/s: {found}")
         print(f"resident {service.resident():.0f} MiB")
     if options.torch:
         with tempfile.NamedTemporaryFile(suffix=".jpg") as file, TorchServer(options) as other:
             file.write(content)
             file.flush()
-            found = [wrk(other.url, file.name, options.seconds, CONNECTIONS) for _ in range(options.repeats)]
+            found = [wrk(other.url, file.name, options.seconds, options.connections) for _ in range(options.repeats)]
             plain = statistics.median(good / taken for good, _, taken, _, _ in found)
             print(f"FastAPI + torch  {plain:7.1f} requests/s ({options.torch_model}); the service {rate / plain:.2f} ×")
 
@@ -223,10 +240,12 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def wrk(url: str, picture: str, seconds: float, connections: int) -> tuple[float, float, float, float, float]:
-    """Returns answers, refusals, seconds, and the p50 and p99 of all in ms."""
+def wrk(
+    url: str, picture: str, seconds: float, connections: int, pause: float = 0.0
+) -> tuple[float, float, float, float, float]:
+    """Returns answers, refusals, seconds, and the p50 and p99 of all in ms; connections pause for so many ms."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT % picture)
+        script.write(SCRIPT % picture + (PAUSES % pause if pause else ""))
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
