@@ -27,6 +27,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+CLIENT_SENDS = 2000  # requests a second that the client in Python sends in time
 AT_RANDOM = 64  # connections that pause for random times
 PAUSES = """
 math.randomseed(0)
@@ -83,6 +84,7 @@ def main() -> None:
         "--connections", type=int, default=6,
         help="of wrk at full load: as many as the queue takes, since who is refused asks again at once",
     )  # fmt: skip
+    parser.add_argument("--soak", type=int, default=0, help="requests afterwards, over which memory is watched")
     parser.add_argument("--torch", help="a Python interpreter that has torch and timm")
     parser.add_argument("--torch-model", default="tf_efficientnet_lite0", help="of timm: the same network")
     parser.add_argument("--torch-size", type=int, default=224)
@@ -121,9 +123,18 @@ def main() -> None:
                 f"at random        {asked:7.1f} requests/s, {asked / rate:.0%}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
                 f"{bad:.0f} refused"
             )
-        found = asyncio.run(at_random(service, content, 5 * rate, min(options.seconds, 5)))
-        print(f"at 500 %         {5 * rate:7.1f} requests/s: {found}")
+        if 5 * rate < CLIENT_SENDS:
+            found = asyncio.run(at_random(service, content, 5 * rate, min(options.seconds, 5)))
+            print(f"at 500 %         {5 * rate:7.1f} requests/s: {found}")
         print(f"resident {service.resident():.0f} MiB")
+        answered, resident = 0, []
+        while answered < options.soak:
+            good, *_ = wrk(service.url, file.name, options.seconds, options.connections)
+            answered += int(good)
+            resident.append(service.resident())
+        if options.soak:
+            tenths = [f"{resident[len(resident) * i // 10]:.0f}" for i in range(10)] + [f"{resident[-1]:.0f}"]
+            print(f"resident over {answered:,} requests, MiB: {', '.join(tenths)}")
     if options.torch:
         with tempfile.NamedTemporaryFile(suffix=".jpg") as file, TorchServer(options) as other:
             file.write(content)
