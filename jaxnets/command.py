@@ -4,11 +4,14 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxnets.errors import UserError
+
+LEFT_BEHIND = "jaxnets: left behind"  # the name of threads that may be in the middle of something when a command ends
 
 
 def run(
@@ -38,6 +41,10 @@ def run(
     except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    if any(thread.name == LEFT_BEHIND for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)  # a compiler at work would be torn to pieces by an orderly end
     sys.exit(status)
 
 

@@ -126,6 +126,7 @@ class Config:
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    max_hours: Positive | None = None  # of wall time for this session, saving included; None: no limit
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
     model: ModelConfig = field(default_factory=ModelConfig)
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
@@ -138,8 +139,8 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "profile_steps", "data.placement", "data.device_limit_mib", "data.threads", "data.directory", "data.skip_corrupt",
-    "optimizer.learning_rate", "optimizer.clip_norm",
+    "max_hours", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads", "data.directory",
+    "data.skip_corrupt", "optimizer.learning_rate", "optimizer.clip_norm",
 })  # fmt: skip
 
 _T = TypeVar("_T")

@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from jaxnets import command
 from jaxnets.config import Config
 from jaxnets.flags import load_config
+
+_STARTED = time.monotonic()
 
 
 def main() -> None:
@@ -32,11 +35,11 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     command.use_compilation_cache()
     from jaxnets.train.loop import train
 
-    outcome = train(config, options.workdir.expanduser(), display)
-    if outcome.signal is not None and not outcome.finished:
-        display.say(f"stopped and saved at step {outcome.step}; run the same command again to go on")
-        return 128 + outcome.signal
-    return 0
+    outcome = train(config, options.workdir.expanduser(), display, started=_STARTED)
+    if not outcome.finished:
+        why = "" if outcome.signal is not None else f" before config.max_hours {config.max_hours:g} are over"
+        display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")
+    return outcome.status
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -1,6 +1,6 @@
 """Evaluation of a split: every example exactly once, on any batch size and any number of devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 from flax import linen as nn
@@ -12,8 +12,9 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.pipeline import evaluation_batches
 from jaxnets.metrics import Sums, Totals
-from jaxnets.train.mesh import over_data, replicated, round_up
+from jaxnets.train.mesh import batch_like, over_data, replicated, round_up
 from jaxnets.train.step import TrainState, Variables, make_eval_step
+from jaxnets.train.stop import Stop, Stopped, unless
 
 _AHEAD = 2  # batches under way on the device
 
@@ -26,11 +27,11 @@ def evaluate_split(
     batch_size: int,
     mesh: Mesh,
     threads: int,
-    stop: Sequence[object] = (),
+    stop: Stop | None = None,
 ) -> Sums | None:
     """Returns the sums over all examples; `eval_step` is compiled, `batch_size` a multiple of the devices.
 
-    None where `stop` became non-empty before the end.
+    None where `stop` came before the end.
     """
     totals = Totals()
     under_way: list[Sums] = []
@@ -51,18 +52,29 @@ class Evaluator:
     def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> None:
         self._data, self._mesh = data, mesh
         self._batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
-        self._step = jax.jit(
+        self._jitted = jax.jit(
             make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
         )
+        self._step: Callable[[Variables, Batch], Sums] | None = None
 
-    def __call__(self, state: TrainState, split: str, stop: Sequence[object] = ()) -> Sums | None:
+    def __call__(self, state: TrainState, split: str, stop: Stop) -> Sums | None:
         """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped."""
+        variables = state.variables if state.ema is None else state.ema
+        if self._step is None:
+            try:
+                self._step = unless(stop, lambda: self._compile(variables))
+            except Stopped:
+                return None
         return evaluate_split(
             self._step,
-            state.variables if state.ema is None else state.ema,
+            variables,
             self._data.split(split),
             batch_size=self._batch_size,
             mesh=self._mesh,
             threads=self._data.threads,
             stop=stop,
         )
+
+    def _compile(self, variables: Variables) -> Callable[[Variables, Batch], Sums]:
+        like = batch_like(self._batch_size, self._data.preprocess, self._mesh)
+        return self._jitted.lower(variables, like).compile()

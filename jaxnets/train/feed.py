@@ -1,7 +1,7 @@
 """The two ways training data reaches the step: held on the device, or streamed to it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import jax
@@ -14,7 +14,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.order import draw
 from jaxnets.data.pipeline import train_stream
-from jaxnets.train.mesh import over_data, replicated
+from jaxnets.train.mesh import batch_like, over_data, replicated
 from jaxnets.train.step import StepMetrics, TrainState, TrainStep, make_chunk
 
 _log = logging.getLogger(__name__)
@@ -25,6 +25,10 @@ _STREAMED_STEPS = 4  # at most, whose batches are under way at once
 
 class Feed(Protocol):
     max_steps: int  # that `advance` takes at once
+
+    def compile(self, state: TrainState) -> None:
+        """Compiles the step for states like this one; `advance` wants it done."""
+        ...
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         """Starts steps start … start + count − 1 and returns their state and metrics, not waiting for them.
@@ -69,11 +73,15 @@ class ResidentFeed:
         self._images, self._labels = jax.device_put((images, labels), everywhere)
         self._seed, self._examples, self._batch_size = config.seed, len(examples), config.batch_size
         self._by_column = over_data(mesh, axis=1)
-        self._chunk = jax.jit(
+        self._jitted = jax.jit(
             make_chunk(step, self.max_steps, over_data(mesh)),
             donate_argnums=0,
             out_shardings=(everywhere, everywhere),
         )
+
+    def compile(self, state: TrainState) -> None:
+        rows = self._rows(np.zeros(0, np.int32), 0)
+        self._chunk = self._jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         drawn = draw(self._seed, self._examples, start * self._batch_size, count * self._batch_size)
@@ -94,9 +102,8 @@ class StreamFeed:
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
         everywhere = replicated(mesh)
-        self._step: Callable[..., tuple[TrainState, StepMetrics]] = jax.jit(
-            step, donate_argnums=0, out_shardings=(everywhere, everywhere)
-        )
+        self._jitted = jax.jit(step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+        self._batch_like = batch_like(config.batch_size, data.preprocess, mesh)
         self._split = over_data(mesh)
         self._open = lambda start: train_stream(
             data.split("train"),
@@ -107,6 +114,9 @@ class StreamFeed:
             threads=data.threads,
         )
         self._batches: Iterator[Batch] | None = None
+
+    def compile(self, state: TrainState) -> None:
+        self._step = self._jitted.lower(state, self._batch_like).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         if self._batches is None:

@@ -28,9 +28,9 @@ from jaxnets.train.mesh import check_batch_size, make_mesh, replicated
 from jaxnets.train.optimizer import Schedule, total_steps
 from jaxnets.train.pace import Pace, Window
 from jaxnets.train.profiler import Profiler
-from jaxnets.train.signals import listen_for_signals
 from jaxnets.train.start import Start, open_start
 from jaxnets.train.step import StepMetrics, TrainState
+from jaxnets.train.stop import Stop, Stopped, listening, unless
 
 _UNDER_WAY = 2  # dispatches, so that the device never waits for the host
 
@@ -40,23 +40,47 @@ class Outcome:
     """How a session of a run ended."""
 
     step: int
-    finished: bool
+    status: int = 0  # for the shell: 0 where the run is finished, else why it stopped, as Stop.status
     signal: int | None = None  # that asked it to stop
 
+    @property
+    def finished(self) -> bool:
+        return self.status == 0
 
-def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = None) -> Outcome:
+
+def train(
+    config: Config, workdir: Path, display: Display, mesh: Mesh | None = None, started: float | None = None
+) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
+
+    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
+    stop = Stop(config.max_hours, started)
+    run = RunDirectory(workdir)
+    with listening(stop, display.say), ExitStack() as held:
+        try:
+            prepared = unless(stop, lambda: _prepare(config, run, display, mesh, stop, held))
+        except Stopped:  # before there was anything to save
+            return Outcome(max(saved_steps(run.checkpoints), default=0), stop.status, stop.signal)
+        if isinstance(prepared, Outcome):
+            return prepared
+        session, state, progress = prepared
+        return session.run(state, progress)
+
+
+def _prepare(
+    config: Config, run: RunDirectory, display: Display, mesh: Mesh | None, stop: Stop, held: ExitStack
+) -> "tuple[_Session, TrainState, Progress] | Outcome":
+    """Returns what trains and where it starts, or the outcome of a finished run; `held` takes the run's lock."""
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     # What is quick to find out comes first: opening the data may mean a download.
     mesh = mesh or make_mesh()
     check_batch_size("config.batch_size", config.batch_size, mesh)
     create_model(config.model.name, **model_fields(config, 2))
-    run = RunDirectory(workdir)
     run.check_writable()
 
     saved = run.read_model() if run.is_run() else None
@@ -73,39 +97,40 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         matmul_precision=config.matmul_precision,
     )
     run.create()
-    with run.locked():
-        if saved:
-            for change in run.refuse_other_run(config, card):
-                display.say(f"changed since the last session: {change}")
-        elif saved_steps(run.checkpoints):
-            raise UserError(
-                f"{workdir} has checkpoints but no config.json and model.json that say whose they are: put these back, "
-                f"or give another --workdir"
-            )
-        checkpointer = Checkpointer(run.checkpoints)
-        state, progress = _first_state(checkpointer, built, mesh, config, data, start)
-        if progress.step >= steps and progress.evaluation is not None:
-            checkpointer.close()
-            display.say(_finished(workdir, progress, steps))
-            return Outcome(progress.step, finished=True)
-        run.write(config, card)
-        _describe(display, config, data, state, mesh, steps)
-        if progress.step:
-            display.say(f"resuming {workdir} at step {progress.step} of {steps}")
-        load_what_fits(config, data)
-        session = _Session(
-            config=config,
-            data=data,
-            steps=steps,
-            schedule=built.schedule,
-            feed=make_feed(config, data, built.step, mesh, steps),
-            evaluator=Evaluator(config, built.model, data, mesh),
-            checkpointer=checkpointer,
-            log=RunLog(run, progress.step),
-            profiler=Profiler(config.profile_steps, run.tensorboard, progress.step),
-            display=display,
+    held.enter_context(run.locked())
+    if saved:
+        for change in run.refuse_other_run(config, card):
+            display.say(f"changed since the last session: {change}")
+    elif saved_steps(run.checkpoints):
+        raise UserError(
+            f"{run.path} has checkpoints but no config.json and model.json that say whose they are: put these back, "
+            f"or give another --workdir"
         )
-        return session.run(state, progress)
+    checkpointer = Checkpointer(run.checkpoints)
+    state, progress = _first_state(checkpointer, built, mesh, config, data, start)
+    if progress.step >= steps and progress.evaluation is not None:
+        checkpointer.close()
+        display.say(_finished(run.path, progress, steps))
+        return Outcome(progress.step)
+    run.write(config, card)
+    _describe(display, config, data, state, mesh, steps)
+    if progress.step:
+        display.say(f"resuming {run.path} at step {progress.step} of {steps}")
+    load_what_fits(config, data)
+    session = _Session(
+        config=config,
+        data=data,
+        steps=steps,
+        schedule=built.schedule,
+        feed=make_feed(config, data, built.step, mesh, steps),
+        evaluator=Evaluator(config, built.model, data, mesh),
+        checkpointer=checkpointer,
+        log=RunLog(run, progress.step),
+        profiler=Profiler(config.profile_steps, run.tensorboard, progress.step),
+        display=display,
+        stop=stop,
+    )
+    return session, state, progress
 
 
 def _first_state(
@@ -142,6 +167,7 @@ class _Session:
     log: RunLog
     profiler: Profiler
     display: Display
+    stop: Stop
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
@@ -152,7 +178,6 @@ class _Session:
             at_end.callback(self.log.close)
             at_end.callback(self.display.stop)
             at_end.callback(self.profiler.close)
-            self.received = at_end.enter_context(listen_for_signals(self.display.say))
             try:
                 step = self._steps(state, progress.step)
                 self.checkpointer.close()
@@ -161,15 +186,19 @@ class _Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        return Outcome(step, finished=step >= self.steps, signal=self.received[0] if self.received else None)
+        return Outcome(step) if step >= self.steps else Outcome(step, self.stop.status, self.stop.signal)
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
         under_way = deque[tuple[int, int, list[StepMetrics]]]()
         self.display.start(step, self.steps)
+        try:
+            unless(self.stop, lambda: self.feed.compile(state))
+        except Stopped:
+            return step
         if step and self.progress.evaluation is None and self._evaluates(step):
             self._evaluate(state, step)  # the last session was stopped before it could
-        while step < self.steps and not self.received:
+        while step < self.steps and not self.stop:
             count = min(self.pace.count, self._next_boundary(step) - step)
             try:
                 state, done = self.feed.advance(state, step, count)
@@ -219,7 +248,7 @@ class _Session:
             except UserError:  # a picture that cannot be read, for instance: no reason to lose the steps
                 self._save(state, step, None)
                 raise
-        if self._saves(step) or is_best or self.received:
+        if self._saves(step) or is_best or self.stop:
             self._save(state, step, evaluation)
         self.profiler.at(step)
         self.pace.interrupted()
@@ -232,7 +261,7 @@ class _Session:
             rows["test"] = "test"
         found = {}
         for name, split in rows.items():
-            total = self.evaluator(state, split, self.received)
+            total = self.evaluator(state, split, self.stop)
             if total is None:
                 return None, False
             found[name] = {"split": split, **metrics.summarise(total)}
