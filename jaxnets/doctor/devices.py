@@ -106,7 +106,7 @@ def _count(machine: Machine, wanted: Wanted, seen: str) -> Finding:
             else "See that no other process and no container limit holds the rest back.",
             commands=(f"unset {restriction}",) if restriction else (),
         )
-    if probe.platform == "cpu" and "host_platform_device_count" in variables.get("XLA_FLAGS", ""):
+    if probe.platform == "cpu" and probe.devices > 1 and "host_platform_device_count" in variables.get("XLA_FLAGS", ""):
         return Finding(
             check="devices",
             level="note",
