@@ -28,13 +28,15 @@ def main() -> None:
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _with_absolute_paths(load_config(options.config, overrides))
 
-    from jaxnets.train.display import Display  # JAX and all that: after the config is known to be right
+    from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
-    display = Display()
-    display.config(config)
     command.use_compilation_cache()
+    hosts = join(config.distributed)
+    from jaxnets.train.display import Display
     from jaxnets.train.loop import train
 
+    display = Display(quiet=not hosts.leads)
+    display.config(config)
     outcome = train(config, options.workdir.expanduser(), display, started=_STARTED)
     if not outcome.finished:
         why = "" if outcome.signal is not None else f" before config.max_hours {config.max_hours:g} are over"

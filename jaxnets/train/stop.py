@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jaxnets.command import LEFT_BEHIND
-
-TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run the same command again
+from jaxnets import command
+from jaxnets.errors import TEMPORARY
 
 _LEAST_MARGIN, _MOST_MARGIN = 0.1, 120.0  # share of the time, and seconds, that are kept for saving
 _POLL = 0.05  # seconds
@@ -30,6 +29,7 @@ class Stop:
 
     def __init__(self, max_hours: float | None = None, started: float | None = None) -> None:
         self.signal: int | None = None
+        self._heard = False
         self._end = None
         if max_hours is not None:
             seconds = 3600 * max_hours
@@ -37,7 +37,7 @@ class Stop:
             self._margin = min(_LEAST_MARGIN * seconds, _MOST_MARGIN)
 
     def __bool__(self) -> bool:
-        return self.signal is not None or self.out_of_time
+        return self._heard or self.signal is not None or self.out_of_time
 
     @property
     def out_of_time(self) -> bool:
@@ -47,6 +47,10 @@ class Stop:
     def status(self) -> int:
         """The exit status that says why."""
         return TEMPORARY if self.signal is None else 128 + self.signal
+
+    def heard(self, number: int | None) -> None:
+        """Takes over the wish of another process: its signal, or None where its time is over."""
+        self.signal, self._heard = number, True
 
     def took(self, seconds: float) -> None:
         """Learns how long something took that a stop may have to wait for."""
@@ -76,7 +80,7 @@ def unless(stop: Stop, work: Callable[[], _T]) -> _T:
     """Returns `work()`, which runs in a thread, so that this one hears signals while a compiler has the other.
 
     Raises:
-        Stopped: when `stop` comes first. The thread is left behind, and `command.run` ends the process in spite of it.
+        Stopped: when `stop` comes first; the thread is left behind.
     """
     results: list[_T] = []
     errors: list[BaseException] = []
@@ -87,7 +91,7 @@ def unless(stop: Stop, work: Callable[[], _T]) -> _T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=body, name=LEFT_BEHIND, daemon=True)
+    thread = threading.Thread(target=body, name="jaxnets: work", daemon=True)
     thread.start()
     while thread.is_alive() and not stop:
         thread.join(_POLL)
@@ -95,4 +99,5 @@ def unless(stop: Stop, work: Callable[[], _T]) -> _T:
         raise errors[0]
     if results:
         return results[0]
+    command.end_at_once()
     raise Stopped

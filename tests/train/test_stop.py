@@ -6,13 +6,14 @@ import time
 
 import pytest
 
+from jaxnets.errors import TEMPORARY
 from jaxnets.rundir import RunDirectory
 from jaxnets.train import loop, stop
 from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.feed import ResidentFeed
 from jaxnets.train.loop import train
-from jaxnets.train.stop import TEMPORARY, Stop, Stopped, unless
+from jaxnets.train.stop import Stop, Stopped, unless
 from tests.train.runs import assert_same_run, short
 
 CONFIG = {"steps": 8, "eval_every_steps": 4, "log_every_steps": 1, "max_hours": 1.0}
