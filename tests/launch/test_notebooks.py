@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from jaxnets.flags import load_config
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
 from tests.conftest import environment
 from tests.train.runs import assert_same_run
 
@@ -108,17 +111,36 @@ def test_what_a_notebook_packs_is_a_run_that_can_be_used(session, tmp_path, run)
     assert "of 360)" in done.stdout, done.stderr
 
 
-def test_the_next_session_goes_on_from_the_last_one_s_output(session, tmp_path):
+class StopAtTheFirstEvaluation(Display):
+    """Does what the end of a session does, at step 2."""
+
+    def row(self, step, steps, epoch, values):
+        super().row(step, steps, epoch, values)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_next_session_goes_on_where_the_last_one_stopped(session, one_device, tmp_path):
     name, folder, _ = session
-    kept = {"colab.ipynb": "drive/run"}.get(name, "input/my-notebook/run")
+    kept = {"kaggle_tpu.ipynb": "input/my-notebook/run", "colab.ipynb": "drive/run"}.get(name)
+    if kept is None:
+        pytest.skip("its cells are those of kaggle_tpu.ipynb, as another test says")
+    outcome = train(load_config("digits", TINY.split()), tmp_path / kept, StopAtTheFirstEvaluation(), one_device)
+    assert outcome.step == 2
+
     shown = execute(name, tmp_path, HOURS=1e-6, EVERY=1e-6)
-    assert "Time is up" in shown["train"]
-    shutil.copytree(tmp_path / "run", tmp_path / kept, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "run")
-    shown = execute(name, tmp_path)
     assert f"going on with {tmp_path / kept}" in shown["resume"]
-    assert "The run is complete." in shown["train"]
+    assert "Time is up, and the run is saved" in shown["train"]
+    assert "of 360)" in shown["evaluate"]
+    shown = execute(name, tmp_path)
+    assert "going on with what is here" in shown["resume"]
+    assert "resuming" in shown["train"]
     assert_same_run(folder / "run", tmp_path / "run")
+
+
+def test_the_two_notebooks_for_kaggle_differ_in_their_settings_and_in_what_they_install_alone():
+    differ = [a["id"] for a, b in zip(cells("kaggle_tpu.ipynb"), cells("kaggle_gpu.ipynb"), strict=True) if a != b]
+    assert differ == ["title", "about-settings", "settings", "about-install", "install"]
 
 
 def test_a_copy_on_drive_that_was_left_half_renamed_is_found(session, tmp_path):
