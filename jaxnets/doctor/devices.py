@@ -19,6 +19,8 @@ def check_devices(machine: Machine, wanted: Wanted) -> list[Finding]:
     if probe.platform is None:
         return [_no_devices(machine, wanted)]
     seen = f"{probe.devices} × {probe.device_kind}"
+    if probe.local_devices != probe.devices:
+        seen += f", {probe.local_devices} of them on this host"
     platform: Platform = wanted.platform or _present(machine) or probe.platform
     if probe.platform != platform:
         asked = f"a {_NAMES[platform]} was asked for" if wanted.platform else f"this machine has a {_NAMES[platform]}"
@@ -96,7 +98,7 @@ def _count(machine: Machine, wanted: Wanted, seen: str) -> Finding:
         commands = (f"unset {restriction}",) if restriction else ()
         found = f"{wanted.devices} devices were asked for, and JAX has {seen}"
         return Finding(check="devices", level="fault", found=found, remedy=remedy, commands=commands)
-    if probe.devices < there:
+    if probe.local_devices < there:
         return Finding(
             check="devices",
             level="note" if restriction else "fault",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jaxnets import command
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
+from jaxnets.doctor.remote import measure_remote
 
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
 _PACKAGES = re.compile(
@@ -211,7 +212,7 @@ def control_group(root: Path, membership: str) -> tuple[float | None, int | None
 def measure_directory(path: str) -> Directory:
     """Writes a file where a run would, times it, and removes it."""
     if "://" in path:
-        return Directory(path=path, measured_in=path, file_system=path.partition("://")[0])
+        return measure_remote(path)
     wanted = Path(path).expanduser().absolute()
     existing = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
     free = error = speed = None

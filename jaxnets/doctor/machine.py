@@ -88,7 +88,8 @@ class Probe:
     status: int | None = None  # of its exit; negative: the signal that ended it
     platform: Platform | None = None
     device_kind: str = ""
-    devices: int = 0
+    devices: int = 0  # of all hosts
+    local_devices: int = 0  # of this one
     errors: Mapping[str, str] = field(default_factory=dict)  # platform: why JAX could not start it
     messages: str = ""  # the end of what it wrote to standard error
     tensorflow_importer: str | None = None  # the module that made the trainer import TensorFlow

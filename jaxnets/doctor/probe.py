@@ -84,7 +84,8 @@ def main() -> None:
 
     _say(stage="the start of the devices")
     devices = jax.devices()
-    _say(platform=devices[0].platform, device_kind=devices[0].device_kind, devices=len(devices))
+    counts = {"devices": len(devices), "local_devices": len(jax.local_devices())}
+    _say(platform=devices[0].platform, device_kind=devices[0].device_kind, **counts)
     _say(stage="the search for other platforms", errors=_errors({d.platform for d in devices}))
     _say(stage="a convolution")
     _convolve()

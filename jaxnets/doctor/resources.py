@@ -9,11 +9,12 @@ _CORES_PER_DEVICE = 4  # that decode JPEG, as a rule of thumb
 _LEAST_SPACE = _GIB  # four checkpoints of a ResNet-50
 _SLOW = 10e6  # bytes a second: a checkpoint of a ResNet-50 takes 20 s
 _SLUGGISH = 50e6
+_LIBRARIES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # that etils.epath writes to buckets with
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 def check_cores(machine: Machine, wanted: Wanted) -> list[Finding]:
-    host, devices = machine.host, machine.probe.devices
+    host, devices = machine.host, machine.probe.local_devices
     usable = _usable(host)
     text = f"{usable:g} of {host.cores} cores" if usable < host.cores else f"{host.cores} cores"
     if usable < 2:
@@ -56,22 +57,25 @@ def check_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
 
 def check_workdir(machine: Machine, wanted: Wanted) -> list[Finding]:
     place = machine.workdir
-    if "://" in place.path:
-        remedy = "See that this machine may write there before a long run."
-        return [Finding(check="work directory", level="note", found=f"{place.path} was not measured", remedy=remedy)]
     where = place.path if place.path == place.measured_in else f"{place.path} (in {place.measured_in})"
     if place.error is not None:
+        library = _LIBRARIES.get(place.file_system)
+        missing = library is not None and library in place.error
         return [
             Finding(
                 check="work directory",
                 level="fault",
                 found=f"{where} cannot be written to: {place.error}",
-                remedy="Give another with --workdir, or make room and permission for this one.",
+                remedy=f"Install {library}."
+                if missing
+                else "Give another with --workdir, or make room and permission for this one.",
+                commands=(f"pip install {library}",) if missing else (),
             )
         ]
-    speed, free = place.bytes_per_second or 0.0, place.free or 0
-    text = f"{where}: {speed / 1e6:,.0f} MB/s, {free / _GIB:,.1f} GiB free, {place.file_system}"
-    if free < _LEAST_SPACE:
+    speed = place.bytes_per_second or 0.0
+    room = "" if place.free is None else f", {place.free / _GIB:,.1f} GiB free"
+    text = f"{where}: {speed / 1e6:,.0f} MB/s{room}, {place.file_system}"
+    if place.free is not None and place.free < _LEAST_SPACE:
         remedy = "Make room: the newest two checkpoints and the best are kept, and one is written beside them."
         return [Finding(check="work directory", level="fault", found=text, remedy=remedy)]
     if speed < _SLUGGISH:

@@ -17,7 +17,7 @@ CPU = Machine(
     host=Host(cores=16, usable_cores=16, memory=64 * GIB, available_memory=50 * GIB),
     workdir=Directory(path="runs", measured_in="/home/me", file_system="ext4", free=90 * GIB, bytes_per_second=8e8),
     cache=Cache(path="/home/me/.cache/jaxnets/compiled", programs=3, size=1000),
-    probe=Probe(outcome="finished", platform="cpu", device_kind="cpu", devices=1, status=0),
+    probe=Probe(outcome="finished", platform="cpu", device_kind="cpu", devices=1, local_devices=1, status=0),
 )
 GPU = replace(
     CPU,
@@ -30,7 +30,7 @@ TPU = replace(
     packages={**PACKAGES, "libtpu": "0.0.42.1"},
     hardware=replace(CPU.hardware, tpu_chips=8),
     host=replace(CPU.host, cores=96, usable_cores=96),
-    probe=replace(CPU.probe, platform="tpu", device_kind="TPU v5 lite", devices=8),
+    probe=replace(CPU.probe, platform="tpu", device_kind="TPU v5 lite", devices=8, local_devices=8),
 )
 
 

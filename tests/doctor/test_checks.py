@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jaxnets.doctor.checks import examine
-from jaxnets.doctor.machine import Probe, Process, TpuLock, Wanted
+from jaxnets.doctor.machine import Directory, Probe, Process, TpuLock, Wanted
 from tests.doctor.machines import CPU, GIB, GPU, H200, PACKAGES, TPU, changed, findings
 
 OTHER = Process(pid=4321, command="python other.py")
@@ -93,7 +93,10 @@ FAULTS = {
                 probe__messages="ModuleNotFoundError: No module named 'optax'"),
         {}, "devices", "No module named 'optax'", "pip install -e .",
     ),
-    "half of the chips": (changed(TPU, probe__devices=4), {}, "devices", "JAX has 4 × TPU v5 lite, and", "no other"),
+    "half of the chips": (
+        changed(TPU, probe__devices=4, probe__local_devices=4), {},
+        "devices", "JAX has 4 × TPU v5 lite, and the machine has 8", "no other process",
+    ),
     "another number than asked for": (TPU, {"devices": 16}, "devices", "16 devices were asked for", "--devices"),
     "driver too old for CUDA 13": (
         changed(GPU, packages={**PACKAGES, "jax-cuda13-plugin": "0.10.2"}), {},
@@ -134,6 +137,15 @@ FAULTS = {
         changed(CPU, workdir__error="Read-only file system"), {},
         "work directory", "cannot be written to: Read-only file system", "--workdir",
     ),
+    "a bucket without its library": (
+        changed(CPU, workdir=Directory(path="gs://b/x", measured_in="gs://b/x", file_system="gs",
+                                       error="ImportError: Please install gcsfs")),
+        {}, "work directory", "gs://b/x cannot be written to: ImportError", "pip install gcsfs",
+    ),
+    "a bucket of others": (
+        changed(CPU, workdir=Directory(path="gs://b/x", measured_in="gs://b/x", file_system="gs", error="Forbidden")),
+        {}, "work directory", "gs://b/x cannot be written to: Forbidden", "permission",
+    ),
     "no room": (changed(CPU, workdir__free=GIB // 2), {}, "work directory", "0.5 GiB free", "Make room"),
     "slow disk": (changed(CPU, workdir__bytes_per_second=2e6), {}, "work directory", "2 MB/s", "local disk"),
 }  # fmt: skip
@@ -165,7 +177,6 @@ NOTES = {
     ),
     "few cores": (changed(TPU, host__usable_cores=4), "cores", "4 of 96 cores for 8 devices", "device_limit_mib"),
     "some memory": (changed(CPU, host__available_memory=4 * GIB), "memory", "4.0 of", "placement=stream"),
-    "a bucket": (changed(CPU, workdir__path="gs://b/x"), "work directory", "gs://b/x was not measured", "may write"),
     "a sluggish disk": (changed(CPU, workdir__bytes_per_second=2e7), "work directory", "20 MB/s", "local disk"),
     "in memory": (changed(CPU, workdir__file_system="tmpfs"), "work directory", "tmpfs", "gone with the machine"),
     "cache off": (changed(CPU, cache__disabled_by="JAX_E"), "compilation cache", "turned off by JAX_E", "unset JAX_E"),
@@ -200,6 +211,18 @@ def test_a_note_is_no_fault_and_comes_with_its_remedy(name):
     assert note.check == check
     assert found in note.found
     assert remedy in " ".join([note.remedy, *note.commands])
+
+
+def test_a_host_of_a_pod_counts_its_own_devices():
+    pod = changed(TPU, probe__devices=256, probe__local_devices=8)
+    assert {finding.level for finding in examine(pod, Wanted(devices=256))} == {"fine"}
+    assert "256 × TPU v5 lite, 8 of them on this host" in [finding.found for finding in examine(pod, Wanted())]
+
+
+def test_a_bucket_that_can_be_written_to_is_fine():
+    bucket = Directory(path="gs://b/x", measured_in="gs://b/x", file_system="gs", bytes_per_second=1e8)
+    found = [finding.found for finding in findings(changed(CPU, workdir=bucket), "fine")]
+    assert "gs://b/x: 100 MB/s, gs" in found
 
 
 def test_a_stale_lock_that_libtpu_stumbles_over_is_a_fault():

@@ -10,6 +10,9 @@ import pytest
 
 from jaxnets.doctor import gather
 from jaxnets.doctor.machine import Gpu
+from jaxnets.doctor.remote import measure_remote
+
+ROOT = Path(__file__).parent.parent.parent
 
 HOLDS = """
 import fcntl, sys, time
@@ -96,9 +99,37 @@ def test_a_directory_without_permission_cannot_be_written_to(tmp_path):
     assert gather.measure_directory(str(tmp_path)).error == "Permission denied"
 
 
-def test_a_bucket_is_not_written_to():
-    found = gather.measure_directory("gs://bucket/run")
-    assert (found.file_system, found.bytes_per_second, found.error) == ("gs", None, None)
+EPATH = """
+import pathlib
+
+def Path(path):
+    assert path.startswith("gs://bucket/"), "Forbidden"
+    return pathlib.Path({folder!r}, path.removeprefix("gs://"))
+"""
+
+
+@pytest.fixture
+def buckets(tmp_path, monkeypatch):
+    """Stands in for etils: gs://bucket is a folder, and any other bucket is forbidden."""
+    write(tmp_path, {"path/etils/__init__.py": "", "path/etils/epath.py": EPATH.format(folder=str(tmp_path))})
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), str(ROOT)]))
+    return tmp_path
+
+
+def test_a_bucket_is_written_to_and_left_empty(buckets):
+    found = gather.measure_directory("gs://bucket/runs/x")
+    assert (found.error, found.file_system, found.free) == (None, "gs", None)
+    assert found.bytes_per_second is not None
+    assert list((buckets / "bucket" / "runs" / "x").iterdir()) == []
+
+
+def test_why_a_bucket_cannot_be_written_to_is_told(buckets):
+    assert gather.measure_directory("gs://other/x").error == "AssertionError: Forbidden"
+
+
+def test_a_bucket_that_does_not_answer_is_given_up(buckets):
+    (buckets / "path" / "etils" / "epath.py").write_text("import time\ntime.sleep(600)\n")
+    assert measure_remote("gs://bucket/x", seconds=1.0).error == "nothing came back within 1 s"
 
 
 def test_the_file_system_is_that_of_the_deepest_mount():
