@@ -1,7 +1,7 @@
 """Writes to a bucket as a checkpoint is written.
 
-A child does it, `python -m jaxnets.doctor.remote gs://BUCKET/run`, which prints one JSON object: a wrong network or wrong
-credentials may keep it waiting for ever.
+A child does it, `python -m jaxnets.doctor.remote gs://BUCKET/run`: where the network is wrong it may wait for ever.
+It prints one JSON object.
 """
 
 import json

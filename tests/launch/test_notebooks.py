@@ -113,6 +113,8 @@ def test_what_a_notebook_packs_is_a_run_that_can_be_used(session, tmp_path, run)
 ENDS_AT_STEP_2 = """
 import os, pathlib, signal, sys
 from jaxnets.flags import load_config
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
 
 class Ends(Display):
     def row(self, step, *others):
