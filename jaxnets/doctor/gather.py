@@ -214,7 +214,7 @@ def measure_directory(path: str) -> Directory:
     if "://" in path:
         return measure_remote(path)
     wanted = Path(path).expanduser().absolute()
-    existing = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
+    existing = _existing(wanted)
     free = error = speed = None
     try:
         status = os.statvfs(existing)
@@ -268,7 +268,7 @@ def compilation_cache(environment: Mapping[str, str]) -> Cache:
         if entry.endswith("-cache"):
             with suppress(OSError):
                 sizes.append((path / entry).stat().st_size)
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    existing = _existing(path.absolute())
     return Cache(
         path=str(path),
         programs=len(sizes),
@@ -276,6 +276,12 @@ def compilation_cache(environment: Mapping[str, str]) -> Cache:
         error=None if os.access(existing, os.W_OK | os.X_OK) and existing.is_dir() else f"{existing} is not writable",
         disabled_by="JAX_ENABLE_COMPILATION_CACHE" if off else None,
     )
+
+
+def _existing(path: Path) -> Path:
+    """Returns the path, or the nearest of its parents that is there as far as this user may see."""
+    # os.path.exists and not Path.exists, which raises where a folder on the way may not be entered.
+    return next(parent for parent in (path, *path.parents) if os.path.exists(parent))
 
 
 def _process(pid: int) -> Process:

@@ -29,16 +29,19 @@ def probe(seconds: float, environment: Mapping[str, str] = os.environ) -> Probe:
     # The child must not take three quarters of a GPU's memory from a run that is under way.
     child_environment = {**environment, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     start = time.monotonic()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "jaxnets.doctor.probe"],
-        env=child_environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "jaxnets.doctor.probe"],
+            env=child_environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:  # no memory or no right for another process
+        return Probe(outcome="failed", stage="the start of a child process", messages=str(error))
     hung = False
     try:
         output, messages = child.communicate(timeout=seconds)

@@ -25,6 +25,8 @@ def measure_remote(path: str, seconds: float = 60.0) -> Directory:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
     except subprocess.TimeoutExpired:
         error = f"nothing came back within {seconds:.0f} s"
+    except OSError as failure:
+        error = str(failure)
     else:
         lines = done.stdout.strip().splitlines()
         if done.returncode == 0 and lines:

@@ -159,6 +159,13 @@ def test_a_jax_that_is_missing_is_reported(path, run, tmp_path):
     assert "No module named 'jax'" in " ".join(done.stdout.split())
 
 
+def test_a_child_that_cannot_be_started_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    seen = probe.probe(3.0)
+    assert (seen.outcome, seen.stage) == ("failed", "the start of a child process")
+    assert "No such file or directory" in seen.messages
+
+
 def test_what_a_library_prints_does_not_disturb_the_child_s_report():
     output = 'hello\njaxnets-probe {"stage": "a convolution", "platform": "gpu"}\nnoise\njaxnets-probe {"stage": "do'
     seen = probe.read_probe(output, "", None, 9.0)

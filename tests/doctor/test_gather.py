@@ -93,6 +93,12 @@ def test_a_directory_below_a_file_cannot_be_written_to(tmp_path):
     assert gather.measure_directory(str(tmp_path / "file" / "run")).error == "Not a directory"
 
 
+def test_a_parent_that_cannot_be_looked_at_counts_as_not_there(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o600)
+    hidden = [tmp_path / "closed" / "run", tmp_path / ("x" * 300) / "run"]  # the second holds for root as well
+    assert {gather.measure_directory(str(path)).measured_in for path in hidden} <= {str(tmp_path), f"{tmp_path}/closed"}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_directory_without_permission_cannot_be_written_to(tmp_path):
     tmp_path.chmod(0o500)
