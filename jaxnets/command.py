@@ -4,11 +4,14 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxnets.errors import UserError
+
+_at_once = threading.Event()
 
 
 def run(
@@ -16,8 +19,8 @@ def run(
 ) -> None:
     """Parses the command line, runs `body(options, rest)` and exits with its status.
 
-    A UserError becomes one message on standard error and status 1; `--debug` adds the traceback. `rest` is what the
-    parser does not know; it is refused unless the command takes it.
+    A UserError becomes one message on standard error and its status, 1 as a rule; `--debug` adds the traceback. `rest`
+    is what the parser does not know; it is refused unless the command takes it.
     """
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options, rest = parser.parse_known_args()
@@ -31,14 +34,23 @@ def run(
             traceback.print_exc()
         else:
             print(f"error: {error}", file=sys.stderr)
-        status = 1
+        status = error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    if _at_once.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
     sys.exit(status)
+
+
+def end_at_once() -> None:
+    """Lets `run` end the process at once: an orderly end would tear threads at work to pieces, or wait for them."""
+    _at_once.set()
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:

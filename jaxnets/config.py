@@ -6,6 +6,7 @@ config files and flags to change; `resolve` turns that back into frozen specs, o
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -113,6 +114,13 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    coordinator: str | None = None  # HOST:PORT of process 0; None: found on TPU pods, SLURM, Open MPI, Kubernetes
+    processes: Count | None = None  # of the run, one for each host as a rule; given together with coordinator
+    process: Natural | None = None  # the number of this one, from 0; likewise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
     batch_size: Count = 128  # examples a step, over all devices
@@ -126,9 +134,12 @@ class Config:
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    max_hours: Positive | None = None  # of wall time for this session, saving included; None: no limit
+    hang_minutes: Positive | None = 30.0  # without a finished step, after which a session gives up; None: never
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
     model: ModelConfig = field(default_factory=ModelConfig)
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -138,8 +149,9 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "profile_steps", "data.placement", "data.device_limit_mib", "data.threads", "data.directory", "data.skip_corrupt",
-    "optimizer.learning_rate", "optimizer.clip_norm",
+    "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
+    "data.directory", "data.skip_corrupt", "optimizer.learning_rate", "optimizer.clip_norm",
+    "distributed.coordinator", "distributed.processes", "distributed.process",
 })  # fmt: skip
 
 _T = TypeVar("_T")
@@ -242,6 +254,18 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.batch_norm.group_size {group} does not divide config.batch_size {config.batch_size}: "
             f"take a divisor of it, or leave it out to average over the whole batch"
+        )
+    hosts = config.distributed
+    if len({value is None for value in (hosts.coordinator, hosts.processes, hosts.process)}) > 1:
+        raise UserError(
+            f"config.distributed.coordinator, processes and process are given together or not at all, found "
+            f"{hosts.coordinator}, {hosts.processes} and {hosts.process}"
+        )
+    if hosts.coordinator is not None and not re.fullmatch(r".+:\d+", hosts.coordinator):
+        raise UserError(f"config.distributed.coordinator must be HOST:PORT, found {hosts.coordinator!r}")
+    if hosts.process is not None and hosts.processes is not None and hosts.process >= hosts.processes:
+        raise UserError(
+            f"config.distributed.process {hosts.process} is not one of {hosts.processes} processes: they count from 0"
         )
     if (data.mean is None) != (data.std is None):
         raise UserError("config.data.mean and config.data.std are given together or not at all, found only one")

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that mean: the user can mend this."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,17 @@ class UserError(Exception):
     The message says what was expected, what was found and what to do. Commands print it alone, without a traceback
     (`jaxnets.command`); library users catch it like any exception.
     """
+
+    status = 1  # of the command
+
+
+TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the command, run it again
+
+
+class TryAgain(UserError):
+    """Something failed that is no mistake, a lost host for instance; what was saved is there to go on from."""
+
+    status = TEMPORARY
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

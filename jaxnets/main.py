@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from jaxnets import command
 from jaxnets.config import Config
 from jaxnets.flags import load_config
+
+_STARTED = time.monotonic()
 
 
 def main() -> None:
@@ -25,18 +28,20 @@ def main() -> None:
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _with_absolute_paths(load_config(options.config, overrides))
 
-    from jaxnets.train.display import Display  # JAX and all that: after the config is known to be right
+    from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
-    display = Display()
-    display.config(config)
     command.use_compilation_cache()
+    hosts = join(config.distributed)
+    from jaxnets.train.display import Display
     from jaxnets.train.loop import train
 
-    outcome = train(config, options.workdir.expanduser(), display)
-    if outcome.signal is not None and not outcome.finished:
-        display.say(f"stopped and saved at step {outcome.step}; run the same command again to go on")
-        return 128 + outcome.signal
-    return 0
+    display = Display(quiet=not hosts.leads)
+    display.config(config)
+    outcome = train(config, options.workdir.expanduser(), display, started=_STARTED)
+    if not outcome.finished:
+        why = "" if outcome.signal is not None else f" before config.max_hours {config.max_hours:g} are over"
+        display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")
+    return outcome.status
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -151,7 +151,9 @@ class RunDirectory:
         before, now = flatten(self.read_config()), flatten(config)
         saved = self.read_model()
         changed = {
-            key: f"config.{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]
+            key: f"config.{key}: {before[key]!r} there, {now[key]!r} now"
+            for key in now
+            if before[key] != now[key] and not key.startswith("distributed.")
         }
         same_data = (saved.class_names, saved.data) == (card.class_names, card.data)
         allowed = RESUMABLE | ({"data.source"} if same_data else set())

@@ -12,6 +12,7 @@ ORDER = [
     ["errors"],
     ["config"],
     ["command", "flags", "metrics", "preprocess"],
+    ["doctor"],
     ["models"],
     ["pretrained", "engine", "explain"],
     ["data"],

@@ -2,12 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 
 from jaxnets.data.sources import ArraySplit, CorruptPicture, Split
 from jaxnets.errors import UserError
@@ -38,6 +38,7 @@ class Examples:
         self.preprocess = preprocess
         self._skip_corrupt = skip_corrupt
         self._images: UInt8[np.ndarray, "n h w c"] | None = None
+        self._loaded: Bool[np.ndarray, " n"] | None = None  # which of them, where not all are
         self._corrupt: set[int] = set()
         self._lock = threading.Lock()
         shape = (preprocess.height, preprocess.width, preprocess.channels)
@@ -55,6 +56,7 @@ class Examples:
 
     @property
     def in_memory(self) -> bool:
+        """Whether all pictures are there, or those that `load` was asked for."""
         return self._images is not None
 
     @property
@@ -69,7 +71,7 @@ class Examples:
             UserError: if its picture is corrupt and corrupt pictures are not skipped.
         """
         label = int(self.labels[index])
-        if self._images is not None:
+        if self._images is not None and (self._loaded is None or self._loaded[index]):
             return Example(self._images[index], label, index not in self._corrupt)
         try:
             return Example(self.preprocess.fit(self._split.picture(int(self._chosen[index]))), label, True)
@@ -93,30 +95,37 @@ class Examples:
                 return example
         raise UserError("none of the training pictures can be read")
 
-    def load(self, threads: int) -> UInt8[np.ndarray, "n h w c"]:
-        """Reads every picture into memory, once, and returns them all; corrupt ones are black."""
+    def load(self, threads: int, chosen: Int64[np.ndarray, " m"] | None = None) -> UInt8[np.ndarray, "n h w c"]:
+        """Reads every picture into memory, once, and returns them all; corrupt ones are black.
+
+        With `chosen` only those are read, and what is returned holds nothing in place of the others.
+        """
         if self._images is None:
             p = self.preprocess
+            if chosen is not None:
+                self._loaded = np.zeros(len(self), bool)
+                self._loaded[chosen] = True
             images = np.empty((len(self), p.height, p.width, p.channels), np.uint8)
 
             def read(index: int) -> None:
                 images[index] = self.read(index).image
 
-            _for_each(read, range(len(self)), threads)
+            _for_each(read, range(len(self)) if chosen is None else chosen.tolist(), threads)
             self._images = images
         return self._images
 
-    def substitutes(self) -> Int32[np.ndarray, " n"]:
-        """Returns for each index the one that `read_substituting` reads; call `load` first."""
-        indices = np.arange(len(self), dtype=np.int32)
-        if len(self._corrupt) == len(self):
-            raise UserError("none of the training pictures can be read")
-        for index in sorted(self._corrupt, reverse=True):
-            following = (index + 1) % len(self)
-            while following in self._corrupt:
-                following = (following + 1) % len(self)
-            indices[index] = following
-        return indices
+
+def substitutes(examples: int, corrupt: Collection[int]) -> Int32[np.ndarray, " n"]:
+    """Returns for each index the one that `Examples.read_substituting` reads."""
+    indices = np.arange(examples, dtype=np.int32)
+    if len(corrupt) == examples:
+        raise UserError("none of the training pictures can be read")
+    for index in sorted(corrupt, reverse=True):
+        following = (index + 1) % examples
+        while following in corrupt:
+            following = (following + 1) % examples
+        indices[index] = following
+    return indices
 
 
 def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Example, Examples
@@ -13,38 +14,71 @@ _BUFFERED_BATCHES = 4
 
 
 def train_stream(
-    examples: Examples, *, seed: int, batch_size: int, start_step: int, stop_step: int, threads: int
+    examples: Examples,
+    *,
+    seed: int,
+    batch_size: int,
+    start_step: int,
+    stop_step: int,
+    threads: int,
+    rows: Int64[np.ndarray, " n"] | None = None,
 ) -> Iterator[Batch]:
-    """Yields the full batches of steps start_step … stop_step − 1, decoded ahead by `threads` threads."""
+    """Yields the full batches of steps start_step … stop_step − 1, decoded ahead by `threads` threads.
+
+    Of each batch only the given `rows`, ascending, are read; by default all.
+    """
+    chosen = np.arange(batch_size) if rows is None else rows
+    size = len(chosen)
 
     def batch_indices(step: int) -> tuple[np.ndarray, np.ndarray]:
-        return draw(seed, len(examples), step * batch_size, batch_size)
+        index, epoch = draw(seed, len(examples), step * batch_size, batch_size)
+        return index[chosen], epoch[chosen]
 
     def assemble(step: int, read: list[Example]) -> Batch:
         index, epoch = batch_indices(step)
         return _batch(read, index, epoch)
 
-    def read_at(position: int) -> Example:
-        index, _ = draw(seed, len(examples), position, 1)
+    def read_at(place: int) -> Example:
+        step, row = divmod(place, size)
+        index, _ = draw(seed, len(examples), step * batch_size + int(chosen[row]), 1)
         return examples.read_substituting(int(index[0]))
 
-    positions = _threaded(read_at, start_step * batch_size, stop_step * batch_size, batch_size, threads)
+    places = _threaded(read_at, start_step * size, stop_step * size, size, threads)
     for step in range(start_step, stop_step):
-        yield assemble(step, [next(positions) for _ in range(batch_size)])
+        yield assemble(step, [next(places) for _ in range(size)])
 
 
-def evaluation_batches(examples: Examples, *, batch_size: int, threads: int) -> Iterator[Batch]:
-    """Yields every example exactly once, in order; the last batch is padded with black and masked."""
+def evaluation_batches(
+    examples: Examples, *, batch_size: int, threads: int, rows: Int64[np.ndarray, " n"] | None = None
+) -> Iterator[Batch]:
+    """Yields every example exactly once, in order; the last batch is padded with black and masked.
+
+    Of each batch only the given `rows`, ascending, are read; by default all.
+    """
+    chosen = np.arange(batch_size) if rows is None else rows
+    starts = range(0, len(examples), batch_size)
+    wanted = rows_within(len(examples), batch_size, chosen)
+
+    def read_at(place: int) -> Example:
+        return examples.read(int(wanted[place]))
+
     reads = (
-        map(examples.read, range(len(examples)))
+        map(read_at, range(len(wanted)))
         if examples.in_memory
-        else _threaded(examples.read, 0, len(examples), batch_size, threads)
+        else _threaded(read_at, 0, len(wanted), len(chosen), threads)
     )
-    for start in range(0, len(examples), batch_size):
-        read = [next(reads) for _ in range(min(batch_size, len(examples) - start))]
-        padding = [Example(np.zeros_like(read[0].image), 0, False)] * (batch_size - len(read))
-        index = np.arange(start, start + batch_size, dtype=np.int32)
-        yield _batch(read + padding, index, np.zeros_like(index))
+    p = examples.preprocess
+    padding = Example(np.zeros((p.height, p.width, p.channels), np.uint8), 0, False)
+    for start in starts:
+        index = (start + chosen).astype(np.int32)
+        batch = [next(reads) if i < len(examples) else padding for i in index]
+        yield _batch(batch, index, np.zeros_like(index))
+
+
+def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+    """Returns which of so many examples, taken in order, fall into the given rows of their batches."""
+    places = np.add.outer(np.arange(0, examples, batch_size), rows).reshape(-1)
+    return places[places < examples]
 
 
 def _threaded(

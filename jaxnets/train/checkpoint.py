@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import time
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
+from jaxnets.train.hosts import Hosts
 from jaxnets.train.step import TrainState, Variables
 
 _log = logging.getLogger(__name__)
 
 KEPT = 2  # newest ones, so that there is one to fall back on
 _SPARE = 2**20  # bytes left free beside a checkpoint, for its metadata and the logs
+_NONE = -1  # in place of a step
 _MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
 
 
@@ -34,18 +37,25 @@ class Progress:
 
 
 class Checkpointer:
-    """Saves a run's states under `directory`/STEP and finds the newest that can be restored."""
+    """Saves a run's states under `directory`/STEP and finds the newest that can be restored.
 
-    def __init__(self, directory: Path) -> None:
+    All processes of a run save and restore, each its part; what concerns the directory as a whole, process 0 does.
+    """
+
+    def __init__(self, directory: Path, hosts: Hosts | None = None) -> None:
         self._directory = directory.absolute()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):  # of a run that was killed while saving
-            shutil.rmtree(leftover, ignore_errors=True)
+        self._hosts = hosts or Hosts()
+        if self._hosts.leads:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):  # of a run that was killed while saving
+                shutil.rmtree(leftover, ignore_errors=True)
         self._saver = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._saving: int | None = None
+        self._began = 0.0
+        self.slowest = 0.0  # seconds that any save took
         self._best: int | None = None
         self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
         self._finite = jax.jit(_all_finite)
@@ -68,7 +78,7 @@ class Checkpointer:
                 f"lower config.optimizer.learning_rate, or set config.optimizer.clip_norm"
             )
         self._best = progress.best["step"] if progress.best else None
-        self._saving = progress.step
+        self._saving, self._began = progress.step, time.monotonic()
         state = self._copy(state)
         items = {
             "variables": ocp.args.StandardSave(state.variables),
@@ -112,6 +122,21 @@ class Checkpointer:
         Raises:
             UserError: if there are checkpoints and none is whole, or the newest whole one does not fit.
         """
+        newest = self._hosts.decide("restored step", self._newest_whole)
+        if newest == _NONE:
+            return None
+        path = self._directory / str(newest)
+        try:
+            state, progress = self._restore(path, like)
+        except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
+            raise UserError(f"checkpoint {path} cannot be restored ({_first_line(error)})") from error
+        if progress.best and progress.best["step"] not in steps(self._directory):
+            progress = replace(progress, best=None)
+        self._best = progress.best["step"] if progress.best else None
+        return state, progress
+
+    def _newest_whole(self) -> int:
+        """Returns the newest step that is not damaged, _NONE where there is no checkpoint; sets damaged ones aside."""
         damaged: list[Path] = []
         for step in reversed(steps(self._directory)):
             path = self._directory / str(step)
@@ -121,33 +146,29 @@ class Checkpointer:
                 _log.warning("checkpoint %s is damaged (%s)", path, error)
                 damaged.append(path)
                 continue
-            try:
-                state, progress = self._restore(path, like)
-            except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
-                raise UserError(f"checkpoint {path} cannot be restored ({_first_line(error)})") from error
             for other in damaged:
                 _log.warning("going on from step %d; %s is set aside as damaged-%s", step, other.name, other.name)
                 aside = other.with_name(f"damaged-{other.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 other.rename(aside)
-            if progress.best and progress.best["step"] not in steps(self._directory):
-                progress = replace(progress, best=None)
-            self._best = progress.best["step"] if progress.best else None
-            return state, progress
+            return step
         if damaged:
             raise UserError(
                 f"all checkpoints in {self._directory} are damaged: restore one from a copy, or start again in another "
                 f"--workdir"
             )
-        return None
+        return _NONE
 
     def _seal(self) -> None:
         """Notes what the items consist of; Orbax calls it in its thread, when they are written and not yet renamed."""
         for path in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
             files = {str(file.relative_to(path)): _fingerprint(file) for file in path.glob("*/**/*") if file.is_file()}
             (path / _MANIFEST).write_text(json.dumps(files))
+        self.slowest = max(self.slowest, time.monotonic() - self._began)
 
     def _discard_old(self) -> None:
+        if not self._hosts.leads:
+            return
         for step in steps(self._directory)[:-KEPT]:
             if step != self._best:
                 shutil.rmtree(self._directory / str(step), ignore_errors=True)
@@ -240,12 +261,17 @@ def read_variables(directory: Path, step: int, weights: str) -> Variables:
     item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
     try:
         verify(path, f"{item.name}/")
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            shapes = _tree(reader.metadata(item))
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        return read_item(item)
     except Exception as error:  # whatever a damaged file makes Orbax raise
         raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
+
+
+def read_item(item: Path) -> Any:
+    """Returns the tree of NumPy arrays in one item of a checkpoint, wherever it was saved."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        shapes = _tree(reader.metadata(item))
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def read_progress(directory: Path, step: int) -> Progress:

@@ -11,10 +11,10 @@ from jaxnets.config import Config, flatten
 
 
 class Display:
-    """Shows a run's progress on `console`."""
+    """Shows a run's progress on `console`, or with `quiet` nothing."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(highlight=False, quiet=quiet)
         self._bar: Progress | None = None
 
     def config(self, config: Config) -> None:

@@ -1,6 +1,7 @@
 """Evaluation of a split: every example exactly once, on any batch size and any number of devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 
 import jax
 from flax import linen as nn
@@ -12,8 +13,11 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.pipeline import evaluation_batches
 from jaxnets.metrics import Sums, Totals
-from jaxnets.train.mesh import over_data, replicated, round_up
+from jaxnets.train.hosts import Hosts
+from jaxnets.train.mesh import batch_like, local_rows, place, replicated, round_up
 from jaxnets.train.step import TrainState, Variables, make_eval_step
+from jaxnets.train.stop import Stop, Stopped, unless
+from jaxnets.train.watch import Watch
 
 _AHEAD = 2  # batches under way on the device
 
@@ -26,18 +30,19 @@ def evaluate_split(
     batch_size: int,
     mesh: Mesh,
     threads: int,
-    stop: Sequence[object] = (),
+    stopping: Callable[[int], bool] = lambda batch: False,
 ) -> Sums | None:
     """Returns the sums over all examples; `eval_step` is compiled, `batch_size` a multiple of the devices.
 
-    None where `stop` became non-empty before the end.
+    None where `stopping`, which is asked before each batch, said so.
     """
     totals = Totals()
     under_way: list[Sums] = []
-    for batch in evaluation_batches(examples, batch_size=batch_size, threads=threads):
-        if stop:
+    rows = local_rows(batch_size, mesh)
+    for number, batch in enumerate(evaluation_batches(examples, batch_size=batch_size, threads=threads, rows=rows)):
+        if stopping(number):
             return None
-        under_way.append(eval_step(variables, jax.device_put(batch, over_data(mesh))))
+        under_way.append(eval_step(variables, place(batch, batch_size, mesh)))
         if len(under_way) > _AHEAD:
             totals.add(under_way.pop(0))
     for sums in under_way:
@@ -45,24 +50,49 @@ def evaluate_split(
     return totals.result()
 
 
+def eval_batch_size(config: Config, mesh: Mesh) -> int:
+    """Returns how many examples are evaluated at a time: as many as the config says, or a few more."""
+    return round_up(config.eval_batch_size or config.batch_size, mesh)
+
+
 class Evaluator:
     """Evaluates splits with one compiled step."""
 
-    def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> None:
-        self._data, self._mesh = data, mesh
-        self._batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
-        self._step = jax.jit(
+    def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh, hosts: Hosts, watch: Watch) -> None:
+        self._data, self._mesh, self._hosts, self._watch = data, mesh, hosts, watch
+        self._batch_size = eval_batch_size(config, mesh)
+        self._jitted = jax.jit(
             make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
         )
+        self._step: Callable[[Variables, Batch], Sums] | None = None
 
-    def __call__(self, state: TrainState, split: str, stop: Sequence[object] = ()) -> Sums | None:
-        """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped."""
+    def __call__(self, state: TrainState, split: str, stop: Stop, name: str) -> Sums | None:
+        """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped.
+
+        `name` tells this evaluation from all others of the session.
+        """
+        variables = state.variables if state.ema is None else state.ema
+        if self._step is None:
+            with suppress(Stopped):
+                self._step = unless(stop, lambda: self._compile(variables))
+            if not self._hosts.all(f"{name}/compiled", self._step is not None):
+                return None
+        assert self._step is not None
+
+        def stopping(batch: int) -> bool:
+            self._watch.progress()
+            return bool(self._hosts.decide(f"{name}/{batch}", lambda: bool(stop)))
+
         return evaluate_split(
             self._step,
-            state.variables if state.ema is None else state.ema,
+            variables,
             self._data.split(split),
             batch_size=self._batch_size,
             mesh=self._mesh,
             threads=self._data.threads,
-            stop=stop,
+            stopping=stopping,
         )
+
+    def _compile(self, variables: Variables) -> Callable[[Variables, Batch], Sums]:
+        like = batch_like(self._batch_size, self._data.preprocess, self._mesh)
+        return self._jitted.lower(variables, like).compile()

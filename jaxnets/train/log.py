@@ -14,7 +14,15 @@ from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory, finite
 
 
-class RunLog:
+class NoLog:
+    """What the processes write that do not keep the run's log."""
+
+    def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunLog(NoLog):
     """Appends rows to metrics.jsonl and scalars to TensorBoard's event files."""
 
     def __init__(self, run: RunDirectory, resumed_step: int) -> None:

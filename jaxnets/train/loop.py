@@ -4,6 +4,7 @@ import math
 from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,18 @@ from jaxnets.train.checkpoint import steps as saved_steps
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed, load_what_fits, make_feed
-from jaxnets.train.log import RunLog
+from jaxnets.train.hosts import Hosts
+from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, replicated
 from jaxnets.train.optimizer import Schedule, total_steps
 from jaxnets.train.pace import Pace, Window
 from jaxnets.train.profiler import Profiler
-from jaxnets.train.signals import listen_for_signals
 from jaxnets.train.start import Start, open_start
 from jaxnets.train.step import StepMetrics, TrainState
+from jaxnets.train.stop import Stop, Stopped, listening, unless
+from jaxnets.train.watch import Watch, watching
 
+_READY = "ready"
 _UNDER_WAY = 2  # dispatches, so that the device never waits for the host
 
 
@@ -40,26 +44,59 @@ class Outcome:
     """How a session of a run ended."""
 
     step: int
-    finished: bool
+    status: int = 0  # for the shell: 0 where the run is finished, else why it stopped, as Stop.status
     signal: int | None = None  # that asked it to stop
 
+    @property
+    def finished(self) -> bool:
+        return self.status == 0
 
-def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = None) -> Outcome:
+
+def train(
+    config: Config, workdir: Path, display: Display, mesh: Mesh | None = None, started: float | None = None
+) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
+
+    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
+    stop, hosts, run = Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
+    watch = Watch(stop, hosts, config.hang_minutes)
+    with listening(stop, display.say), watching(watch, hosts), ExitStack() as held:
+        try:
+            prepared = unless(stop, lambda: _prepare(config, run, display, mesh, held, stop, hosts, watch))
+        except Stopped:  # before there was anything to save
+            hosts.all(_READY, False)
+            return Outcome(max(saved_steps(run.checkpoints), default=0), stop.status, stop.signal)
+        if isinstance(prepared, Outcome):
+            return prepared
+        session, state, progress = prepared
+        return session.run(state, progress)
+
+
+def _prepare(
+    config: Config,
+    run: RunDirectory,
+    display: Display,
+    mesh: Mesh | None,
+    held: ExitStack,
+    stop: Stop,
+    hosts: Hosts,
+    watch: Watch,
+) -> "tuple[_Session, TrainState, Progress] | Outcome":
+    """Returns what trains and where it starts, or the outcome of a finished run; `held` takes the run's lock."""
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     # What is quick to find out comes first: opening the data may mean a download.
     mesh = mesh or make_mesh()
     check_batch_size("config.batch_size", config.batch_size, mesh)
     create_model(config.model.name, **model_fields(config, 2))
-    run = RunDirectory(workdir)
-    run.check_writable()
+    if hosts.leads:
+        run.check_writable()
 
-    saved = run.read_model() if run.is_run() else None
+    saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
     steps = total_steps(config, len(data.split("train")))
@@ -72,40 +109,52 @@ def train(config: Config, workdir: Path, display: Display, mesh: Mesh | None = N
         data=data.fingerprint(),
         matmul_precision=config.matmul_precision,
     )
-    run.create()
-    with run.locked():
-        if saved:
-            for change in run.refuse_other_run(config, card):
-                display.say(f"changed since the last session: {change}")
-        elif saved_steps(run.checkpoints):
-            raise UserError(
-                f"{workdir} has checkpoints but no config.json and model.json that say whose they are: put these back, "
-                f"or give another --workdir"
-            )
-        checkpointer = Checkpointer(run.checkpoints)
-        state, progress = _first_state(checkpointer, built, mesh, config, data, start)
-        if progress.step >= steps and progress.evaluation is not None:
-            checkpointer.close()
-            display.say(_finished(workdir, progress, steps))
-            return Outcome(progress.step, finished=True)
-        run.write(config, card)
-        _describe(display, config, data, state, mesh, steps)
-        if progress.step:
-            display.say(f"resuming {workdir} at step {progress.step} of {steps}")
-        load_what_fits(config, data)
-        session = _Session(
-            config=config,
-            data=data,
-            steps=steps,
-            schedule=built.schedule,
-            feed=make_feed(config, data, built.step, mesh, steps),
-            evaluator=Evaluator(config, built.model, data, mesh),
-            checkpointer=checkpointer,
-            log=RunLog(run, progress.step),
-            profiler=Profiler(config.profile_steps, run.tensorboard, progress.step),
-            display=display,
+    if hosts.leads:
+        run.create()
+        held.enter_context(run.locked())
+    if saved:
+        for change in run.refuse_other_run(config, card):
+            display.say(f"changed since the last session: {change}")
+    elif saved_steps(run.checkpoints):
+        raise UserError(
+            f"{run.path} has checkpoints but no config.json and model.json that say whose they are: put these back, "
+            f"or give another --workdir"
         )
-        return session.run(state, progress)
+    checkpointer = Checkpointer(run.checkpoints, hosts)
+    hosts.decide("directory", lambda: 1)
+    if not run.checkpoints.is_dir():
+        raise UserError(
+            f"process {hosts.process} does not see {run.checkpoints}, which process 0 made: give all of them one "
+            f"--workdir on a file system that they share"
+        )
+    state, progress = _first_state(checkpointer, built, mesh, config, data, start)
+    if progress.step >= steps and progress.evaluation is not None:
+        checkpointer.close()
+        hosts.all(_READY, True)
+        display.say(_finished(run.path, progress, steps))
+        return Outcome(progress.step)
+    if hosts.leads:
+        run.write(config, card)
+    _describe(display, config, data, state, mesh, steps)
+    if progress.step:
+        display.say(f"resuming {run.path} at step {progress.step} of {steps}")
+    load_what_fits(config, data, mesh)
+    session = _Session(
+        config=config,
+        data=data,
+        steps=steps,
+        schedule=built.schedule,
+        feed=make_feed(config, data, built.step, mesh, steps),
+        evaluator=Evaluator(config, built.model, data, mesh, hosts, watch),
+        checkpointer=checkpointer,
+        log=RunLog(run, progress.step) if hosts.leads else NoLog(),
+        profiler=Profiler(config.profile_steps if hosts.leads else 0, run.tensorboard, progress.step),
+        display=display,
+        stop=stop,
+        hosts=hosts,
+        watch=watch,
+    )
+    return session, state, progress
 
 
 def _first_state(
@@ -139,20 +188,23 @@ class _Session:
     feed: Feed
     evaluator: Evaluator
     checkpointer: Checkpointer
-    log: RunLog
+    log: NoLog
     profiler: Profiler
     display: Display
+    stop: Stop
+    hosts: Hosts
+    watch: Watch
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
         self.progress = progress
         self.window = Window(progress.window)
+        self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
         self.pace = Pace(self.feed.max_steps)
         with ExitStack() as at_end:
             at_end.callback(self.log.close)
             at_end.callback(self.display.stop)
             at_end.callback(self.profiler.close)
-            self.received = at_end.enter_context(listen_for_signals(self.display.say))
             try:
                 step = self._steps(state, progress.step)
                 self.checkpointer.close()
@@ -161,22 +213,33 @@ class _Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        return Outcome(step, finished=step >= self.steps, signal=self.received[0] if self.received else None)
+        return Outcome(step) if step >= self.steps else Outcome(step, self.stop.status, self.stop.signal)
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
         under_way = deque[tuple[int, int, list[StepMetrics]]]()
         self.display.start(step, self.steps)
+        compiled = False
+        with suppress(Stopped):
+            unless(self.stop, lambda: self.feed.compile(state))
+            compiled = True
+        if not self.hosts.all(_READY, compiled):
+            return step
+        self.watch.progress()
         if step and self.progress.evaluation is None and self._evaluates(step):
             self._evaluate(state, step)  # the last session was stopped before it could
-        while step < self.steps and not self.received:
-            count = min(self.pace.count, self._next_boundary(step) - step)
+        while step < self.steps:
+            count = self.hosts.decide(f"step {step}", partial(self._count, step))
+            if not count:
+                break
             try:
                 state, done = self.feed.advance(state, step, count)
             except UserError:
-                self._drain(under_way)
-                self._save(state, step, None)
+                if not self.hosts.several:
+                    self._drain(under_way)
+                    self._save(state, step)
                 raise
+            self.watch.progress()
             under_way.append((step, count, done))
             step += count
             if len(under_way) >= _UNDER_WAY:
@@ -185,8 +248,12 @@ class _Session:
                 self._drain(under_way)
                 self._pause(state, step)
         self._drain(under_way)
-        self._save(state, step, None)
+        self._save(state, step)
         return step
+
+    def _count(self, step: int) -> int:
+        """Returns how many steps to take at once from `step`, none where the run should stop."""
+        return 0 if self.stop else min(self.pace.count, self._next_boundary(step) - step)
 
     def _next_boundary(self, step: int) -> int:
         every = [self.config.log_every_steps, self.config.checkpoint_every_steps, self.config.eval_every_steps]
@@ -212,29 +279,30 @@ class _Session:
 
     def _pause(self, state: TrainState, step: int) -> None:
         """Evaluates, saves and profiles, whichever is due; nothing is under way."""
-        evaluation, is_best = None, False
+        is_best = False
         if self._evaluates(step):
             try:
-                evaluation, is_best = self._evaluate(state, step)
+                is_best = self._evaluate(state, step)
             except UserError:  # a picture that cannot be read, for instance: no reason to lose the steps
-                self._save(state, step, None)
+                if not self.hosts.several:
+                    self._save(state, step)
                 raise
-        if self._saves(step) or is_best or self.received:
-            self._save(state, step, evaluation)
+        if self._saves(step) or is_best:
+            self._save(state, step)
         self.profiler.at(step)
         self.pace.interrupted()
 
-    def _evaluate(self, state: TrainState, step: int) -> tuple[dict[str, Any] | None, bool]:
-        """Returns the evaluation, None where a signal came before its end, and whether it is the best so far."""
+    def _evaluate(self, state: TrainState, step: int) -> bool:
+        """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
         chooses = "validation" in self.data.splits
         rows = {"eval": "validation" if chooses else "test"}
         if chooses and step == self.steps:
             rows["test"] = "test"
         found = {}
         for name, split in rows.items():
-            total = self.evaluator(state, split, self.received)
+            total = self.evaluator(state, split, self.stop, f"evaluation {step} {name}")
             if total is None:
-                return None, False
+                return False
             found[name] = {"split": split, **metrics.summarise(total)}
         for name, values in found.items():
             self._write(step, {f"{name}/{key}": value for key, value in values.items()})
@@ -243,18 +311,23 @@ class _Session:
         is_best = chooses and (best is None or evaluation["accuracy"] > best["accuracy"])
         if is_best:
             self.progress = replace(self.progress, best={"step": step, "accuracy": evaluation["accuracy"]})
-        return {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}, is_best
+        self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
+        return is_best
 
-    def _save(self, state: TrainState, step: int, evaluation: dict[str, Any] | None) -> None:
+    def _save(self, state: TrainState, step: int) -> None:
         if step == self.saved:
             return
+        evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None
         self.progress = replace(self.progress, step=step, evaluation=evaluation, window=self.window.saved())
         self.checkpointer.save(state, self.progress)
         self.saved = step
+        self.stop.took(self.checkpointer.slowest)
+        self.watch.progress()
 
     def _drain(self, under_way: deque[tuple[int, int, list[StepMetrics]]]) -> None:
         while under_way:
             self._account(*under_way.popleft())
+            self.watch.progress()
 
     def _account(self, start: int, count: int, done: list[StepMetrics]) -> None:
         """Waits for steps that were started, and logs them."""

@@ -1,11 +1,19 @@
 """Where arrays live: a mesh of all devices, batches split over it, everything else on each of them."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int64
 
+from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+
+T = TypeVar("T")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -21,6 +29,49 @@ def over_data(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
+
+
+def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Returns an array that every process has whole as one over the devices of all."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])  # a slice per axis
+
+
+def local_rows(rows: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
+    """Returns which of so many rows over the devices lie on those of this process, ascending."""
+    slices = over_data(mesh).addressable_devices_indices_map((rows,)).values()
+    everything = np.arange(rows)
+    return np.unique(np.concatenate([everything[index] for index in slices]))
+
+
+def place(local: T, rows: int, mesh: Mesh) -> T:
+    """Returns arrays of `rows` rows over the devices, of which each process gives its `local_rows`."""
+    split = over_data(mesh)
+    if split.is_fully_addressable:
+        return jax.device_put(local, split)
+    here = local_rows(rows, mesh)
+
+    def whole(x: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:  # a slice for each axis
+            first, last, _ = index[0].indices(rows)
+            return x[np.searchsorted(here, first) : np.searchsorted(here, last)]
+
+        return jax.make_array_from_callback((rows, *x.shape[1:]), split, part)
+
+    return jax.tree.map(whole, local)
+
+
+def batch_like(batch_size: int, preprocess: Preprocess, mesh: Mesh) -> Batch:
+    """Returns the shapes and shardings of a batch over the devices, to compile a step for."""
+    p = preprocess
+
+    def array(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=over_data(mesh))
+
+    numbers = array(jnp.int32)
+    image = array(jnp.uint8, p.height, p.width, p.channels)
+    return Batch(image=image, label=numbers, mask=array(jnp.bool), index=numbers, epoch=numbers)
 
 
 def check_batch_size(key: str, batch_size: int, mesh: Mesh) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.config import Config
 from jaxnets.errors import UserError
@@ -15,6 +16,7 @@ from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.rundir import open_run
 from jaxnets.train.checkpoint import choose, read_variables
+from jaxnets.train.mesh import put
 from jaxnets.train.step import TrainState, Variables
 
 
@@ -27,7 +29,7 @@ class Start:
     def into(self, state: TrainState, model: Any, channels: int, seed: int) -> TrainState:
         """Returns a fresh state with these weights, their head and stem adapted to the model and its pictures."""
         adapted = adapt(self.variables, model, channels, seed)
-        placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), state.variables, adapted)
+        placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, adapted)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
         return TrainState(step=state.step, variables=placed, opt_state=state.opt_state, ema=ema)
 

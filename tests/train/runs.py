@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxnets.config import Config, resolve
-from jaxnets.train.checkpoint import read_variables, steps
+from jaxnets.train.checkpoint import read_item, read_variables, steps
 
 TIMES = {"time", "train/images_per_second"}  # what differs between two runs that are the same
 
@@ -28,11 +28,8 @@ def rows_of(workdir: Path) -> list[dict]:
 
 def arrays_of(workdir: Path, step: int) -> dict[str, np.ndarray]:
     """Returns every array of a checkpoint: weights, statistics, their averages and the optimizer's state."""
-    import orbax.checkpoint as ocp
-
     path = workdir.absolute() / "checkpoints" / str(step)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = {"optimizer": reader.restore(path / "optimizer")}
+    tree = {"optimizer": read_item(path / "optimizer")}
     for weights in ("raw", "ema"):
         tree[weights] = read_variables(path.parent, step, weights)
     return {jax.tree_util.keystr(key): np.asarray(x) for key, x in jax.tree_util.tree_leaves_with_path(tree)}

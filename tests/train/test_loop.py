@@ -83,7 +83,7 @@ def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(fi
 def test_the_best_on_validation_is_remembered_and_kept(tmp_path, one_device, monkeypatch):
     accuracies = iter([0.2, 0.9, 0.4, 0.9, 0.5])
 
-    def evaluate(self, state, split, stop):
+    def evaluate(self, state, split, stop, name):
         from jaxnets.metrics import Sums
 
         share = next(accuracies) if split == "validation" else 0.1
@@ -131,9 +131,9 @@ def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, mo
     train(config, tmp_path / "whole", Display(), one_device)
     evaluate = loop.Evaluator.__call__
 
-    def interrupted(self, state, split, stop):
+    def interrupted(self, state, split, stop, name):
         signal.raise_signal(signal.SIGINT)
-        return evaluate(self, state, split, stop)
+        return evaluate(self, state, split, stop, name)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop.Evaluator, "__call__", interrupted)

@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# A Cloud TPU slice, from nothing to a trained run and back to nothing: one command on every host.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: launch/tpu_pod.sh [--dry-run] COMMAND [OPTION…] [-- ARGUMENT…]
+
+commands, in the order of their use:
+  create    asks for the slice and waits until it is there
+  install   copies the committed state of this checkout to every host and installs it
+  doctor    looks all hosts over at once (python -m jaxnets.doctor)
+  run       trains on all hosts: what follows -- goes to python -m jaxnets.main
+  attach    shows the training's output again, after the connection was lost
+  delete    gives the slice back, and with it ends the cost
+  all       create, install, doctor, run; where a spot slice is taken away, it starts over and goes on
+            (a run on a bucket: what a host holds is gone with it)
+
+options:
+  --name NAME         of the slice (default: jaxnets)
+  --type TYPE         v5litepod-16, v6e-16, v4-32, … (default: v5litepod-16)
+  --zone ZONE         (default: us-west4-a)
+  --project PROJECT   (default: gcloud's own)
+  --version VERSION   of the machines' software (default: the one for the type)
+  --spot              at the price of capacity that may be taken away
+  --dry-run           prints each command instead of running it
+
+example, with a bucket in the zone's region for the run:
+  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config imagenet_resnet50 --workdir gs://BUCKET/run
+TEXT
+}
+
+name=jaxnets type=v5litepod-16 zone=us-west4-a project='' version='' spot='' dry_run='' verb=''
+pause=${JAXNETS_PAUSE:-30} # seconds between two looks at the slice
+arguments=()
+
+main() {
+  parse "$@"
+  case $verb in
+    create | install | doctor | run | attach | delete | all) "do_$verb" ;;
+    help) usage ;;
+    *) refuse "COMMAND must be create, install, doctor, run, attach, delete or all, found '$verb'" ;;
+  esac
+}
+
+parse() {
+  while (($#)); do
+    case $1 in
+      --name | --type | --zone | --project | --version)
+        (($# > 1)) || refuse "$1 needs a value"
+        printf -v "${1#--}" %s "$2"
+        shift 2
+        ;;
+      --spot) spot=--spot && shift ;;
+      --dry-run) dry_run=1 && shift ;;
+      -h | --help) verb=help && shift ;;
+      --) shift && arguments=("$@") && break ;;
+      -*) refuse "unknown option $1" ;;
+      *)
+        [[ -z $verb ]] || refuse "one COMMAND at a time, found '$verb' and '$1'"
+        verb=$1 && shift
+        ;;
+    esac
+  done
+  [[ -n $verb ]] || verb=help
+}
+
+refuse() {
+  echo "error: $1; launch/tpu_pod.sh --help shows what there is" >&2
+  exit 2
+}
+
+do_create() {
+  local now
+  tpu queued-resources create "$name" --node-id "$name" --accelerator-type "$type" \
+    --runtime-version "${version:-$(version_for "$type")}" ${spot:+"$spot"} || return
+  until now=$(state) && [[ $now == ACTIVE ]]; do
+    case $now in
+      FAILED | SUSPENDED) fail "the slice was refused or taken away: delete it, and try another --zone or --type" ;;
+    esac
+    echo "waiting for the slice: $now"
+    sleep "$pause"
+  done
+}
+
+do_install() {
+  local folder=/tmp
+  [[ -n $dry_run ]] || folder=$(mktemp -d)
+  step git -C "$(dirname "$0")/.." archive --format tar.gz --output "$folder/jaxnets.tar.gz" HEAD || return
+  tpu tpu-vm scp "$folder/jaxnets.tar.gz" "$name:jaxnets.tar.gz" --worker all || return
+  [[ -n $dry_run ]] || rm -r "$folder"
+  # The machines' own Python is older than jaxnets needs; uv brings one.
+  on_all_hosts 'set -e
+    rm -rf jaxnets && mkdir jaxnets && tar xzf jaxnets.tar.gz -C jaxnets && cd jaxnets
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+    python3 -m uv venv --quiet --python 3.12 .venv
+    python3 -m uv pip install --quiet --python .venv -r requirements-tpu.txt gcsfs'
+}
+
+do_doctor() {
+  on_all_hosts 'cd jaxnets && .venv/bin/python -m jaxnets.doctor --expect tpu'
+}
+
+do_run() {
+  ((${#arguments[@]})) || refuse "run needs what python -m jaxnets.main needs, after --"
+  # The training outlives the connection; attach finds it again. Status 75 and 143 mean: saved, run the same again.
+  on_all_hosts "cd jaxnets || exit
+    if [ -e process ] && kill -0 \$(cat process) 2> /dev/null; then
+      echo 'a training is under way here: attach to it' >&2
+      exit 1
+    fi
+    rm -f status
+    cat > train.sh <<'TRAIN'
+while .venv/bin/python -m jaxnets.main$(printf ' %q' "${arguments[@]}")
+      status=\$?
+      [ \$status = 75 ] || [ \$status = 143 ]; do :; done
+echo \$status > status
+TRAIN
+    setsid nohup bash train.sh > train.log 2>&1 < /dev/null &
+    echo \$! > process" || return
+  do_attach
+}
+
+do_attach() {
+  # shellcheck disable=SC2016  # the hosts' shells are to expand it
+  on_all_hosts 'cd jaxnets && [ -e process ] || { echo "no training was started here" >&2; exit 1; }
+    tail -n +1 -f train.log & tail=$!
+    while kill -0 $(cat process) 2> /dev/null; do sleep 1; done
+    sleep 1
+    kill $tail
+    [ -e status ] && exit $(cat status)
+    echo "the training was killed" >&2
+    exit 1'
+}
+
+do_delete() {
+  tpu queued-resources delete "$name" --force --quiet
+}
+
+do_all() {
+  while true; do
+    if [[ -n $dry_run || $(state 2> /dev/null) != ACTIVE ]]; then
+      do_create || fail "the slice could not be asked for: see the lines above"
+    fi
+    if do_install && do_doctor && do_run; then
+      echo "the run is complete; this gives the slice back: launch/tpu_pod.sh delete --name $name --zone $zone"
+      return
+    fi
+    [[ $(state) != ACTIVE ]] || fail "it ended with an error, and the slice is still there: see the lines above"
+    echo "the slice was taken away: asking for another, to go on from the last checkpoint"
+    do_delete || return
+  done
+}
+
+# Prints the state of the request: ACTIVE where the slice can be used.
+state() {
+  if [[ -n $dry_run ]]; then
+    echo ACTIVE
+  else
+    gcloud compute tpus queued-resources describe "$name" --zone "$zone" ${project:+--project "$project"} \
+      --format 'value(state.state)'
+  fi
+}
+
+version_for() {
+  case $1 in
+    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v5p-*) echo v2-alpha-tpuv5 ;;
+    v6e-*) echo v2-alpha-tpuv6e ;;
+    *) echo tpu-ubuntu2204-base ;;
+  esac
+}
+
+on_all_hosts() {
+  tpu tpu-vm ssh "$name" --worker all --command "$1"
+}
+
+tpu() {
+  step gcloud compute tpus "$@" --zone "$zone" ${project:+--project "$project"}
+}
+
+# Runs a command, or prints it as it could be typed.
+step() {
+  if [[ -n $dry_run ]]; then
+    printf '%s' "$1"
+    printf ' %q' "${@:2}"
+    echo
+  else
+    "$@"
+  fi
+}
+
+fail() {
+  echo "error: $1" >&2
+  exit 1
+}
+
+main "$@"

@@ -1,0 +1,167 @@
+"""The notebooks of launch/ run from the first cell to the last, on a CPU, with the settings of a test."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from jaxnets.flags import load_config
+from tests.conftest import environment
+from tests.train.runs import assert_same_run
+
+LAUNCH = Path(__file__).parent.parent.parent / "launch"
+NOTEBOOKS = ("kaggle_tpu.ipynb", "kaggle_gpu.ipynb", "colab.ipynb")
+TINY = "--config.batch_size=16 --config.steps=4 --config.eval_every_steps=2"
+
+
+def cells(name):
+    return json.loads((LAUNCH / name).read_text())["cells"]
+
+
+def execute(name, folder, **changed):
+    """Runs a notebook in `folder`, the installation left out; returns what its cells printed, by their ids."""
+    nbformat = pytest.importorskip("nbformat", reason="pip install nbformat nbclient ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason="pip install nbformat nbclient ipykernel")
+    pytest.importorskip("ipykernel", reason="pip install nbformat nbclient ipykernel")
+    places = {
+        "ACCELERATOR": "cpu",
+        "EXPECT": "cpu",
+        "INPUT": str(folder / "input"),
+        "KEEP": str(folder / "drive" / "run"),
+    }
+    settings = {**places, "OPTIONS": TINY, "WORKDIR": str(folder / "run"), **changed}
+    notebook = nbformat.read(LAUNCH / name, as_version=4)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "install" in tags:
+            cell.source = re.sub(r"(?m)^%pip .*$", "", cell.source)
+        if "parameters" in tags:
+            cell.source += "\n" + "\n".join(f"{key} = {value!r}" for key, value in settings.items())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(LAUNCH.parent))
+        patch.setenv("XLA_FLAGS", environment()["XLA_FLAGS"])
+        place = {"metadata": {"path": str(folder)}}
+        nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    return {
+        cell.id: "".join(output.get("text", "") for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS)
+def session(request, tmp_path_factory):
+    """A whole session of each notebook: its name, its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("session")
+    return request.param, folder, execute(request.param, folder)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_valid_and_carries_no_outputs(name):
+    nbformat = pytest.importorskip("nbformat", reason="pip install nbformat")
+    nbformat.validate(nbformat.read(LAUNCH / name, as_version=4))
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells(name))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_has_the_six_parts_each_explained(name):
+    headings = re.findall(r"(?m)^## \d\. (\w+)", "\n".join("".join(cell["source"]) for cell in cells(name)))
+    assert headings == ["Install", "Look", "Bring", "Train", "Evaluate", "Download"]
+    kinds = [cell["cell_type"] for cell in cells(name)][1:]
+    assert kinds == ["markdown", "code"] * (len(kinds) // 2)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_options_that_a_notebook_suggests_exist(name):
+    text = "".join("".join(cell["source"]) for cell in cells(name))
+    suggested = [option for option in re.findall(r"--config\.[a-z_.]+=[a-zA-Z0-9_./:]+", text) if "{" not in option]
+    assert suggested
+    load_config("digits", suggested)
+
+
+def test_a_notebook_trains_and_evaluates(session):
+    _, _, shown = session
+    assert "a run would do well here" in shown["doctor"]
+    assert "a new run" in shown["resume"]
+    assert "step 4/4" in shown["train"]
+    assert "The run is complete." in shown["train"]
+    assert "of 360)" in shown["evaluate"]
+
+
+def test_a_notebook_shows_plain_lines(session):
+    _, _, shown = session
+    assert not [id for id, text in shown.items() if "\x1b" in text]
+
+
+def test_what_a_notebook_packs_is_a_run_that_can_be_used(session, tmp_path, run):
+    _, folder, _ = session
+    with zipfile.ZipFile(folder / "run.zip") as archive:
+        assert not [member for member in archive.namelist() if "optimizer" in member or "compiled" in member]
+        archive.extractall(tmp_path)
+    done = run("jaxnets.evaluate", "--workdir", tmp_path)
+    assert "of 360)" in done.stdout, done.stderr
+
+
+# A process of its own, as any session: with other devices in it, the first steps would round differently.
+ENDS_AT_STEP_2 = """
+import os, pathlib, signal, sys
+from jaxnets.flags import load_config
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
+
+class Ends(Display):
+    def row(self, step, *others):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+outcome = train(load_config("digits", sys.argv[2:]), pathlib.Path(sys.argv[1]), Ends())
+assert outcome.step == 2
+"""
+
+
+def test_the_next_session_goes_on_where_the_last_one_stopped(session, tmp_path):
+    name, folder, _ = session
+    kept = {"kaggle_tpu.ipynb": "input/my-notebook/run", "colab.ipynb": "drive/run"}.get(name)
+    if kept is None:
+        pytest.skip("its cells are those of kaggle_tpu.ipynb, as another test says")
+    earlier = [sys.executable, "-c", ENDS_AT_STEP_2, tmp_path / kept, *TINY.split()]
+    done = subprocess.run(earlier, env=environment(), cwd=LAUNCH.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+    shown = execute(name, tmp_path, HOURS=1e-6, EVERY=1e-6)
+    assert f"going on with {tmp_path / kept}" in shown["resume"]
+    assert "Time is up, and the run is saved" in shown["train"]
+    assert "of 360)" in shown["evaluate"]
+    shown = execute(name, tmp_path)
+    assert "going on with what is here" in shown["resume"]
+    assert "resuming" in shown["train"]
+    assert_same_run(folder / "run", tmp_path / "run")
+
+
+def test_the_two_notebooks_for_kaggle_differ_in_their_settings_and_in_what_they_install_alone():
+    differ = [a["id"] for a, b in zip(cells("kaggle_tpu.ipynb"), cells("kaggle_gpu.ipynb"), strict=True) if a != b]
+    assert differ == ["title", "about-settings", "settings", "about-install", "install"]
+
+
+def test_a_copy_on_drive_that_was_left_half_renamed_is_found(session, tmp_path):
+    name, folder, _ = session
+    if name != "colab.ipynb":
+        pytest.skip("it copies to Drive nothing")
+    shutil.copytree(folder / "drive" / "run", tmp_path / "drive" / "run.new")
+    shown = execute(name, tmp_path)
+    assert "is finished: 4 of 4 steps are done" in shown["train"]
+    assert [place.name for place in (tmp_path / "drive").iterdir()] == ["run"]
+
+
+def test_a_machine_with_a_fault_stops_the_notebook_before_it_trains(tmp_path):
+    nbclient = pytest.importorskip("nbclient", reason="pip install nbformat nbclient ipykernel")
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="mend what is marked"):
+        execute("kaggle_gpu.ipynb", tmp_path, EXPECT="gpu")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,140 @@
+"""The clock and signals end a session wherever it is, with what is done saved."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from jaxnets.errors import TEMPORARY
+from jaxnets.rundir import RunDirectory
+from jaxnets.train import loop, stop
+from jaxnets.train.checkpoint import steps
+from jaxnets.train.display import Display
+from jaxnets.train.feed import ResidentFeed
+from jaxnets.train.loop import train
+from jaxnets.train.stop import Stop, Stopped, unless
+from tests.train.runs import assert_same_run, short
+
+CONFIG = {"steps": 8, "eval_every_steps": 4, "log_every_steps": 1, "max_hours": 1.0}
+
+
+class Clock:
+    """A clock of which the hour can be made to pass."""
+
+    def __init__(self, monkeypatch):
+        self._passed = 0.0
+        real = time.monotonic
+        monkeypatch.setattr(stop.time, "monotonic", lambda: real() + self._passed)
+
+    def pass_an_hour(self):
+        self._passed += 3600
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, one_device):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    train(short(**CONFIG), workdir, Display(), one_device)
+    return workdir
+
+
+def assert_goes_on_to_the_same(outcome, saved, workdir, whole, mesh):
+    assert (outcome.status, outcome.finished) == (TEMPORARY, False) == (75, False)
+    assert [outcome.step] == (steps(workdir / "checkpoints")[-1:] or [0]) == [saved]
+    assert train(short(**CONFIG), workdir, Display(), mesh).status == 0
+    assert_same_run(workdir, whole)
+
+
+def test_the_time_ends_in_training(tmp_path, one_device, whole, clock):
+    class Watcher(Display):
+        def update(self, step, *figures):
+            if step == 2:
+                clock.pass_an_hour()
+
+    outcome = train(short(**CONFIG), tmp_path / "run", Watcher(), one_device)
+    assert 2 <= outcome.step < 8
+    assert_goes_on_to_the_same(outcome, outcome.step, tmp_path / "run", whole, one_device)
+
+
+def test_the_time_ends_while_the_step_is_compiled(tmp_path, one_device, whole, clock, monkeypatch):
+    never = threading.Event()
+
+    def compile_for_ever(self, state):
+        clock.pass_an_hour()
+        never.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ResidentFeed, "compile", compile_for_ever)
+        outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
+    never.set()
+    assert_goes_on_to_the_same(outcome, 0, tmp_path / "run", whole, one_device)
+
+
+def test_the_time_ends_while_the_evaluation_is_compiled(tmp_path, one_device, whole, clock, monkeypatch):
+    never = threading.Event()
+
+    def compile_for_ever(*arguments):
+        clock.pass_an_hour()
+        never.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Evaluator, "_compile", compile_for_ever)
+        outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
+    never.set()
+    assert_goes_on_to_the_same(outcome, 4, tmp_path / "run", whole, one_device)
+
+
+def test_the_time_ends_before_the_data_is_read(tmp_path, one_device, whole, clock, monkeypatch):
+    never = threading.Event()
+
+    def open_for_ever(*arguments):
+        clock.pass_an_hour()
+        never.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "open_dataset", open_for_ever)
+        outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
+    assert not RunDirectory(tmp_path / "run").is_run()
+    assert_goes_on_to_the_same(outcome, 0, tmp_path / "run", whole, one_device)
+
+
+def test_a_tenth_of_the_time_is_kept_for_saving_and_more_where_saving_is_slow(clock):
+    def left(stop):
+        return stop._end - stop._margin - stop_time()
+
+    stop_time = stop.time.monotonic
+    hour = Stop(max_hours=1, started=stop_time())
+    assert left(hour) == pytest.approx(3600 - 120, abs=1)
+    assert left(Stop(max_hours=0.1, started=stop_time())) == pytest.approx(360 - 36, abs=1)
+    hour.took(100)
+    assert left(hour) == pytest.approx(3600 - 200, abs=1)
+
+
+def test_without_a_limit_the_time_never_ends(clock):
+    endless = Stop()
+    clock.pass_an_hour()
+    assert not endless
+
+
+def test_what_work_raises_and_returns_comes_through():
+    assert unless(Stop(), lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        unless(Stop(), lambda: 1 // 0)
+
+
+def test_work_is_left_behind_when_a_signal_comes():
+    stopping, never = Stop(), threading.Event()
+
+    def work():
+        stopping.signal = signal.SIGTERM
+        never.wait()
+
+    with pytest.raises(Stopped):
+        unless(stopping, work)
+    never.set()
+    assert stopping.status == 143
