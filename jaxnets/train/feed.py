@@ -78,19 +78,15 @@ class ResidentFeed:
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh) -> None:
         examples = data.split("train")
-        everywhere = replicated(mesh)
         self._images, self._labels = _resident(examples, data.threads, mesh)
         self._seed, self._examples, self._batch_size = config.seed, len(examples), config.batch_size
         self._by_column = over_data(mesh, axis=1)
-        self._jitted = jax.jit(
-            make_chunk(step, self.max_steps, over_data(mesh)),
-            donate_argnums=0,
-            out_shardings=(everywhere, everywhere),
-        )
+        self._function, self._everywhere = make_chunk(step, self.max_steps, over_data(mesh)), replicated(mesh)
 
     def compile(self, state: TrainState) -> None:
         rows = self._rows(np.zeros(0, np.int32), 0)
-        self._chunk = self._jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
+        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
+        self._chunk = jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         drawn = draw(self._seed, self._examples, start * self._batch_size, count * self._batch_size)
@@ -102,6 +98,10 @@ class ResidentFeed:
         rows = np.zeros((self.max_steps, self._batch_size), np.int32)
         rows[:count] = numbers.reshape(count, self._batch_size)
         return put(rows, self._by_column)
+
+
+def shardings_of(state: TrainState) -> TrainState:
+    return jax.tree.map(lambda x: x.sharding, state)
 
 
 def _resident(examples: Examples, threads: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
@@ -137,8 +137,7 @@ class StreamFeed:
     max_steps = _STREAMED_STEPS
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
-        everywhere = replicated(mesh)
-        self._jitted = jax.jit(step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+        self._function, self._everywhere = step, replicated(mesh)
         self._batch_like = batch_like(config.batch_size, data.preprocess, mesh)
         self._rows_here = local_rows(config.batch_size, mesh)
         self._place = lambda batch: place(batch, config.batch_size, mesh)
@@ -154,7 +153,8 @@ class StreamFeed:
         self._batches: Iterator[Batch] | None = None
 
     def compile(self, state: TrainState) -> None:
-        self._step = self._jitted.lower(state, self._batch_like).compile()
+        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
+        self._step = jitted.lower(state, self._batch_like).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         if self._batches is None:

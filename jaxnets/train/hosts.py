@@ -19,6 +19,7 @@ from jaxnets.errors import UserError
 _PREFIX = "jaxnets/"
 _KEPT = 1000  # decisions; no process is as far behind
 _PARTING = 60  # seconds
+_HEARTBEAT = 3600  # seconds; Watch misses a process much sooner, and ends with a message where this would abort
 _NEVER = 7 * 24 * 3600 * 1000  # ms: others may have much to compile; Watch ends the wait for one that is gone
 
 
@@ -44,7 +45,7 @@ def join(spec: DistributedConfig) -> "Hosts":
     # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**given)
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the other processes of this run cannot be reached ({str(error).splitlines()[0]}): start all of them, "
