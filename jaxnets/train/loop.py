@@ -217,7 +217,8 @@ class _Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        return Outcome(step) if step >= self.steps else Outcome(step, self.stop.status, self.stop.signal)
+        finished = step >= self.steps and self.progress.evaluation is not None
+        return Outcome(step) if finished else Outcome(step, self.stop.status, self.stop.signal)
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
