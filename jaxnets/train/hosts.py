@@ -5,6 +5,7 @@ must become a decision of all at the same step: else one waits in a collective f
 decides; the decisions go through JAX's coordination service, apart from the devices.
 """
 
+import logging
 import os
 import time
 from collections import deque
@@ -15,6 +16,8 @@ import jax
 
 from jaxnets.config import DistributedConfig
 from jaxnets.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 _PREFIX = "jaxnets/"
 _KEPT = 1000  # decisions; no process is as far behind
@@ -62,15 +65,27 @@ def _others_around() -> bool:
     if not _may_be_a_cluster():
         return False
     kinds = [kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method]
-    found = next((kind for kind in kinds if kind.is_env_present()), None)
-    return found is not None and found.get_process_count() > 1
+    try:
+        found = next((kind for kind in kinds if kind.is_env_present()), None)
+        return found is not None and found.get_process_count() > 1
+    except Exception as error:  # whatever a service that is asked, Kubernetes' for instance, answers
+        _log.warning("training alone: what looks like a cluster does not say who is in it (%s)", error)
+        return False
+
+
+_SIGNS = (
+    "SLURM_STEP_NODELIST",
+    "OMPI_MCA_orte_hnp_uri",
+    "KUBERNETES_SERVICE_HOST",
+    "TPU_WORKER_HOSTNAMES",
+    "TPU_PROCESS_ADDRESSES",
+)
+_CHIPS = ("/dev/accel0", "/dev/vfio/0")  # of a TPU
 
 
 def _may_be_a_cluster() -> bool:
     """Returns False on the machines of most users, where asking JAX would wait for answers from a network."""
-    names = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST", "TPU_WORKER_HOSTNAMES")
-    chips = ("/dev/accel0", "/dev/vfio/0")  # of a TPU
-    return any(name in os.environ for name in (*names, "TPU_PROCESS_ADDRESSES")) or any(map(os.path.exists, chips))
+    return any(name in os.environ for name in _SIGNS) or any(map(os.path.exists, _CHIPS))
 
 
 class Hosts:
