@@ -58,6 +58,7 @@ class ModelConfig:
     pretrained: str | None = None  # weights to start from: a file, hf:OWNER/REPO, a run directory or a model's name
     dropout: Share | None = None  # share of features left out while training; None: the model's own
     stochastic_depth: Share | None = None  # share of examples that leave out the last block; None: the model's own
+    remat_stages: Natural | None = None  # first ones that are computed again for the gradient, to need less memory
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
 
@@ -158,8 +159,8 @@ RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.skip_corrupt", "optimizer.learning_rate", "optimizer.clip_norm",
-    "accumulate_steps", "mesh.shard_parameters", "distributed.coordinator", "distributed.processes",
-    "distributed.process",
+    "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "distributed.coordinator", "distributed.processes", "distributed.process",
 })  # fmt: skip
 
 _T = TypeVar("_T")

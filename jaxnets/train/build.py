@@ -84,6 +84,7 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
         "shortcut": config.model.shortcut,
         "dropout": config.model.dropout,
         "stochastic_depth": config.model.stochastic_depth,
+        "remat_stages": config.model.remat_stages,
         "zero_init_last_norm": config.model.zero_init_last_norm,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -148,7 +148,7 @@ def _prepare(
         data=data,
         steps=steps,
         schedule=built.schedule,
-        feed=make_feed(config, data, built.step, mesh, steps),
+        feed=make_feed(config, data, built.step, mesh, steps, hosts),
         evaluator=Evaluator(config, built.model, data, mesh, hosts, watch),
         checkpointer=checkpointer,
         log=RunLog(run, progress.step, evaluated=progress.evaluation is not None) if hosts.leads else NoLog(),

@@ -94,6 +94,21 @@ def test_a_state_split_over_the_devices_gives_what_copies_give(eight_devices):
     assert largest.addressable_shards[0].data.size == largest.size // 8
 
 
+@pytest.mark.usefixtures("enable_x64")
+def test_stages_that_are_computed_again_give_the_same(one_device):
+    plain, again = (run_on(one_device, 2, dtype=jnp.float64, remat_stages=stages) for stages in (0, 1))
+    assert_close(again, plain, 1e-10)
+
+
+def test_only_the_first_stages_are_computed_again():
+    def blocks(stages: int) -> int:
+        step, state = setup(remat_stages=stages)
+        text = str(jax.make_jaxpr(step)(state, batch_at(0)))
+        return text.count("checkpoint[") + text.count("remat2[")
+
+    assert 0 == blocks(0) < blocks(1) < blocks(2)
+
+
 def test_a_chunk_does_what_its_steps_do_one_by_one(one_device):
     step, state = setup()
     chunk = jax.jit(make_chunk(step, 4, over_data(one_device)))
