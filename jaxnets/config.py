@@ -58,6 +58,7 @@ class ModelConfig:
     pretrained: str | None = None  # weights to start from: a file, hf:OWNER/REPO, a run directory or a model's name
     dropout: Share | None = None  # share of features left out while training; None: the model's own
     stochastic_depth: Share | None = None  # share of examples that leave out the last block; None: the model's own
+    remat_stages: Natural | None = None  # first ones that are computed again for the gradient, to need less memory
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
 
@@ -121,9 +122,15 @@ class DistributedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    shard_parameters: bool = False  # split parameters and optimizer over the devices instead of a copy on each
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
     batch_size: Count = 128  # examples a step, over all devices
+    accumulate_steps: Count = 1  # parts of a batch that are computed one after the other, to need less memory
     epochs: Positive = 30.0  # passes over the training examples
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests
@@ -139,6 +146,7 @@ class Config:
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
     model: ModelConfig = field(default_factory=ModelConfig)
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -151,6 +159,7 @@ RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.skip_corrupt", "optimizer.learning_rate", "optimizer.clip_norm",
+    "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process",
 })  # fmt: skip
 
@@ -254,6 +263,14 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.batch_norm.group_size {group} does not divide config.batch_size {config.batch_size}: "
             f"take a divisor of it, or leave it out to average over the whole batch"
+        )
+    parts, part = config.accumulate_steps, config.batch_size // config.accumulate_steps
+    if config.batch_size % parts:
+        raise UserError(f"config.accumulate_steps {parts} does not divide config.batch_size {config.batch_size}")
+    if parts > 1 and (group is None or part % group):
+        raise UserError(
+            f"config.accumulate_steps {parts} makes parts of {part} examples, and BatchNorm cannot average over more "
+            f"than one: set config.batch_norm.group_size to a divisor of {part}, found {group}"
         )
     hosts = config.distributed
     if len({value is None for value in (hosts.coordinator, hosts.processes, hosts.process)}) > 1:

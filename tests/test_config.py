@@ -51,6 +51,13 @@ def test_resumable_keys_exist():
         ({"data": {"mean": [0.5], "std": [0.0]}}, "of pixels scaled to 0…1, std above 0"),
         ({"data": {"mean": [0.5], "std": [0.5], "channels": 3}}, "one number per channel"),
         ({"schedule": {"name": "step", "milestones": [0.8, 0.2]}}, "rising shares of the run"),
+        ({"accumulate_steps": 3}, "config.accumulate_steps 3 does not divide config.batch_size 128"),
+        ({"accumulate_steps": 4}, "set config.batch_norm.group_size to a divisor of 32, found None"),
+        ({"accumulate_steps": 4, "batch_norm": {"group_size": 64}}, "to a divisor of 32, found 64"),
+        ({"max_hours": 0.0}, "config.max_hours must be above 0, found 0.0"),
+        ({"distributed": {"coordinator": "a:1"}}, "are given together or not at all, found a:1, None and None"),
+        ({"distributed": {"coordinator": "a", "processes": 2, "process": 0}}, "must be HOST:PORT, found 'a'"),
+        ({"distributed": {"coordinator": "a:1", "processes": 2, "process": 2}}, "process 2 is not one of 2 processes"),
         ({"epochs": 5.0, "schedule": {"warmup_epochs": 5.0}}, "leaves nothing of config.epochs"),
     ],
 )

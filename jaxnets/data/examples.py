@@ -60,6 +60,11 @@ class Examples:
         return self._images is not None
 
     @property
+    def whole(self) -> bool:
+        """Whether all pictures are in memory."""
+        return self._images is not None and self._loaded is None
+
+    @property
     def corrupt(self) -> frozenset[int]:
         """Indices of the pictures that were found to be corrupt so far."""
         return frozenset(self._corrupt)

@@ -130,6 +130,7 @@ class EfficientNet(nn.Module):
     padding: PaddingRule = "same"  # as TensorFlow pads, or "torch"
     dropout: float = 0.2  # share of the features left out before the head
     stochastic_depth: float = 0.2  # share of the examples that leave out the last block's branch; fewer before it
+    remat_stages: int = 0  # first ones, whose blocks are computed again for the gradient, to need less memory
     norm_group_size: int | None = None
     norm_decay: float = 0.99
     norm_epsilon: float = 1e-3
@@ -168,7 +169,7 @@ class EfficientNet(nn.Module):
             epsilon=self.norm_epsilon,
             **dtypes,
         )
-        block = partial(MBConv, activation=self.activation, conv=conv, norm=norm, gate=partial(SqueezeExcite, **dtypes))
+        gate = partial(SqueezeExcite, **dtypes)
         ends = partial(scale_features, width=self.width if self.scaled_ends else 1.0, keep=self.keep_features)
         stages = self.scaled_stages
         rates = iter(depth_rates(self.stochastic_depth, sum(stage.repeats for stage in stages)))
@@ -176,11 +177,16 @@ class EfficientNet(nn.Module):
         x = act(norm(name="stem_norm")(conv(ends(self.stem_features), (3, 3), stride=2, name="stem_conv")(x)))
         features = {"stem": x}
         for i, stage in enumerate(stages, 1):
+            block = nn.remat(MBConv) if i <= self.remat_stages else MBConv
             for j in range(stage.repeats):
                 x = block(
                     stage,
                     stage.stride if j == 0 else 1,
                     stage.features,
+                    activation=self.activation,
+                    conv=conv,
+                    norm=norm,
+                    gate=gate,
                     stochastic_depth=StochasticDepth(next(rates), train, parent=None),
                     name=f"stage{i}_block{j + 1}",
                 )(x)

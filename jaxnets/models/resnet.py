@@ -211,6 +211,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0  # share of the features left out between a branch's last convolutions (wide ResNets)
     stochastic_depth: float = 0.0  # share of the examples that leave out the last block's branch; fewer before it
     zero_init_last_norm: bool = False  # each block then starts as the identity (Goyal et al. 2017, section 5.1)
+    remat_stages: int = 0  # first ones, whose blocks are computed again for the gradient, to need less memory
     norm_group_size: int | None = None
     norm_decay: float = 0.9
     norm_epsilon: float = 1e-5
@@ -251,8 +252,9 @@ class ResNet(nn.Module):
         x = self._stem(x, conv, norm)
         features = {"stem": x}
         for i, stage in enumerate(self.stages, 1):
+            made = nn.remat(block) if i <= self.remat_stages else block
             for j in range(stage.blocks):
-                x = block(
+                x = made(
                     stage.features,
                     stage.stride if j == 0 else 1,
                     ops,

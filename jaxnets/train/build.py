@@ -27,10 +27,17 @@ class Built:
     step: TrainStep
 
 
-def build(config: Config, data: Dataset, steps: int, own_fields: Mapping[str, Any] | None = None) -> Built:
+def build(
+    config: Config,
+    data: Dataset,
+    steps: int,
+    own_fields: Mapping[str, Any] | None = None,
+    part_sharding: jax.sharding.Sharding | None = None,
+) -> Built:
     """Returns the model, the schedule over `steps` steps and the step that a config describes.
 
-    `own_fields` are what pretrained weights say of the model; what the config says goes before.
+    `own_fields` are what pretrained weights say of the model; what the config says goes before. `part_sharding` is as
+    for `make_train_step`, where config.accumulate_steps asks for parts.
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
@@ -45,6 +52,8 @@ def build(config: Config, data: Dataset, steps: int, own_fields: Mapping[str, An
         augmentation=Augmentation(crop_padding=config.data.crop_padding, flip=config.data.flip),
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
+        parts=config.accumulate_steps,
+        part_sharding=part_sharding,
     )
 
     def fresh_state() -> TrainState:
@@ -75,6 +84,7 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
         "shortcut": config.model.shortcut,
         "dropout": config.model.dropout,
         "stochastic_depth": config.model.stochastic_depth,
+        "remat_stages": config.model.remat_stages,
         "zero_init_last_norm": config.model.zero_init_last_norm,
     }
     return {name: value for name, value in fields.items() if value is not None}

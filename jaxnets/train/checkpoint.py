@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
+from jaxnets.rundir import read_json, write_json
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.step import TrainState, Variables
 
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 KEPT = 2  # newest ones, so that there is one to fall back on
 _SPARE = 2**20  # bytes left free beside a checkpoint, for its metadata and the logs
 _NONE = -1  # in place of a step
+_AMENDED = "amended.json"  # the progress, where it was replaced
 _MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
 
 
@@ -91,6 +93,17 @@ class Checkpointer:
             self._saver.save(self._directory / str(progress.step), args=ocp.args.Composite(**items))
         except (OSError, ValueError) as error:
             raise self._refusal(error) from error
+
+    def amend(self, progress: Progress) -> None:
+        """Replaces the progress of a step that is saved, where more was found out about it since.
+
+        Raises:
+            UserError: if it could not be written.
+        """
+        self.wait()
+        self._best = progress.best["step"] if progress.best else None
+        if self._hosts.leads:
+            write_json(self._directory / str(progress.step) / _AMENDED, asdict(progress))
 
     def wait(self) -> None:
         """Returns when what was saved is on disk, and removes what is neither new nor best.
@@ -189,7 +202,7 @@ class Checkpointer:
             opt_state=restored["optimizer"]["opt_state"],
             ema=restored["ema"] if like.ema is not None else None,
         )
-        return state, Progress(**restored["progress"])
+        return state, _amended(path) or Progress(**restored["progress"])
 
     def _refusal(self, error: Exception) -> UserError:
         left = steps(self._directory)
@@ -282,10 +295,16 @@ def read_progress(directory: Path, step: int) -> Progress:
     """
     path = directory.absolute() / str(step)
     try:
+        if amended := _amended(path):
+            return amended
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
             return Progress(**reader.restore(path / "progress", args=ocp.args.JsonRestore()))
     except Exception as error:  # whatever a damaged file makes Orbax raise
         raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
+
+
+def _amended(path: Path) -> Progress | None:
+    return Progress(**read_json(path / _AMENDED)) if (path / _AMENDED).is_file() else None
 
 
 def _fingerprint(file: Path) -> list[int]:

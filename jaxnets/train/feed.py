@@ -16,6 +16,7 @@ from jaxnets.data.examples import Examples, substitutes
 from jaxnets.data.order import draw
 from jaxnets.data.pipeline import rows_within, train_stream
 from jaxnets.train.evaluation import eval_batch_size
+from jaxnets.train.hosts import Hosts
 from jaxnets.train.mesh import batch_like, local_rows, over_data, place, put, replicated, round_up
 from jaxnets.train.step import StepMetrics, TrainState, TrainStep, make_chunk
 
@@ -40,10 +41,10 @@ class Feed(Protocol):
         ...
 
 
-def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> Feed:
+def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int, hosts: Hosts) -> Feed:
     """Returns the feed that `config.data.placement` asks for."""
     if _resides(config, data.split("train")):
-        return ResidentFeed(config, data, step, mesh)
+        return ResidentFeed(config, data, step, mesh, hosts)
     return StreamFeed(config, data, step, mesh, stop_step)
 
 
@@ -76,21 +77,17 @@ class ResidentFeed:
 
     max_steps = _RESIDENT_STEPS
 
-    def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh) -> None:
+    def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, hosts: Hosts) -> None:
         examples = data.split("train")
-        everywhere = replicated(mesh)
-        self._images, self._labels = _resident(examples, data.threads, mesh)
+        self._images, self._labels = _resident(examples, data.threads, mesh, hosts)
         self._seed, self._examples, self._batch_size = config.seed, len(examples), config.batch_size
         self._by_column = over_data(mesh, axis=1)
-        self._jitted = jax.jit(
-            make_chunk(step, self.max_steps, over_data(mesh)),
-            donate_argnums=0,
-            out_shardings=(everywhere, everywhere),
-        )
+        self._function, self._everywhere = make_chunk(step, self.max_steps, over_data(mesh)), replicated(mesh)
 
     def compile(self, state: TrainState) -> None:
         rows = self._rows(np.zeros(0, np.int32), 0)
-        self._chunk = self._jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
+        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
+        self._chunk = jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         drawn = draw(self._seed, self._examples, start * self._batch_size, count * self._batch_size)
@@ -104,16 +101,20 @@ class ResidentFeed:
         return put(rows, self._by_column)
 
 
-def _resident(examples: Examples, threads: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
+def shardings_of(state: TrainState) -> TrainState:
+    return jax.tree.map(lambda x: x.sharding, state)
+
+
+def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array]:
     """Returns pictures and labels on each device, with what stands in for corrupt ones in their place."""
     everywhere = replicated(mesh)
     share = _train_share(len(examples), mesh)
-    if len(share) == len(examples):
+    if examples.whole or len(share) == len(examples):
         images, corrupt = examples.load(threads), examples.corrupt
         if corrupt:
             images = images[substitutes(len(examples), corrupt)]
         resident = put(images, everywhere)
-    else:  # each process reads its share; the devices then give each other theirs
+    else:  # each process reads its share; the devices then give each other theirs, when all have read
         count, padded = len(examples), round_up(len(examples), mesh)
         images = examples.load(threads, share)[share]
         readable = ~np.isin(share, list(examples.corrupt))
@@ -121,6 +122,7 @@ def _resident(examples: Examples, threads: int, mesh: Mesh) -> tuple[jax.Array, 
             np.concatenate([x, np.zeros((len(local_rows(padded, mesh)) - len(x), *x.shape[1:]), x.dtype)])
             for x in (images, readable)
         ]
+        hosts.all("pictures", True)
         gather = jax.jit(lambda x: jax.tree.map(lambda y: y[:count], x), out_shardings=everywhere)
         resident, readable_everywhere = gather(place(local, padded, mesh))
         corrupt = frozenset(np.flatnonzero(~np.asarray(readable_everywhere)).tolist())
@@ -137,8 +139,7 @@ class StreamFeed:
     max_steps = _STREAMED_STEPS
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
-        everywhere = replicated(mesh)
-        self._jitted = jax.jit(step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+        self._function, self._everywhere = step, replicated(mesh)
         self._batch_like = batch_like(config.batch_size, data.preprocess, mesh)
         self._rows_here = local_rows(config.batch_size, mesh)
         self._place = lambda batch: place(batch, config.batch_size, mesh)
@@ -154,7 +155,8 @@ class StreamFeed:
         self._batches: Iterator[Batch] | None = None
 
     def compile(self, state: TrainState) -> None:
-        self._step = self._jitted.lower(state, self._batch_like).compile()
+        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
+        self._step = jitted.lower(state, self._batch_like).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         if self._batches is None:

@@ -5,6 +5,7 @@ must become a decision of all at the same step: else one waits in a collective f
 decides; the decisions go through JAX's coordination service, apart from the devices.
 """
 
+import logging
 import os
 import time
 from collections import deque
@@ -16,9 +17,12 @@ import jax
 from jaxnets.config import DistributedConfig
 from jaxnets.errors import UserError
 
+_log = logging.getLogger(__name__)
+
 _PREFIX = "jaxnets/"
 _KEPT = 1000  # decisions; no process is as far behind
 _PARTING = 60  # seconds
+_HEARTBEAT = 3600  # seconds; Watch misses a process much sooner, and ends with a message where this would abort
 _NEVER = 7 * 24 * 3600 * 1000  # ms: others may have much to compile; Watch ends the wait for one that is gone
 
 
@@ -44,7 +48,7 @@ def join(spec: DistributedConfig) -> "Hosts":
     # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**given)
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the other processes of this run cannot be reached ({str(error).splitlines()[0]}): start all of them, "
@@ -61,15 +65,27 @@ def _others_around() -> bool:
     if not _may_be_a_cluster():
         return False
     kinds = [kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method]
-    found = next((kind for kind in kinds if kind.is_env_present()), None)
-    return found is not None and found.get_process_count() > 1
+    try:
+        found = next((kind for kind in kinds if kind.is_env_present()), None)
+        return found is not None and found.get_process_count() > 1
+    except Exception as error:  # whatever a service that is asked, Kubernetes' for instance, answers
+        _log.warning("training alone: what looks like a cluster does not say who is in it (%s)", error)
+        return False
+
+
+_SIGNS = (
+    "SLURM_STEP_NODELIST",
+    "OMPI_MCA_orte_hnp_uri",
+    "KUBERNETES_SERVICE_HOST",
+    "TPU_WORKER_HOSTNAMES",
+    "TPU_PROCESS_ADDRESSES",
+)
+_CHIPS = ("/dev/accel0", "/dev/vfio/0")  # of a TPU
 
 
 def _may_be_a_cluster() -> bool:
     """Returns False on the machines of most users, where asking JAX would wait for answers from a network."""
-    names = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST", "TPU_WORKER_HOSTNAMES")
-    chips = ("/dev/accel0", "/dev/vfio/0")  # of a TPU
-    return any(name in os.environ for name in (*names, "TPU_PROCESS_ADDRESSES")) or any(map(os.path.exists, chips))
+    return any(name in os.environ for name in _SIGNS) or any(map(os.path.exists, _CHIPS))
 
 
 class Hosts:

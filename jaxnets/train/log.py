@@ -25,11 +25,14 @@ class NoLog:
 class RunLog(NoLog):
     """Appends rows to metrics.jsonl and scalars to TensorBoard's event files."""
 
-    def __init__(self, run: RunDirectory, resumed_step: int) -> None:
-        """Rows past `resumed_step` belong to steps that will be done again, and are removed first."""
+    def __init__(self, run: RunDirectory, resumed_step: int, *, evaluated: bool = True) -> None:
+        """Rows past `resumed_step`, and unless it is `evaluated` those of its evaluation, will come again.
+
+        They are removed first.
+        """
         self._path = run.metrics
         try:
-            _keep_rows(self._path, resumed_step)
+            _keep_rows(self._path, resumed_step, evaluated)
             self._rows = self._path.open("a", encoding="utf-8")
             self._tensorboard = SummaryWriter(str(run.tensorboard), purge_step=resumed_step + 1)
         except OSError as error:
@@ -72,8 +75,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _keep_rows(path: Path, step: int) -> None:
-    rows = [row for row in read_rows(path) if row["step"] <= step]
+def _keep_rows(path: Path, step: int, evaluated: bool) -> None:
+    def stays(row: dict[str, Any]) -> bool:
+        return row["step"] < step or (row["step"] == step and (evaluated or "train/loss" in row))
+
+    rows = [row for row in read_rows(path) if stays(row)]
     temporary = path.with_name(f".{path.name}")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     temporary.replace(path)

@@ -26,7 +26,7 @@ from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
-from jaxnets.train.mesh import check_batch_size, make_mesh, replicated
+from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, state_shardings
 from jaxnets.train.optimizer import Schedule, total_steps
 from jaxnets.train.pace import Pace, Window
 from jaxnets.train.profiler import Profiler
@@ -92,6 +92,9 @@ def _prepare(
     # What is quick to find out comes first: opening the data may mean a download.
     mesh = mesh or make_mesh()
     check_batch_size("config.batch_size", config.batch_size, mesh)
+    if config.accumulate_steps > 1:
+        part = config.batch_size // config.accumulate_steps
+        check_batch_size("config.batch_size / config.accumulate_steps", part, mesh)
     create_model(config.model.name, **model_fields(config, 2))
     if hosts.leads:
         run.check_writable()
@@ -100,7 +103,8 @@ def _prepare(
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
     steps = total_steps(config, len(data.split("train")))
-    built = build(config, data, steps, saved.fields if saved else start.fields if start else None)
+    own_fields = saved.fields if saved else start.fields if start else None
+    built = build(config, data, steps, own_fields, over_data(mesh, axis=1))
     card = ModelCard(
         name=config.model.name,
         fields=built.fields,
@@ -144,10 +148,10 @@ def _prepare(
         data=data,
         steps=steps,
         schedule=built.schedule,
-        feed=make_feed(config, data, built.step, mesh, steps),
+        feed=make_feed(config, data, built.step, mesh, steps, hosts),
         evaluator=Evaluator(config, built.model, data, mesh, hosts, watch),
         checkpointer=checkpointer,
-        log=RunLog(run, progress.step) if hosts.leads else NoLog(),
+        log=RunLog(run, progress.step, evaluated=progress.evaluation is not None) if hosts.leads else NoLog(),
         profiler=Profiler(config.profile_steps if hosts.leads else 0, run.tensorboard, progress.step),
         display=display,
         stop=stop,
@@ -161,16 +165,16 @@ def _first_state(
     checkpointer: Checkpointer, built: Built, mesh: Mesh, config: Config, data: Dataset, start: Start | None
 ) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
-    everywhere = replicated(mesh)
     shapes = jax.eval_shape(built.fresh_state)
+    places = state_shardings(shapes, mesh, split=config.mesh.shard_parameters)
     restored = checkpointer.restore(
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+        jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
     )
     if restored:
         return restored
     # Run once, so quick to compile matters more than quick to run.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    state = jax.jit(built.fresh_state, out_shardings=everywhere, compiler_options=options)()
+    state = jax.jit(built.fresh_state, out_shardings=places, compiler_options=options)()
     start = start or open_start(config)  # a run that ended before its first checkpoint starts anew
     if start:
         state = start.into(state, built.model, data.preprocess.channels, config.seed)
@@ -213,7 +217,8 @@ class _Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        return Outcome(step) if step >= self.steps else Outcome(step, self.stop.status, self.stop.signal)
+        finished = step >= self.steps and self.progress.evaluation is not None
+        return Outcome(step) if finished else Outcome(step, self.stop.status, self.stop.signal)
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
@@ -228,6 +233,7 @@ class _Session:
         self.watch.progress()
         if step and self.progress.evaluation is None and self._evaluates(step):
             self._evaluate(state, step)  # the last session was stopped before it could
+            self._save(state, step)
         while step < self.steps:
             count = self.hosts.decide(f"step {step}", partial(self._count, step))
             if not count:
@@ -315,9 +321,12 @@ class _Session:
         return is_best
 
     def _save(self, state: TrainState, step: int) -> None:
-        if step == self.saved:
-            return
         evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None
+        if step == self.saved:
+            if evaluation and self.progress.evaluation is None:
+                self.progress = replace(self.progress, evaluation=evaluation)
+                self.checkpointer.amend(self.progress)
+            return
         self.progress = replace(self.progress, step=step, evaluation=evaluation, window=self.window.saved())
         self.checkpointer.save(state, self.progress)
         self.saved = step

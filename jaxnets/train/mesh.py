@@ -1,5 +1,6 @@
 """Where arrays live: a mesh of all devices, batches split over it, everything else on each of them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -29,6 +30,25 @@ def over_data(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
+
+
+_WORTH_SPLITTING = 4096  # elements; less costs more to collect than to keep
+
+
+def state_shardings(shapes: T, mesh: Mesh, *, split: bool) -> T:
+    """Returns where each array of a state lies: a copy on every device, or with `split` a share of it on each.
+
+    An array is split along its longest axis that the devices divide (Rajbhandari et al. 2020, stage 3); XLA collects a
+    layer's parameters where they are used. Small arrays stay whole.
+    """
+
+    def sharding(x: jax.ShapeDtypeStruct) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(x.shape) if size % mesh.size == 0]
+        if not split or math.prod(x.shape) < _WORTH_SPLITTING or not axes:
+            return replicated(mesh)
+        return over_data(mesh, max(axes, key=lambda axis: x.shape[axis]))
+
+    return jax.tree.map(sharding, shapes)
 
 
 def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:

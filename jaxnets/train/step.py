@@ -1,6 +1,7 @@
 """One training step, one evaluation step, and many training steps per dispatch: pure functions."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -33,6 +34,15 @@ class StepMetrics(NamedTuple):
 
     loss: Float[Array, ""]
     correct: Int32[Array, ""]
+
+
+class Gradient(NamedTuple):
+    """What one batch, or a part of one, says of the state."""
+
+    params: Any  # of the mean loss
+    loss: Float[Array, ""]  # the mean
+    correct: Int32[Array, ""]  # the sum
+    updates: Variables  # of the running statistics
 
 
 _NOISE = 2**31 - 1  # tells the model's random stream from the augmentation's, which has an epoch's number here
@@ -70,31 +80,68 @@ def make_train_step(
     augmentation: Augmentation,
     label_smoothing: float = 0.0,
     ema_decay: float | None = None,
+    parts: int = 1,
+    part_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
-    """Returns the function that takes a state and a full batch of uint8 pictures to the next state."""
+    """Returns the function that takes a state and a full batch of uint8 pictures to the next state.
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    With `parts`, a batch is computed in as many equal parts one after the other, for the same result: BatchNorm's
+    groups must fit into a part. `part_sharding` is that of the arrays `[parts, b / parts, …]`.
+    """
+
+    def gradient_of(variables: Variables, batch: Batch, noise: Array) -> Gradient:
         x = preprocess.normalise(augmentation(batch, seed), dtype)
-        noise = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _NOISE), state.step)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            variables = {**state.variables, "params": params}
-            logits, updates = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": noise})
+            logits, updates = model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"], rngs={"dropout": noise}
+            )
             return cross_entropy(logits, batch.label, label_smoothing).mean(), (logits, updates)
 
+        (loss, (logits, updates)), params = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
+        correct = (logits.argmax(-1) == batch.label).sum(dtype=jnp.int32)
+        return Gradient(params=params, loss=loss, correct=correct, updates=updates)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        noise = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _NOISE), state.step)
+        gradient = partial(gradient_of, state.variables)
         params = state.variables["params"]
-        (loss, (logits, updates)), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
-        change, opt_state = optimizer.update(gradient, state.opt_state, params)
-        variables = {"params": optax.apply_updates(params, change), **updates}
+        found = gradient(batch, noise) if parts == 1 else accumulate(gradient, batch, noise, parts, part_sharding)
+        change, opt_state = optimizer.update(found.params, state.opt_state, params)
+        variables = {"params": optax.apply_updates(params, change), **found.updates}
         ema = state.ema
         if ema is not None and ema_decay is not None:
             ema = optax.incremental_update(variables, ema, 1 - ema_decay)
-        done = StepMetrics(
-            loss=loss * len(batch.label), correct=(logits.argmax(-1) == batch.label).sum(dtype=jnp.int32)
-        )
+        done = StepMetrics(loss=found.loss * len(batch.label), correct=found.correct)
         return TrainState(step=state.step + 1, variables=variables, opt_state=opt_state, ema=ema), done
 
     return train_step
+
+
+def accumulate(
+    gradient: Callable[[Batch, Array], Gradient],
+    batch: Batch,
+    noise: Array,
+    parts: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Gradient:
+    """Returns the gradient of a batch from those of its `parts`, computed one after the other.
+
+    Each sees the same state, so that the mean of the parts' running statistics is what the whole batch would give.
+    `sharding` is that of the parts `[parts, b / parts, …]`.
+    """
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    if sharding is not None:
+        split = jax.lax.with_sharding_constraint(split, sharding)
+    first = jax.tree.map(lambda x: x[0], split)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, first, noise))
+
+    def add(total: Gradient, part: tuple[Array, Batch]) -> tuple[Gradient, None]:
+        number, examples = part
+        return jax.tree.map(jnp.add, total, gradient(examples, jax.random.fold_in(noise, number))), None
+
+    total, _ = jax.lax.scan(add, nothing, (jnp.arange(parts), split))
+    return jax.tree.map(lambda x: x / parts if jnp.issubdtype(x.dtype, jnp.floating) else x, total)
 
 
 def make_chunk(

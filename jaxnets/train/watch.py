@@ -71,7 +71,7 @@ class Watch:
         self._failing = True
         status = getattr(error, "status", TryAgain.status if isinstance(error, jax.errors.JaxRuntimeError) else 1)
         with suppress(jax.errors.JaxRuntimeError):
-            self._hosts.tell(f"failed/{self._hosts.process}", f"{status} {error or type(error).__name__}")
+            self._hosts.tell(f"failed/{self._hosts.process}", f"{status} {str(error) or type(error).__name__}")
             for _ in range(_FAREWELL_TICKS):
                 if len({*self._hosts.told("left"), *self._hosts.told("failed")}) >= self._hosts.processes:
                     return

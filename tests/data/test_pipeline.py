@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxnets.data.examples import Examples
-from jaxnets.data.pipeline import evaluation_batches, train_stream
+from jaxnets.data.examples import Examples, substitutes
+from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
 from jaxnets.data.sources import ArraySplit, CorruptPicture
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
@@ -87,8 +87,43 @@ def test_skipped_pictures_are_replaced_by_the_next_in_training():
 def test_both_feeds_replace_the_same_pictures():
     some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
     some.load(2)
-    for index, substitute in enumerate(some.substitutes()):
+    for index, substitute in enumerate(substitutes(23, some.corrupt)):
         assert some.read_substituting(index).label == LABELS[substitute]
+
+
+HALVES = [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])]  # the rows of two hosts
+
+
+def assert_halves_make_the_whole(read):
+    whole, *halves = (list(read(rows)) for rows in (None, *HALVES))
+    for parts in zip(*halves, whole, strict=True):
+        for name in ("image", "label", "mask", "index", "epoch"):
+            first, second, expected = (getattr(part, name) for part in parts)
+            together = np.empty_like(expected)
+            together[HALVES[0]], together[HALVES[1]] = first, second
+            np.testing.assert_array_equal(together, expected)
+
+
+def test_hosts_read_their_rows_of_the_same_training_batches():
+    options = {"seed": 3, "batch_size": 8, "start_step": 2, "stop_step": 7, "threads": 2}
+    assert_halves_make_the_whole(lambda rows: train_stream(examples(Files()), rows=rows, **options))
+
+
+@pytest.mark.parametrize("source", [Files, lambda: ArraySplit(IMAGES, LABELS)])
+def test_hosts_read_their_rows_of_the_same_evaluation_batches(source):
+    options = {"batch_size": 8, "threads": 2}
+    assert_halves_make_the_whole(lambda rows: evaluation_batches(examples(source()), rows=rows, **options))
+
+
+def test_a_host_that_loads_its_rows_reads_no_others():
+    some = examples(Files())
+    chosen = rows_within(23, 8, HALVES[1])
+    assert chosen.tolist() == [2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22]
+    some.load(2, chosen)
+    some._split = None  # whoever reads again fails
+    for batch in evaluation_batches(some, batch_size=8, threads=2, rows=HALVES[1]):
+        here = batch.index[batch.mask]
+        np.testing.assert_array_equal(batch.image[batch.mask], IMAGES[here])
 
 
 def test_skipped_pictures_are_masked_in_evaluation():

@@ -1,5 +1,6 @@
 """What a run says when the disk or the profiler gets in its way."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import short
+from tests.train.runs import assert_same_run, short
 
 # As on a full disk, writing stops with an error: no file may have more than so many blocks of 512 bytes.
 LIMITED = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]
@@ -40,6 +41,34 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, one_device,
     with pytest.raises(UserError, match=r"could not be written to .* \(it needs 2.1 MiB, and 1.0 MiB are free\)"):
         train(short(), tmp_path, Display(), one_device)
     assert not any((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, one_device):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    train(short(eval_every_steps=2), workdir, Display(), one_device)
+    return workdir
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_state_to_go_on_from(tmp_path, one_device, monkeypatch, whole):
+    room = iter([2**40])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(room, 0)))
+    with pytest.raises(UserError, match=r"could not be written .* step 2 is safe"):
+        train(short(eval_every_steps=2), tmp_path, Display(), one_device)
+    monkeypatch.undo()
+    assert steps(tmp_path / "checkpoints") == [2]
+    assert train(short(eval_every_steps=2), tmp_path, Display(), one_device).finished
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_damaged_newest_checkpoint_costs_its_steps_and_no_more(tmp_path, one_device, whole):
+    shutil.copytree(whole, tmp_path / "run")
+    saved = tmp_path / "run" / "checkpoints"
+    for file in (saved / "4" / "variables" / "d").iterdir():
+        os.truncate(file, file.stat().st_size // 2)
+    assert train(short(eval_every_steps=2), tmp_path / "run", Display(), one_device).finished
+    assert (saved / "damaged-4").is_dir()
+    assert_same_run(whole, tmp_path / "run")
 
 
 def test_a_work_directory_that_goes_away_gets_one_message(tmp_path, one_device, monkeypatch):

@@ -1,15 +1,17 @@
 """Several processes are one run: they train, evaluate, save and stop as one."""
 
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.train import processes
-from tests.train.runs import arrays_of, rows_of, short
+from tests.train.runs import arrays_of, rows_of, short, wait_for_rows
 
 STEPS = 20
 OPTIONS = {
@@ -96,3 +98,31 @@ def test_a_run_of_one_process_goes_on_under_two(one_and_two, tmp_path):
     assert [status for status, _ in done] == [0, 0], done
     assert f"at step {STEPS // 2} of {STEPS}" in done[0][1]
     assert_same(resumed, one)
+
+
+ENDLESS = ("--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1")
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """Two processes that train until somebody stops them; they have begun."""
+    started = processes.start(tmp_path / "run", *ENDLESS, devices=1)
+    wait_for_rows(started[0], tmp_path / "run" / "metrics.jsonl", 3)
+    yield started
+    for process in started:
+        process.kill()
+
+
+def test_a_signal_to_one_process_saves_and_ends_all_at_the_same_step(endless, tmp_path):
+    endless[1].send_signal(signal.SIGTERM)
+    done = processes.finish(endless)
+    assert [status for status, _ in done] == [143, 143], done
+    [saved] = steps(tmp_path / "run" / "checkpoints")[-1:]
+    assert f"stopped and saved at step {saved}; run the same command again to go on" in done[0][1]
+
+
+def test_a_process_that_dies_ends_the_other_with_a_message(endless):
+    endless[1].kill()
+    status, said = processes.finish(endless)[0]
+    assert status == 75, said
+    assert "Run the same command again" in said

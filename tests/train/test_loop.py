@@ -143,6 +143,26 @@ def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, mo
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+def test_an_evaluation_made_up_for_at_the_end_is_kept(tmp_path, one_device, monkeypatch):
+    config = short(steps=4, eval_every_steps=4)
+    train(config, tmp_path / "whole", Display(), one_device)
+    evaluate = loop.Evaluator.__call__
+
+    def interrupted(self, state, split, stop, name):
+        signal.raise_signal(signal.SIGINT)
+        return evaluate(self, state, split, stop, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Evaluator, "__call__", interrupted)
+        assert not train(config, tmp_path / "stopped", Display(), one_device).finished
+    for _ in range(2):  # the second time there is nothing left to do
+        train(config, tmp_path / "stopped", Display(), one_device)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+    kept = [read_progress(tmp_path / run / "checkpoints", 4) for run in ("whole", "stopped")]
+    assert kept[0] == kept[1]
+    assert kept[0].best["step"] == 4
+
+
 def test_a_directory_that_another_process_trains_in_is_refused(finished, one_device):
     with RunDirectory(finished).locked(), pytest.raises(UserError, match="another process is training in"):
         train(short(), finished, Display(), one_device)

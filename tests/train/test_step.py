@@ -8,7 +8,7 @@ from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
 from jaxnets.models.resnet import ResNet, Stage
 from jaxnets.preprocess import Preprocess
-from jaxnets.train.mesh import over_data, replicated
+from jaxnets.train.mesh import over_data, replicated, state_shardings
 from jaxnets.train.step import init_state, make_chunk, make_train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
@@ -16,14 +16,14 @@ LABELS = np.arange(32, dtype=np.int32) % 4
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
 
 
-def tiny(dtype=jnp.float32, **fields):
-    stages = (Stage(blocks=1, features=4, stride=1), Stage(blocks=1, features=8, stride=2))
+def tiny(dtype=jnp.float32, features=(4, 8), **fields):
+    stages = tuple(Stage(blocks=1, features=f, stride=s) for f, s in zip(features, (1, 2), strict=True))
     return ResNet(
         stages=stages, block="basic", stem="cifar", stem_features=4, num_classes=4, dtype=dtype, **fields
     )  # fmt: skip
 
 
-def setup(dtype=jnp.float32, *, ema_decay=None, rate=0.1, augmentation=None, **fields):
+def setup(dtype=jnp.float32, *, ema_decay=None, rate=0.1, augmentation=None, parts=1, part_sharding=None, **fields):
     model, optimizer = tiny(dtype, **fields), optax.sgd(rate, momentum=0.9, nesterov=True)
     step = make_train_step(
         model,
@@ -34,6 +34,8 @@ def setup(dtype=jnp.float32, *, ema_decay=None, rate=0.1, augmentation=None, **f
         augmentation=augmentation or Augmentation(crop_padding=1, flip=True),
         label_smoothing=0.1,
         ema_decay=ema_decay,
+        parts=parts,
+        part_sharding=part_sharding,
     )
     state = jax.jit(lambda: init_state(model, PREPROCESS, optimizer, 0, with_ema=ema_decay is not None))()
     return step, state
@@ -44,12 +46,13 @@ def batch_at(step: int, size: int = 16) -> Batch:
     return Batch(IMAGES[index], LABELS[index], index >= 0, index, np.full(size, step * size // 32, np.int32))
 
 
-def run_on(mesh, steps: int, dtype=jnp.float32, **fields):
+def run_on(mesh, steps: int, dtype=jnp.float32, size: int = 16, split: bool = False, **fields):
     step, state = setup(dtype, **fields)
-    compiled = jax.jit(step, out_shardings=replicated(mesh))
-    state = jax.device_put(state, replicated(mesh))
+    places = state_shardings(state, mesh, split=split)
+    compiled = jax.jit(step, out_shardings=(places, replicated(mesh)))
+    state = jax.device_put(state, places)
     for i in range(steps):
-        state, metrics = compiled(state, jax.device_put(batch_at(i), over_data(mesh)))
+        state, metrics = compiled(state, jax.device_put(batch_at(i, size), over_data(mesh)))
     return state, metrics
 
 
@@ -70,6 +73,40 @@ def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eigh
     one, eight = run_on(one_device, 20, **fields), run_on(eight_devices, 20, **fields)
     assert jax.tree.leaves(one[0].variables)[0].dtype == np.float64
     assert_close(one, eight, 1e-10)
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_gives_what_the_whole_batch_gives(eight_devices, parts):
+    fields = {"dtype": jnp.float64, "norm_group_size": 4}
+    sharding = over_data(eight_devices, axis=1)
+    whole = run_on(eight_devices, 3, size=32, **fields)
+    assert_close(run_on(eight_devices, 3, size=32, parts=parts, part_sharding=sharding, **fields), whole, 1e-10)
+
+
+@pytest.mark.usefixtures("enable_x64")
+def test_a_state_split_over_the_devices_gives_what_copies_give(eight_devices):
+    copies, split = (
+        run_on(eight_devices, 3, dtype=jnp.float64, split=split, features=(32, 64)) for split in (False, True)
+    )
+    assert_close(split, copies, 1e-10)
+    largest = max(jax.tree.leaves(split[0].opt_state), key=lambda x: x.size)
+    assert largest.addressable_shards[0].data.size == largest.size // 8
+
+
+@pytest.mark.usefixtures("enable_x64")
+def test_stages_that_are_computed_again_give_the_same(one_device):
+    plain, again = (run_on(one_device, 2, dtype=jnp.float64, remat_stages=stages) for stages in (0, 1))
+    assert_close(again, plain, 1e-10)
+
+
+def test_only_the_first_stages_are_computed_again():
+    def blocks(stages: int) -> int:
+        step, state = setup(remat_stages=stages)
+        text = str(jax.make_jaxpr(step)(state, batch_at(0)))
+        return text.count("checkpoint[") + text.count("remat2[")
+
+    assert 0 == blocks(0) < blocks(1) < blocks(2)
 
 
 def test_a_chunk_does_what_its_steps_do_one_by_one(one_device):

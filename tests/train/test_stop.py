@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jaxnets import command
 from jaxnets.errors import TEMPORARY
 from jaxnets.rundir import RunDirectory
 from jaxnets.train import loop, stop
@@ -29,6 +30,11 @@ class Clock:
 
     def pass_an_hour(self):
         self._passed += 3600
+
+
+@pytest.fixture(autouse=True)
+def orderly(monkeypatch):
+    monkeypatch.setattr(command, "_at_once", threading.Event())  # is for good, otherwise
 
 
 @pytest.fixture
