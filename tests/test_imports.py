@@ -18,7 +18,7 @@ ORDER = [
     ["rundir"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export"],
+    ["evaluate", "export", "plan"],
     ["serve"],
     ["predict", "benchmark", "main"],
 ]

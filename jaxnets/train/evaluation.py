@@ -1,6 +1,7 @@
 """Evaluation of a split: every example exactly once, on any batch size and any number of devices."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -45,15 +46,19 @@ def evaluate_split(
     return totals.result()
 
 
+def jit_eval_step(config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> Any:
+    """Returns the evaluation step as it is compiled: the batch split over the mesh, the sums on every device."""
+    step = make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype))
+    return jax.jit(step, out_shardings=replicated(mesh))
+
+
 class Evaluator:
     """Evaluates splits with one compiled step."""
 
     def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> None:
         self._data, self._mesh = data, mesh
         self._batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
-        self._step = jax.jit(
-            make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
-        )
+        self._step = jit_eval_step(config, model, data, mesh)
 
     def __call__(self, state: TrainState, split: str, stop: Sequence[object] = ()) -> Sums | None:
         """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ class Feed(Protocol):
 
 def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> Feed:
     """Returns the feed that `config.data.placement` asks for."""
-    if _resides(config, data.split("train")):
+    if resides(config, data.split("train")):
         return ResidentFeed(config, data, step, mesh)
     return StreamFeed(config, data, step, mesh, stop_step)
 
@@ -44,12 +44,13 @@ def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_s
 def load_what_fits(config: Config, data: Dataset) -> None:
     """Reads the splits that need not be streamed into memory, so that no evaluation decodes them again."""
     for name, examples in data.splits.items():
-        if _resides(config, examples) and not examples.in_memory:
+        if resides(config, examples) and not examples.in_memory:
             _log.info("reading the %s split into memory: %s pictures", name, f"{len(examples):,}")
             examples.load(data.threads)
 
 
-def _resides(config: Config, examples: Examples) -> bool:
+def resides(config: Config, examples: Examples) -> bool:
+    """Returns whether the config has these pictures lie on each device."""
     fits = examples.nbytes <= config.data.device_limit_mib * 2**20
     return config.data.placement == "device" or (config.data.placement == "auto" and fits)
 
@@ -87,16 +88,19 @@ class ResidentFeed:
         return jax.device_put(rows, self._by_column)
 
 
+def jit_train_step(step: TrainStep, mesh: Mesh) -> Any:
+    """Returns the step as it is compiled: the state replicated and donated, the batch split over the mesh."""
+    everywhere = replicated(mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+
+
 class StreamFeed:
     """Batches are decoded ahead on the host and go to the devices one by one."""
 
     max_steps = _STREAMED_STEPS
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
-        everywhere = replicated(mesh)
-        self._step: Callable[..., tuple[TrainState, StepMetrics]] = jax.jit(
-            step, donate_argnums=0, out_shardings=(everywhere, everywhere)
-        )
+        self._step = jit_train_step(step, mesh)
         self._split = over_data(mesh)
         self._open = lambda start: train_stream(
             data.split("train"),
