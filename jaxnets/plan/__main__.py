@@ -20,13 +20,15 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
-    parser.add_argument("--topology", required=True, nargs="+", help="the TPUs, for instance v5e:2x4; or several")
+    parser.add_argument("--topology", required=True, nargs="+", help="TPUs, for instance v5e:2x4, or several; or here")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--batch-sizes", type=int, nargs="+", help="global batches (default: the config's, and the largest that fits)"
     )
     sizes.add_argument("--batch-per-device", type=int, help="the same share for each device of every topology")
-    parser.add_argument("--no-search", action="store_true", help="without sizes: do not seek the largest batch that fits")
+    parser.add_argument(
+        "--no-search", action="store_true", help="without sizes: do not seek the largest batch that fits"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     command.run(parser, _plan, takes_rest=True)
 
@@ -37,9 +39,12 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("--batch-sizes and --batch-per-device must be at least 1")
     config = load_config(options.config, overrides)
 
-    from jaxnets.plan.topology import describe, prepare_environment
+    from jaxnets.plan.topology import HERE, describe, prepare_environment
 
-    prepare_environment()  # before JAX is imported
+    if HERE in options.topology and len(options.topology) > 1:
+        raise UserError(f"--topology {HERE} stands alone: what is here and what is not need different settings of JAX")
+    if HERE not in options.topology:
+        prepare_environment()  # before JAX is imported
     from dataclasses import replace
 
     from jaxnets.plan.planner import Planner, bracket
@@ -79,7 +84,9 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     for plan in plans:
         for what, step in (("training", plan.train), ("evaluation", plan.eval)):
             if step.refusal:
-                print(f"\nthe {what} step of batch {step.batch_size:,} does not fit {step.topology.name}: {step.refusal}")
+                print(
+                    f"\nthe {what} step of batch {step.batch_size:,} does not fit {step.topology.name}: {step.refusal}"
+                )
     return 0
 
 

@@ -1,5 +1,6 @@
 """What the makers say of their chips: the speeds that bound a step."""
 
+import re
 from dataclasses import dataclass
 
 from jaxnets.errors import UserError
@@ -18,6 +19,7 @@ class Chip:
 
 _GB, _GIB = 10**9, 2**30
 _CLOUD = "docs.cloud.google.com/tpu/docs"
+_NVIDIA = "NVIDIA's data sheet"
 
 # By what JAX calls the device.
 TPUS: dict[str, Chip] = {
@@ -49,30 +51,37 @@ TPUS: dict[str, Chip] = {
     "TPU v6 lite": Chip(
         flops=918e12, memory=32 * _GIB, bandwidth=1638e9, interconnect=400e9, source=f"{_CLOUD}/v6e"
     ),
+    "TPU7x": Chip(flops=2307e12, memory=192 * _GIB, bandwidth=7380e9, interconnect=600e9, source=f"{_CLOUD}/tpu7x"),
 }  # fmt: skip
 
-# By the name that --topology has for it; dense rates, without sparsity.
+# By a word of what JAX calls the device; dense rates, without sparsity. Two GPUs of one machine meet over NVLink where
+# they have it, and over PCIe otherwise.
 GPUS: dict[str, Chip] = {
-    "t4": Chip(
-        flops=65e12, memory=16 * _GB, bandwidth=320e9, interconnect=16e9, source="NVIDIA T4 data sheet (float16)"
+    "H200": Chip(flops=989e12, memory=141 * _GB, bandwidth=4800e9, interconnect=450e9, source=f"{_NVIDIA}, H200 SXM"),
+    "H100": Chip(flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source=f"{_NVIDIA}, H100 SXM"),
+    "A100-SXM4-40GB": Chip(
+        flops=312e12, memory=40 * _GB, bandwidth=1555e9, interconnect=300e9, source=f"{_NVIDIA}, A100 40 GB SXM"
     ),
-    "l4": Chip(flops=121e12, memory=24 * _GB, bandwidth=300e9, interconnect=32e9, source="NVIDIA L4 data sheet"),
-    "a100": Chip(
-        flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source="NVIDIA A100 80 GB SXM data sheet"
-    ),
-    "h100": Chip(
-        flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source="NVIDIA H100 SXM data sheet"
-    ),
-    "h200": Chip(
-        flops=989e12, memory=141 * _GB, bandwidth=4800e9, interconnect=450e9, source="NVIDIA H200 SXM data sheet"
+    "A100": Chip(flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source=f"{_NVIDIA}, A100 80 GB"),
+    "L4": Chip(flops=121e12, memory=24 * _GB, bandwidth=300e9, interconnect=32e9, source=f"{_NVIDIA}, L4"),
+    "T4": Chip(  # float16: it has no bfloat16
+        flops=65e12, memory=16 * _GB, bandwidth=320e9, interconnect=16e9, source=f"{_NVIDIA}, T4"
     ),
 }  # fmt: skip
 
 
-def tpu(device_kind: str) -> Chip:
-    if device_kind not in TPUS:
-        raise UserError(
-            f"the speeds of {device_kind!r} are not known here; those of {', '.join(TPUS)} are: add it to "
-            f"jaxnets/plan/chips.py"
-        )
-    return TPUS[device_kind]
+def chip_of(device_kind: str) -> Chip:
+    """Returns the chip that JAX calls `device_kind`.
+
+    Raises:
+        UserError: if its speeds are not in the tables.
+    """
+    if device_kind in TPUS:
+        return TPUS[device_kind]
+    for name, chip in GPUS.items():
+        if re.search(rf"\b{name}\b", device_kind):
+            return chip
+    raise UserError(
+        f"the speeds of {device_kind!r} are not known; those of {', '.join([*TPUS, *GPUS])} are, in "
+        f"jaxnets/plan/chips.py: add a line there"
+    )

@@ -26,7 +26,7 @@ from jaxnets.train.start import open_start
 from jaxnets.train.step import TrainState
 
 _PASSES = {"default": 1, "high": 3, "highest": 6}  # of bfloat16, that a TPU spends on a product of float32
-_TRIES = 6  # programs compiled at most in search of the largest batch
+_TRIES = 8  # programs compiled at most in search of the largest batch
 _ROOM = 0.97  # share of the memory that a first guess at the largest batch would fill
 
 
@@ -34,6 +34,7 @@ _ROOM = 0.97  # share of the memory that a first guess at the largest batch woul
 class StepPlan:
     """One compiled step on a topology. Speeds are the least upper bounds that the chips' own numbers allow."""
 
+    name: str  # "training step" or "evaluation step"
     topology: Topology
     batch_size: int
     outcome: Program | Refusal
@@ -138,11 +139,11 @@ class Planner:
 
     def train(self, batch_size: int) -> StepPlan:
         self._check(batch_size)
-        return self._plan("training", jit_train_step(self._built.step, self.mesh), self.state, batch_size)
+        return self._plan("training step", jit_train_step(self._built.step, self.mesh), self.state, batch_size)
 
     def evaluate(self, batch_size: int) -> StepPlan:
         step = jit_eval_step(self.config, self._built.model, self.data, self.mesh)
-        return self._plan("evaluation", step, self.state.variables, round_up(batch_size, self.mesh))
+        return self._plan("evaluation step", step, self.state.variables, round_up(batch_size, self.mesh))
 
     def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
         """Returns the largest batch found that fits and the smallest found that the compiler refuses.
@@ -184,12 +185,14 @@ class Planner:
             raise UserError(f"config.batch_norm.group_size {group} does not divide a batch of {batch_size}")
 
     def _plan(self, what: str, step: Any, first: Any, batch_size: int) -> StepPlan:
-        self._say(f"compiling the {what} step for {self.topology.name}, batch {batch_size:,}")
+        self._say(f"compiling the {what} for {self.topology.name}, batch {batch_size:,}")
         outcome = compile_program(step.lower(first, self._batch(batch_size)))
         exact = self.config.dtype == "float32"
         passes = _PASSES[self.config.matmul_precision] if exact else 1
-        held = self.held if what == "training" else 0
-        return StepPlan(topology=self.topology, batch_size=batch_size, outcome=outcome, passes=passes, held=held)
+        held = self.held if what == "training step" else 0
+        return StepPlan(
+            name=what, topology=self.topology, batch_size=batch_size, outcome=outcome, passes=passes, held=held
+        )
 
     def _batch(self, size: int) -> Batch:
         p, place = self.data.preprocess, over_data(self.mesh)

@@ -1,7 +1,7 @@
 """The two ways training data reaches the step: held on the device, or streamed to it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import jax

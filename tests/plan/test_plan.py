@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.plan.chips import Chip
+from jaxnets.plan.chips import GPUS, TPUS, Chip, chip_of
 from jaxnets.plan.compiled import Collective, Program, Refusal, collectives
 from jaxnets.plan.planner import Planner, StateSize, StepPlan, bracket
 from jaxnets.plan.table import Plan, as_json, rows
@@ -28,7 +28,15 @@ def topology(devices: int = 8, chips: int = 4) -> Topology:
 
 def step(batch_size: int = 64, outcome: Program | Refusal = PROGRAM, **fields) -> StepPlan:
     return StepPlan(
-        **{"topology": topology(), "batch_size": batch_size, "outcome": outcome, "passes": 1, "held": 0, **fields}
+        **{
+            "name": "training step",
+            "topology": topology(),
+            "batch_size": batch_size,
+            "outcome": outcome,
+            "passes": 1,
+            "held": 0,
+            **fields,
+        }
     )
 
 
@@ -107,7 +115,7 @@ def test_the_largest_batch_is_found_between_one_that_fits_and_one_that_does_not(
     assert fit.batch_size <= min(limit, 980)
     assert refused.batch_size > fit.batch_size
     assert refused.batch_size - fit.batch_size <= max(16, fit.batch_size // 16)
-    assert len(planner.asked) <= 7
+    assert len(planner.asked) <= 9
 
 
 def test_a_first_batch_that_is_refused_leads_to_a_smaller_one():
@@ -141,8 +149,8 @@ def test_numbers_stand_in_for_data_that_is_not_there(plan):
 
 
 def test_the_state_is_counted_as_it_lies_on_each_device(plan):
-    # Parameters of ResNet-20 on grey pictures, 7 classes; their statistics; SGD's momentum and its counter.
-    assert plan.state.parameters == 272_000 + 186 - 3 * 65
+    # ResNet-20 on grey pictures of 7 classes, in place of RGB and 10; SGD keeps a momentum of each and a counter.
+    assert plan.state.parameters == 269_722 - 2 * 9 * 16 - 3 * 65
     assert plan.state.optimizer == 4 * plan.state.parameters + 4
 
 
@@ -187,3 +195,16 @@ def test_a_missing_compiler_is_one_message(monkeypatch):
 def test_what_cannot_be_planned_is_one_message(changed, expected):
     with pytest.raises(UserError, match=expected):
         Planner(short(**{"data": STAND_IN, **changed}), topology(), lambda text: None)
+
+
+def test_a_chip_is_found_by_what_jax_calls_it():
+    assert chip_of("TPU v5 lite") is TPUS["TPU v5 lite"]
+    assert chip_of("NVIDIA A100-SXM4-80GB") is GPUS["A100"]
+    assert chip_of("NVIDIA A100-SXM4-40GB") is GPUS["A100-SXM4-40GB"]
+    with pytest.raises(UserError, match="the speeds of 'NVIDIA L40S' are not known"):
+        chip_of("NVIDIA L40S")
+
+
+def test_a_gpu_that_is_not_here_is_refused_with_what_can_be_had():
+    with pytest.raises(UserError, match=r"cannot be planned from afar.*--topology here"):
+        describe("h200:8")
