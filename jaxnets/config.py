@@ -77,6 +77,7 @@ class DataConfig:
     )
     channels: Literal[1, 3] | None = None  # grey or RGB; None: the source's own
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
+    train_examples: Count | None = None  # for jaxnets.plan, which with this and num_classes opens no data
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None  # None: pretrained, else bilinear
     crop_fraction: Fraction | None = None  # of the shorter side, kept by the centre crop; None: pretrained, else 1
     mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
@@ -158,7 +159,7 @@ class Config:
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
-    "data.directory", "data.skip_corrupt", "optimizer.learning_rate", "optimizer.clip_norm",
+    "data.directory", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate", "optimizer.clip_norm",
     "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process",
 })  # fmt: skip

@@ -19,7 +19,7 @@ ORDER = [
     ["rundir"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export"],
+    ["evaluate", "export", "plan"],
     ["serve"],
     ["predict", "benchmark", "main"],
 ]

@@ -39,16 +39,22 @@ class Dataset:
         return {**sizes, "labels_crc32": checksum}
 
 
-def open_dataset(config: Config, preprocess: Preprocess | None = None, pretrained: Preprocess | None = None) -> Dataset:
+def open_dataset(
+    config: Config,
+    preprocess: Preprocess | None = None,
+    pretrained: Preprocess | None = None,
+    source: Source | None = None,
+) -> Dataset:
     """Opens the config's source; `preprocess` is given where a run has fixed it, and found out otherwise.
 
-    What the config leaves open is then as with the `pretrained` weights, where there are some.
+    What the config leaves open is then as with the `pretrained` weights, where there are some. A `source` that is given
+    takes the place of the config's.
 
     Raises:
         UserError: if the source cannot be read or contradicts the config.
     """
     data = config.data
-    source = open_source(data, config.seed)
+    source = source or open_source(data, config.seed)
     if data.num_classes is not None and data.num_classes != len(source.class_names):
         raise UserError(
             f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "

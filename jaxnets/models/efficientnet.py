@@ -97,7 +97,7 @@ class MBConv(nn.Module):
                 y = act(self.norm(name="expand_norm")(y))
             else:
                 if stage.expand != 1:
-                    y = act(self.norm(name="expand_norm")(self.conv(expanded, (1, 1), name="expand_conv")(y)))
+                    y = act(self.conv(expanded, (1, 1), name="expand_conv")(y, self.norm(name="expand_norm")))
                 y = self.conv(expanded, kernel, stride=self.stride, groups=expanded, name="depthwise_conv")(y)
                 y = act(self.norm(name="depthwise_norm")(y))
             if stage.squeeze:

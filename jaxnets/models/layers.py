@@ -12,9 +12,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnets.models.conv import Padding, conv2d
+from jaxnets.models.normalise import normalise, project_and_normalise
 
 ModuleDef = Callable[..., nn.Module]
 PaddingRule = Literal["torch", "same"]
+
+_WIDENING = 2  # times as many features as channels, from which normalising a product by its channels pays
 
 
 def torch_padding(kernel: tuple[int, int]) -> Padding:
@@ -44,18 +47,24 @@ class Conv(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
+    def __call__(self, x: Float[Array, "b h w c"], norm: nn.Module | None = None) -> Float[Array, "b h2 w2 f"]:
+        """Convolves x, and normalises the result where a `norm` is given."""
         shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
         he_normal = nn.initializers.variance_scaling(2.0 * self.groups, "fan_out", "normal")
         kernel = self.param("kernel", he_normal, shape, self.param_dtype)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        point = self.kernel == (1, 1) and self.groups == 1
+        if norm is not None and point and self.features >= _WIDENING * x.shape[-1]:
+            return norm(x[:, :: self.stride, :: self.stride], kernel)
         same = self.padding == "same"
-        return conv2d(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
+        y = conv2d(
+            x,
+            kernel,
             stride=(self.stride, self.stride),
             padding=same_padding(x.shape[1:3], self.kernel, self.stride) if same else torch_padding(self.kernel),
             groups=self.groups,
         )
+        return y if norm is None else norm(y)
 
 
 class BatchNorm(nn.Module):
@@ -75,13 +84,18 @@ class BatchNorm(nn.Module):
     scale_init: Callable[..., Any] = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        features = x.shape[-1]
+    def __call__(
+        self, x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c f"] | None = None
+    ) -> Float[Array, "b h w f"]:
+        """Normalises x, or with a `kernel` the 1×1 convolution of x with it."""
+        features = x.shape[-1] if kernel is None else kernel.shape[-1]
         scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (features,), self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), self.param_dtype)
 
+        if kernel is not None and (not self.train or self.group_size is None):
+            x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
         if not self.train:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
             return (x * gain + (bias - running_mean.value * gain)).astype(self.dtype)
@@ -91,56 +105,14 @@ class BatchNorm(nn.Module):
         if batch % group:
             raise ValueError(f"batch_norm group_size {group} does not divide the batch of {batch}")
         grouped = x.reshape(batch // group, group, *x.shape[1:])
-        y, mean, var = _normalise(grouped, scale, bias, self.epsilon)
+        if kernel is None:
+            y, mean, var = normalise(grouped, scale, bias, self.epsilon)
+        else:
+            y, mean, var = project_and_normalise(grouped, kernel, scale, bias, self.epsilon)
         if not self.is_initializing():
             for running, value in ((running_mean, mean), (running_var, var)):
                 running.value = self.decay * running.value + (1 - self.decay) * value.mean(0)
-        return y.astype(self.dtype).reshape(x.shape)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _normalise(
-    x: Float[Array, "g n h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float
-) -> tuple[Float[Array, "g n h w c"], Float[Array, "g c"], Float[Array, "g c"]]:
-    """Normalises each group by its own statistics; returns them too, without a gradient of their own.
-
-    Its gradient is the closed form (Ioffe & Szegedy 2015, section 3), which needs of the large arrays x alone, where
-    differentiation would keep x − mean beside it. Everything but x and y is float32 or wider.
-    """
-    return _normalise_forward(x, scale, bias, epsilon)[0]
-
-
-_PLACES = (1, 2, 3)  # axes of one group's pictures, rows and columns
-
-
-def _normalise_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Any, Any]:
-    wide = x.astype(scale.dtype)
-    mean = wide.mean(_PLACES)
-    # E[x²] − E[x]² lets both statistics come from one pass over x.
-    var = jnp.maximum(jnp.square(wide).mean(_PLACES) - jnp.square(mean), 0)
-    inverse = lax.rsqrt(var + epsilon)
-    gain = inverse * scale
-    y = wide * _spread(gain) + _spread(bias - mean * gain)
-    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
-
-
-def _normalise_backward(epsilon: float, saved: Any, cotangents: Any) -> tuple[Array, Array, Array]:
-    x, mean, inverse, scale = saved
-    wide, dy = x.astype(scale.dtype), cotangents[0].astype(scale.dtype)
-    places = x.size // mean.size
-    dbias = dy.sum(_PLACES)
-    dscale = ((dy * wide).sum(_PLACES) - mean * dbias) * inverse
-    gain = inverse * scale
-    slope = -gain * inverse * dscale / places
-    dx = _spread(gain) * dy + _spread(slope) * wide - _spread(gain * dbias / places + slope * mean)
-    return dx.astype(x.dtype), dscale.sum(0), dbias.sum(0)
-
-
-_normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-def _spread(statistic: Float[Array, "g c"]) -> Float[Array, "g 1 1 1 c"]:
-    return statistic[:, None, None, None]
+        return y.astype(self.dtype).reshape(*x.shape[:-1], features)
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:

@@ -62,8 +62,8 @@ class Shortcut(nn.Module):
             return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - channels)))
         if self.option == "D" and stride > 1:
             x, stride = average_pool(x, stride), 1
-        x = self.conv(self.features, (1, 1), stride=stride, name="conv")(x)
-        return self.norm(name="norm")(x) if self.norm is not None else x
+        norm = None if self.norm is None else self.norm(name="norm")
+        return self.conv(self.features, (1, 1), stride=stride, name="conv")(x, norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ class BottleneckBlock(nn.Module):
         y = ops.conv(inner, (3, 3), stride=self.stride, groups=ops.groups, name="conv2")(y)
         y = relu(ops.norm(name="norm2")(y))
         y = _dropped(y, ops)
-        y = ops.conv(4 * self.features, (1, 1), name="conv3")(y)
-        y = _gated(ops.last_norm(name="norm3")(y), ops)
+        y = ops.conv(4 * self.features, (1, 1), name="conv3")(y, ops.last_norm(name="norm3"))
+        y = _gated(y, ops)
         return relu(self.stochastic_depth(y) + _shortcut(x, x, y, self.stride, ops))
 
 

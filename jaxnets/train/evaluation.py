@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -55,15 +56,19 @@ def eval_batch_size(config: Config, mesh: Mesh) -> int:
     return round_up(config.eval_batch_size or config.batch_size, mesh)
 
 
+def jit_eval_step(config: Config, model: nn.Module, data: Dataset, mesh: Mesh) -> Any:
+    """Returns the evaluation step as it is compiled: the batch split over the mesh, the sums on every device."""
+    step = make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype))
+    return jax.jit(step, out_shardings=replicated(mesh))
+
+
 class Evaluator:
     """Evaluates splits with one compiled step."""
 
     def __init__(self, config: Config, model: nn.Module, data: Dataset, mesh: Mesh, hosts: Hosts, watch: Watch) -> None:
         self._data, self._mesh, self._hosts, self._watch = data, mesh, hosts, watch
         self._batch_size = eval_batch_size(config, mesh)
-        self._jitted = jax.jit(
-            make_eval_step(model, data.preprocess, jax.numpy.dtype(config.dtype)), out_shardings=replicated(mesh)
-        )
+        self._jitted = jit_eval_step(config, model, data, mesh)
         self._step: Callable[[Variables, Batch], Sums] | None = None
 
     def __call__(self, state: TrainState, split: str, stop: Stop, name: str) -> Sums | None:

@@ -1,8 +1,8 @@
 """The two ways training data reaches the step: held on the device, or streamed to it."""
 
 import logging
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ class Feed(Protocol):
 
 def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int, hosts: Hosts) -> Feed:
     """Returns the feed that `config.data.placement` asks for."""
-    if _resides(config, data.split("train")):
+    if resides(config, data.split("train")):
         return ResidentFeed(config, data, step, mesh, hosts)
     return StreamFeed(config, data, step, mesh, stop_step)
 
@@ -51,7 +51,7 @@ def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_s
 def load_what_fits(config: Config, data: Dataset, mesh: Mesh) -> None:
     """Reads what this process needs of the splits that are not streamed, so that no evaluation decodes them again."""
     for name, examples in data.splits.items():
-        if _resides(config, examples) and not examples.in_memory:
+        if resides(config, examples) and not examples.in_memory:
             if name == "train":
                 share = _train_share(len(examples), mesh)
             else:
@@ -67,7 +67,8 @@ def _train_share(examples: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
     return share[share < examples]
 
 
-def _resides(config: Config, examples: Examples) -> bool:
+def resides(config: Config, examples: Examples) -> bool:
+    """Returns whether the config has these pictures lie on each device."""
     fits = examples.nbytes <= config.data.device_limit_mib * 2**20
     return config.data.placement == "device" or (config.data.placement == "auto" and fits)
 
@@ -82,11 +83,11 @@ class ResidentFeed:
         self._images, self._labels = _resident(examples, data.threads, mesh, hosts)
         self._seed, self._examples, self._batch_size = config.seed, len(examples), config.batch_size
         self._by_column = over_data(mesh, axis=1)
-        self._function, self._everywhere = make_chunk(step, self.max_steps, over_data(mesh)), replicated(mesh)
+        self._function, self._mesh = make_chunk(step, self.max_steps, over_data(mesh)), mesh
 
     def compile(self, state: TrainState) -> None:
         rows = self._rows(np.zeros(0, np.int32), 0)
-        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
+        jitted = jit_train_step(self._function, state, self._mesh)
         self._chunk = jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
@@ -101,8 +102,10 @@ class ResidentFeed:
         return put(rows, self._by_column)
 
 
-def shardings_of(state: TrainState) -> TrainState:
-    return jax.tree.map(lambda x: x.sharding, state)
+def jit_train_step(step: Callable[..., Any], state: TrainState, mesh: Mesh) -> Any:
+    """Returns a step, or a chunk of them, as it is compiled: the state is donated and stays where it is."""
+    places = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
 
 
 def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array]:
@@ -139,7 +142,7 @@ class StreamFeed:
     max_steps = _STREAMED_STEPS
 
     def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
-        self._function, self._everywhere = step, replicated(mesh)
+        self._function, self._mesh = step, mesh
         self._batch_like = batch_like(config.batch_size, data.preprocess, mesh)
         self._rows_here = local_rows(config.batch_size, mesh)
         self._place = lambda batch: place(batch, config.batch_size, mesh)
@@ -155,8 +158,7 @@ class StreamFeed:
         self._batches: Iterator[Batch] | None = None
 
     def compile(self, state: TrainState) -> None:
-        jitted = jax.jit(self._function, donate_argnums=0, out_shardings=(shardings_of(state), self._everywhere))
-        self._step = jitted.lower(state, self._batch_like).compile()
+        self._step = jit_train_step(self._function, state, self._mesh).lower(state, self._batch_like).compile()
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
         if self._batches is None:

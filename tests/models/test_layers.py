@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from jaxnets.models.conv import conv2d
-from jaxnets.models.layers import BatchNorm
+from jaxnets.models.conv import _tpu, conv2d
+from jaxnets.models.layers import BatchNorm, Conv
+from jaxnets.models.normalise import lean_project_and_normalise, project_and_normalise
 
 RNG = np.random.default_rng(0)
 
@@ -131,3 +133,68 @@ def test_the_gradient_of_batch_norm_is_that_of_finite_differences(group_size):
         return (norm.apply(changed, x, mutable=["batch_stats"])[0] * weights).sum()
 
     jax.test_util.check_grads(f, (x, RNG.normal(size=3)), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("enable_x64")
+def test_the_lean_gradient_of_a_normalised_projection_is_the_plain_one():
+    x, kernel = RNG.normal(size=(3, 4, 3, 2, 5)), RNG.normal(size=(1, 1, 5, 12))
+    scale, bias, weights = RNG.normal(size=12), RNG.normal(size=12), RNG.normal(size=(3, 4, 3, 2, 12))
+
+    def results(function):
+        def loss(*arrays):
+            y, *statistics = function(*arrays, 1e-5)
+            return (y * weights).sum(), statistics
+
+        return jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)(x, kernel, scale, bias)
+
+    for lean, plain in zip(
+        *(jax.tree.leaves(results(f)) for f in (lean_project_and_normalise, project_and_normalise)), strict=True
+    ):
+        np.testing.assert_allclose(lean, plain, rtol=1e-11, atol=1e-11)
+
+
+def test_the_lean_gradient_is_as_exact_in_bfloat16():
+    x, kernel = RNG.normal(size=(2, 8, 4, 4, 16)), RNG.normal(size=(1, 1, 16, 64))
+    scale, bias, weights = RNG.normal(size=64), RNG.normal(size=64), RNG.normal(size=(2, 8, 4, 4, 64))
+
+    def gradients(function, dtype):
+        def loss(x, kernel):
+            y = function(x, kernel, scale.astype(np.float32), bias.astype(np.float32), 1e-5)[0]
+            return (y.astype(jnp.float32) * weights).sum()
+
+        return jax.grad(loss, (0, 1))(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
+
+    for rough, exact in zip(
+        gradients(lean_project_and_normalise, jnp.bfloat16),
+        gradients(project_and_normalise, jnp.float32),
+        strict=True,
+    ):
+        np.testing.assert_allclose(rough, exact, atol=1e-2 * np.abs(exact).max())
+
+
+def test_a_norm_that_is_handed_to_a_convolution_gives_what_it_gives_after_it():
+    x = RNG.normal(size=(8, 5, 4, 3)).astype(np.float32)
+
+    class Pair(nn.Module):
+        together: bool
+        train: bool
+
+        @nn.compact
+        def __call__(self, x):
+            conv = Conv(12, (1, 1), name="conv")
+            norm = BatchNorm(train=self.train, group_size=4, name="norm")
+            return conv(x, norm) if self.together else norm(conv(x))
+
+    variables = Pair(True, False).init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, Pair(False, False).init(jax.random.key(0), x)
+    )  # fmt: skip
+    for train in (True, False):
+        one, other = (Pair(together, train).apply(variables, x, mutable=["batch_stats"]) for together in (True, False))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+
+
+def test_a_strided_projection_is_on_a_tpu_what_it_is_elsewhere():
+    x, kernel = RNG.normal(size=(2, 7, 8, 3)).astype(np.float32), RNG.normal(size=(1, 1, 3, 4)).astype(np.float32)
+    given = ((2, 2), ((0, 0), (0, 0)))
+    np.testing.assert_allclose(_tpu(x, kernel, *given, 1), plain(x, kernel, *given), rtol=1e-6, atol=1e-6)

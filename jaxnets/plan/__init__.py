@@ -1,0 +1,1 @@
+"""What a config would cost on hardware that is not here."""

@@ -1,0 +1,87 @@
+"""What the makers say of their chips: the speeds that bound a step."""
+
+import re
+from dataclasses import dataclass
+
+from jaxnets.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One chip, whatever number of devices JAX makes of it."""
+
+    flops: float  # bfloat16 operations per second, an addition and a multiplication counted as two
+    memory: int  # bytes of high-bandwidth memory
+    bandwidth: float  # bytes per second between it and the chip
+    interconnect: float  # bytes per second that leave a chip over all of its links; as much comes in at the same time
+    source: str
+
+
+_GB, _GIB = 10**9, 2**30
+_CLOUD = "docs.cloud.google.com/tpu/docs"
+_NVIDIA = "NVIDIA's data sheet"
+
+# By what JAX calls the device.
+TPUS: dict[str, Chip] = {
+    "TPU v2": Chip(
+        flops=46e12,
+        memory=16 * _GIB,
+        bandwidth=700e9,
+        interconnect=4 * 62e9,
+        source="Jouppi et al. 2020, A domain-specific supercomputer, table 3",
+    ),
+    "TPU v3": Chip(
+        flops=123e12,
+        memory=32 * _GIB,
+        bandwidth=900e9,
+        interconnect=4 * 82e9,
+        source="Jouppi et al. 2020, A domain-specific supercomputer, table 3",
+    ),
+    "TPU v4": Chip(
+        flops=275e12,
+        memory=32 * _GIB,
+        bandwidth=1200e9,
+        interconnect=6 * 50e9,
+        source="Jouppi et al. 2023, TPU v4, table 4",
+    ),
+    "TPU v5 lite": Chip(
+        flops=197e12, memory=16 * _GIB, bandwidth=819e9, interconnect=200e9, source=f"{_CLOUD}/v5e"
+    ),
+    "TPU v5": Chip(flops=459e12, memory=95 * _GB, bandwidth=2765e9, interconnect=600e9, source=f"{_CLOUD}/v5p"),
+    "TPU v6 lite": Chip(
+        flops=918e12, memory=32 * _GIB, bandwidth=1638e9, interconnect=400e9, source=f"{_CLOUD}/v6e"
+    ),
+    "TPU7x": Chip(flops=2307e12, memory=192 * _GIB, bandwidth=7380e9, interconnect=600e9, source=f"{_CLOUD}/tpu7x"),
+}  # fmt: skip
+
+# By a word of what JAX calls the device; dense rates, without sparsity. Two GPUs of one machine meet over NVLink where
+# they have it, and over PCIe otherwise.
+GPUS: dict[str, Chip] = {
+    "H200": Chip(flops=989e12, memory=141 * _GB, bandwidth=4800e9, interconnect=450e9, source=f"{_NVIDIA}, H200 SXM"),
+    "H100": Chip(flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source=f"{_NVIDIA}, H100 SXM"),
+    "A100-SXM4-40GB": Chip(
+        flops=312e12, memory=40 * _GB, bandwidth=1555e9, interconnect=300e9, source=f"{_NVIDIA}, A100 40 GB SXM"
+    ),
+    "A100": Chip(flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source=f"{_NVIDIA}, A100 80 GB"),
+    "L4": Chip(flops=121e12, memory=24 * _GB, bandwidth=300e9, interconnect=32e9, source=f"{_NVIDIA}, L4"),
+    "T4": Chip(  # float16: it has no bfloat16
+        flops=65e12, memory=16 * _GB, bandwidth=320e9, interconnect=16e9, source=f"{_NVIDIA}, T4"
+    ),
+}  # fmt: skip
+
+
+def chip_of(device_kind: str) -> Chip:
+    """Returns the chip that JAX calls `device_kind`.
+
+    Raises:
+        UserError: if its speeds are not in the tables.
+    """
+    if device_kind in TPUS:
+        return TPUS[device_kind]
+    for name, chip in GPUS.items():
+        if re.search(rf"\b{name}\b", device_kind):
+            return chip
+    raise UserError(
+        f"the speeds of {device_kind!r} are not known; those of {', '.join([*TPUS, *GPUS])} are, in "
+        f"jaxnets/plan/chips.py: add a line there"
+    )

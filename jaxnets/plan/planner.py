@@ -1,0 +1,242 @@
+"""Compiles a config's training and evaluation steps for a topology, and says what bounds them."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.config import Config
+from jaxnets.data.dataset import Dataset, open_dataset
+from jaxnets.data.sources import ArraySplit, Source
+from jaxnets.errors import UserError
+from jaxnets.plan.compiled import Program, Refusal, compile_program
+from jaxnets.plan.topology import Topology
+from jaxnets.preprocess import Preprocess
+from jaxnets.train.build import build
+from jaxnets.train.evaluation import jit_eval_step
+from jaxnets.train.feed import jit_train_step, resides
+from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.optimizer import total_steps
+from jaxnets.train.start import open_start
+from jaxnets.train.step import TrainState
+
+_PASSES = {"default": 1, "high": 3, "highest": 6}  # of bfloat16, that a TPU spends on a product of float32
+_TRIES = 8  # programs compiled at most in search of the largest batch
+_ROOM = 0.97  # share of the memory that a first guess at the largest batch would fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """One compiled step on a topology. Speeds are the least upper bounds that the chips' own numbers allow."""
+
+    name: str  # "training step" or "evaluation step"
+    topology: Topology
+    batch_size: int
+    outcome: Program | Refusal
+    passes: int  # through the matrix unit, for each product
+    held: int  # bytes of pictures that lie on each device beside the program
+
+    @property
+    def fits(self) -> bool:
+        return isinstance(self.outcome, Program) and self.peak <= self.topology.memory
+
+    @property
+    def refusal(self) -> str | None:
+        """Returns why it does not fit: the compiler's words, or our sum."""
+        if isinstance(self.outcome, Refusal):
+            return self.outcome.reason
+        if self.fits:
+            return None
+        return f"{self.held:,} bytes of pictures do not fit beside the program's {self.program.peak:,}"
+
+    @property
+    def peak(self) -> int:
+        """Returns the bytes of memory in use at most."""
+        return self.program.peak + self.held
+
+    @property
+    def program(self) -> Program:
+        if isinstance(self.outcome, Refusal):
+            raise ValueError(self.outcome.reason)
+        return self.outcome
+
+    @property
+    def flops_per_image(self) -> float:
+        return self.program.flops * len(self.topology.devices) / self.batch_size
+
+    @property
+    def bytes_per_image(self) -> float:
+        return self.program.nbytes * len(self.topology.devices) / self.batch_size
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Returns the seconds that a step takes at least for its arithmetic, its memory and its interconnect."""
+        chip, cores, devices = self.topology.chip, self.topology.cores, len(self.topology.devices)
+        return {
+            "compute": self.program.flops * self.passes / (chip.flops / cores),
+            "memory": self.program.nbytes / (chip.bandwidth / cores),
+            "interconnect": self.program.bytes_sent(devices) / (chip.interconnect / cores),
+        }
+
+    @property
+    def bound(self) -> str:
+        """Returns which of `seconds` binds."""
+        return max(self.seconds, key=self.seconds.__getitem__)
+
+    @property
+    def images_per_second(self) -> float:
+        """Returns the speed if all three ran at their full rate side by side."""
+        return self.batch_size / max(self.seconds.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSize:
+    """Bytes on each device."""
+
+    parameters: int  # their number, over all devices
+    variables: int
+    optimizer: int
+    ema: int
+
+
+class Planner:
+    """A config on a topology; each question compiles a program, which takes from seconds to minutes."""
+
+    def __init__(self, config: Config, topology: Topology, say: Callable[[str], None]) -> None:
+        jax.config.update("jax_enable_x64", config.dtype == "float64")
+        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        self.config, self.topology, self._say = config, topology, say
+        self.mesh = make_mesh(topology.devices)
+        check_batch_size("config.batch_size", config.batch_size, self.mesh)
+        start = open_start(config)
+        self.data = _data(config, start.preprocess if start else None)
+        self.train_examples = len(self.data.split("train"))
+        self.steps = total_steps(config, self.train_examples)
+        train = self.data.split("train")
+        self.held = train.nbytes if resides(config, train) else 0
+        fields = start.fields if start else None
+        self._built = build(config, self.data, self.steps, fields, over_data(self.mesh, axis=1))
+
+    @cached_property
+    def state(self) -> TrainState:
+        """Shapes and places of the training state."""
+        shapes = jax.eval_shape(self._built.fresh_state)
+        places = state_shardings(shapes, self.mesh, split=self.config.mesh.shard_parameters)
+        return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+
+    @property
+    def state_size(self) -> StateSize:
+        return StateSize(
+            parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(self.state.variables["params"])),
+            variables=_bytes_on_a_device(self.state.variables),
+            optimizer=_bytes_on_a_device(self.state.opt_state),
+            ema=_bytes_on_a_device(self.state.ema),
+        )
+
+    def train(self, batch_size: int) -> StepPlan:
+        self._check(batch_size)
+        step = jit_train_step(self._built.step, self.state, self.mesh)
+        return self._plan("training step", step, self.state, batch_size)
+
+    def evaluate(self, batch_size: int) -> StepPlan:
+        step = jit_eval_step(self.config, self._built.model, self.data, self.mesh)
+        return self._plan("evaluation step", step, self.state.variables, round_up(batch_size, self.mesh))
+
+    def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
+        """Returns the largest batch found that fits and the smallest found that the compiler refuses.
+
+        They are neighbours, in steps of the smallest batch that every device and every group of BatchNorm can share or
+        of a sixteenth of the batch, unless the tries run out before.
+        """
+        tried = list(seen)
+        for batch_size in self._candidates(tried):
+            tried.append(self.train(batch_size))
+        return bracket(tried)
+
+    def _candidates(self, tried: list[StepPlan]) -> Iterator[int]:
+        quantum = math.lcm(len(self.topology.devices), self.config.batch_norm.group_size or 1)
+        for attempt in range(_TRIES):
+            fit, refused = bracket(tried)
+            low, high = fit.batch_size if fit else 0, refused.batch_size if refused else None
+            grain = max(quantum, low // 16 // quantum * quantum)
+            if high is None and fit:
+                candidate = self._guess(fit) // grain * grain if attempt == 0 else low + max(grain, low // 4)
+                candidate = max(candidate // quantum * quantum, low + grain)
+            elif high is not None and high - low > grain:
+                candidate = max((low + high) // 2 // grain * grain, low + quantum)
+            else:
+                return
+            yield candidate
+
+    def _guess(self, known: StepPlan) -> int:
+        """Returns the batch that would fill the memory if all but the state grew with the batch."""
+        size = self.state_size
+        fixed = size.variables + size.optimizer + size.ema
+        growing = max(known.program.peak - fixed, 1)
+        return int(known.batch_size * (_ROOM * self.topology.memory - fixed - self.held) / growing)
+
+    def _check(self, batch_size: int) -> None:
+        check_batch_size("--batch-sizes", batch_size, self.mesh)
+        group = self.config.batch_norm.group_size
+        if group is not None and batch_size % group:
+            raise UserError(f"config.batch_norm.group_size {group} does not divide a batch of {batch_size}")
+
+    def _plan(self, what: str, step: Any, first: Any, batch_size: int) -> StepPlan:
+        self._say(f"compiling the {what} for {self.topology.name}, batch {batch_size:,}")
+        outcome = compile_program(step.lower(first, batch_like(batch_size, self.data.preprocess, self.mesh)))
+        exact = self.config.dtype == "float32"
+        passes = _PASSES[self.config.matmul_precision] if exact else 1
+        held = self.held if what == "training step" else 0
+        return StepPlan(
+            name=what, topology=self.topology, batch_size=batch_size, outcome=outcome, passes=passes, held=held
+        )
+
+
+def bracket(tried: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
+    """Returns the largest of the batches that fits and the smallest that does not, where there are such."""
+    fit = max((plan for plan in tried if plan.fits), key=lambda plan: plan.batch_size, default=None)
+    refused = min((plan for plan in tried if not plan.fits), key=lambda plan: plan.batch_size, default=None)
+    return fit, refused
+
+
+def _bytes_on_a_device(tree: Any) -> int:
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * jax.numpy.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree)
+    )
+
+
+def _data(config: Config, pretrained: Preprocess | None) -> Dataset:
+    """Opens the config's data, or puts black pictures in its place where the config says how many there are."""
+    data = config.data
+    if data.num_classes is None or data.train_examples is None:
+        try:
+            return open_dataset(config, pretrained=pretrained)
+        except UserError as error:
+            raise UserError(
+                f"{error}. To plan without the data, set config.data.num_classes, config.data.train_examples and "
+                f"config.data.image_size"
+            ) from error
+    channels = data.channels or 3
+    size = (data.image_size, data.image_size) if data.image_size else None
+    picture = np.zeros((*(size or (1, 1)), channels), np.uint8)
+
+    def split(count: int) -> ArraySplit:
+        return ArraySplit(np.broadcast_to(picture, (count, *picture.shape)), np.zeros(count, np.int32))
+
+    source = Source(
+        description=data.source,
+        class_names=tuple(f"class {i}" for i in range(data.num_classes)),
+        splits={"train": split(data.train_examples), "test": split(1)},
+        image_size=size,
+        channels=channels,
+    )
+    # What they are normalised by is a constant of the program, of no account here.
+    mean, std = data.mean, data.std
+    if mean is None and pretrained is None:
+        mean, std = (0.0,) * channels, (1.0,) * channels
+    shown = replace(config, data=replace(data, validation=0.0, mean=mean, std=std))
+    return open_dataset(shown, pretrained=pretrained, source=source)
