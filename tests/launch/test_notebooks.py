@@ -56,8 +56,7 @@ def execute(name, folder, **changed):
     }
 
 
-# Each notebook runs once, in one of the workers that share the tests.
-@pytest.fixture(scope="module", params=[pytest.param(x, marks=pytest.mark.xdist_group(x)) for x in NOTEBOOKS])
+@pytest.fixture(scope="module", params=NOTEBOOKS)
 def session(request, tmp_path_factory):
     """A whole session of each notebook: its name, its folder and what it printed."""
     folder = tmp_path_factory.mktemp("session")
