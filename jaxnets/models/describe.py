@@ -44,7 +44,8 @@ def size(model: nn.Module, height: int, width: int, channels: int = 3) -> Size:
             return call(*args, **kwargs)
         own, shape = _layer(layer, args[0].shape)
         sizes.append(own)
-        return jnp.zeros(shape)
+        norm = args[1] if len(args) > 1 else None
+        return jnp.zeros(shape) if norm is None else norm(jnp.zeros(shape))
 
     with nn.intercept_methods(count):
         picture = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
