@@ -27,6 +27,7 @@ def run(
     if rest and not takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     _quieten(debug=options.debug)
+    _at_once.clear()  # what a training in this process left behind before is not this command's
     try:
         status = body(options, rest)
     except UserError as error:
