@@ -120,6 +120,16 @@ def test_the_largest_batch_is_a_power_of_two_that_fits_in_its_time(seconds, larg
     run(body, most=8, batch_seconds=seconds, seconds_per_picture=0.002)
 
 
+def test_workers_compute_side_by_side():
+    meeting = threading.Barrier(2, timeout=10)  # nobody leaves it alone
+
+    async def body(model, batcher):
+        batcher._compute = lambda images: (meeting.wait(), np.zeros((len(images), 1), np.float32))[1]
+        await asyncio.gather(*(batcher.submit([numbered(i)]) for i in range(2)))
+
+    run(body, workers=2, most=1)
+
+
 def test_what_is_idle_takes_a_request_of_any_size():
     async def body(model, batcher):
         model.go.set()

@@ -61,9 +61,9 @@ def growing(finished, tmp_path):
     return target, lambda: (tmp_path / newest).rename(target / "checkpoints" / newest)
 
 
-def models_of(workdir, **options):
+def models_of(workdir, engine="jax", **options):
     def open_(path, checkpoint):
-        return jaxnets.load(path, checkpoint, engine="jax")
+        return jaxnets.load(path, checkpoint, engine=engine)
 
     source = Source.parse(str(workdir), "newest")
     return Models([source], open_=open_, limits=LIMITS, **options)
@@ -73,6 +73,22 @@ def models_of(workdir, **options):
 def served(finished):
     models = models_of(finished)
     return models.served["digits"].current
+
+
+def test_onnx_runtime_has_a_worker_on_each_core_and_jax_one(finished, served, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("jaxnets.serve.models.cores", lambda: 3)
+    found = models_of(finished, engine="onnx").served["digits"].current
+    assert (found.predictor.engine.threads, found.batcher.workers) == (1, 3)
+    assert served.batcher.workers == 1
+
+
+def test_a_model_that_is_slow_on_one_core_gets_all_of_them(finished, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("jaxnets.serve.models.largest_batch", lambda *arguments: (1, 1e6))
+    found = models_of(finished, engine="onnx").served["digits"].current
+    assert found.batcher.workers == 1
+    assert found.predictor.engine_threads is None
 
 
 def test_the_service_answers_as_the_library_does(finished):
