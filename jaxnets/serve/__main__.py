@@ -37,13 +37,14 @@ def main() -> None:
 def _serve(options: argparse.Namespace, _: list[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; others may use the same card
     try:
-        from jaxnets.serve.server import listen, save_memory, serve
+        from jaxnets.serve.server import listen, serve
     except ImportError as error:
         raise UserError(f"{error.name} is not installed, and this needs it: pip install 'jaxnets[serve]'") from error
     from jaxnets.serve.limits import Keys, Limits, read_keys
+    from jaxnets.serve.memory import few_arenas
     from jaxnets.serve.models import Models, Source, Split
 
-    save_memory()
+    few_arenas()
     given = {
         name: getattr(options, name) for name in Limits.__dataclass_fields__ if getattr(options, name, None) is not None
     }

@@ -23,6 +23,7 @@ from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
 from jaxnets.serve.batcher import Batcher, largest_batch
 from jaxnets.serve.limits import Limits, Refused
+from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
 from jaxnets.serve.pictures import Upload, open_picture
 
@@ -246,11 +247,20 @@ class ServedModel:
             on_batch=self._meters.batch_of(self.name),
             seconds_per_picture=seconds,
         )
+        give_back()
         _log.info(
             "%s: %d × up to %d pictures at once, %.1f ms each",
             self.name, batcher.workers, batcher.largest, 1e3 * seconds,
         )  # fmt: skip
         return Loaded(predictor, batcher)
+
+
+def _tidily(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns what a function does, and gives back the memory that a compiler may have taken for it."""
+    try:
+        return function(*arguments)
+    finally:
+        give_back()
 
 
 class Models:
@@ -340,7 +350,7 @@ class Models:
             raise overloaded(1.0)
         self._waiting_aside += 1
         try:
-            running = self._aside.submit(partial(function, *arguments))
+            running = self._aside.submit(partial(_tidily, function, *arguments))
         except BaseException:
             self._waiting_aside -= 1
             raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import gc
 import logging
@@ -23,7 +22,6 @@ _log = logging.getLogger(__name__)
 _KEEP_ALIVE = 20  # seconds that an idle connection stays open
 _FAREWELL = 0.5  # seconds in which open connections learn of the end by an answer, not by a reset
 _FILES = 64  # file descriptors besides the connections'
-_ARENA_MAX = -8  # mallopt's M_ARENA_MAX
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -68,12 +66,6 @@ def serve(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
     gc.collect()
     gc.freeze()
     _Server(config, app, limits.timeout).run(sockets=[listening])
-
-
-def save_memory() -> None:
-    """Keeps glibc from an arena a thread, whose free memory the others cannot use; to be called before any thread."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(_ARENA_MAX, 2)
 
 
 def _connections(wanted: int) -> int:
