@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxnets import command
 from jaxnets.config import Config
+from jaxnets.errors import UserError
 from jaxnets.flags import load_config
 
 _STARTED = time.monotonic()
@@ -21,12 +22,17 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
-    parser.add_argument("--workdir", required=True, type=Path, help="the run directory: made, or gone on with")
+    parser.add_argument("--workdir", required=True, help="the run directory: made, or gone on with")
     command.run(parser, _train, takes_rest=True)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _with_absolute_paths(load_config(options.config, overrides))
+    if "://" in options.workdir:
+        raise UserError(
+            f"--workdir {options.workdir} is no directory: mount the bucket or a file system that all hosts share, and "
+            f"give the path there"
+        )
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
@@ -37,7 +43,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     display = Display(quiet=not hosts.leads)
     display.config(config)
-    outcome = train(config, options.workdir.expanduser(), display, started=_STARTED)
+    outcome = train(config, Path(options.workdir).expanduser(), display, started=_STARTED)
     if not outcome.finished:
         why = "" if outcome.signal is not None else f" before config.max_hours {config.max_hours:g} are over"
         display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")

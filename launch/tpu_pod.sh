@@ -14,7 +14,7 @@ commands, in the order of their use:
   attach    shows the training's output again, after the connection was lost
   delete    gives the slice back, and with it ends the cost
   all       create, install, doctor, run; where a spot slice is taken away, it starts over and goes on
-            (a run on a bucket: what a host holds is gone with it)
+            (a run on a file system that all hosts mount: what a host holds is gone)
 
 options:
   --name NAME         of the slice (default: jaxnets)
@@ -25,8 +25,8 @@ options:
   --spot              at the price of capacity that may be taken away
   --dry-run           prints each command instead of running it
 
-example, with a bucket in the zone's region for the run:
-  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config imagenet_resnet50 --workdir gs://BUCKET/run
+example, with a Filestore (NFS) of the zone that every host mounts at /mnt/runs:
+  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config imagenet_resnet50 --workdir /mnt/runs/imagenet
 TEXT
 }
 

@@ -258,6 +258,12 @@ def test_a_mistake_gets_one_message(run, tmp_path, arguments, expected):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bucket_is_no_work_directory(run, tmp_path):
+    said = first_line_of(run, "--workdir", "gs://bucket/run", cwd=tmp_path)
+    assert "--workdir gs://bucket/run is no directory: mount the bucket" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_corrupt_picture_stops_training_and_is_named(run, folder, tmp_path):
     broken = folder / "train" / "cat" / "3.jpg"
     broken.write_bytes(broken.read_bytes()[:200])

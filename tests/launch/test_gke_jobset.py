@@ -25,6 +25,7 @@ CONTAINER = {
     "command": [str],
     "args": [str],
     "env": [{"name": str, "value": str}],
+    "volumeMounts": [{"name": str, "mountPath": str}],
     "ports": [{"containerPort": int}],
     "securityContext": {"privileged": bool},
     "resources": {"limits": {"google.com/tpu": int}},
@@ -34,6 +35,7 @@ POD = {
     "terminationGracePeriodSeconds": int,
     "nodeSelector": {"cloud.google.com/gke-tpu-accelerator": str, "cloud.google.com/gke-tpu-topology": str},
     "containers": [CONTAINER],
+    "volumes": [{"name": str, "persistentVolumeClaim": {"claimName": str}}],
 }
 POD_RULE = {
     "action": str,
@@ -150,6 +152,14 @@ def test_a_mistake_ends_the_jobset_and_anything_else_restarts_it(jobset, job, co
     # Kubernetes takes a podFailurePolicy with pods that are never restarted in place alone.
     assert job["template"]["spec"]["restartPolicy"] == "Never"
     assert job["backoffLimit"] == 0
+
+
+def test_what_outlives_a_pod_lies_in_the_volume_that_all_share(job, container):
+    [mounted], [volume] = container["volumeMounts"], job["template"]["spec"]["volumes"]
+    assert mounted["name"] == volume["name"]
+    settings = dict(argument.split("=") for argument in container["args"])
+    places = [settings["--workdir"], settings["--config.data.directory"], container["env"][0]["value"]]
+    assert all(place.startswith(f"{mounted['mountPath']}/") for place in places)
 
 
 def test_its_arguments_are_those_of_the_training(container):

@@ -77,7 +77,7 @@ def test_shellcheck_has_nothing_to_say(file):
 
 
 def test_a_dry_run_of_the_pod_runs_nothing_and_prints_commands_that_do_the_same_when_typed(host):
-    arguments = ("all", "--spot", "--type", "v6e-16", "--", "--config", "it's", "--workdir", "gs://bucket/run")
+    arguments = ("all", "--spot", "--type", "v6e-16", "--", "--config", "it's", "--workdir", "/mnt/runs/it")
     done = bash(POD, "--dry-run", *arguments, cwd=LAUNCH)
     assert done.returncode == 0, done.stderr
     assert not (host / "calls").exists()
@@ -91,7 +91,7 @@ def test_a_dry_run_of_the_pod_runs_nothing_and_prints_commands_that_do_the_same_
     assert bash(POD, *arguments).returncode == 0
     looked_after = [line for line in (host / "calls").read_text().splitlines() if " describe " not in line]
     assert [line.split("/")[0] for line in by_hand.splitlines()] == [line.split("/")[0] for line in looked_after]
-    assert "python -m jaxnets.main --config it's --workdir gs://bucket/run" in looked_after
+    assert "python -m jaxnets.main --config it's --workdir /mnt/runs/it" in looked_after
 
 
 @pytest.mark.parametrize("verb", ["create", "install", "doctor", "attach", "delete"])
@@ -125,9 +125,9 @@ def test_what_is_installed_is_the_commit(host):
 
 def test_a_pod_trains_until_the_status_is_neither_75_nor_143(host):
     statuses(host, 75, 143, 0)
-    done = bash(POD, "run", "--", "--config", "a b", "--workdir", "gs://bucket/run")
+    done = bash(POD, "run", "--", "--config", "a b", "--workdir", "/mnt/runs/it")
     assert done.returncode == 0, done.stderr
-    assert calls(host, "jaxnets.main") == ["python -m jaxnets.main --config a b --workdir gs://bucket/run"] * 3
+    assert calls(host, "jaxnets.main") == ["python -m jaxnets.main --config a b --workdir /mnt/runs/it"] * 3
     assert done.stdout.count("python -m jaxnets.main") == 3  # the training's output, shown here
 
 
