@@ -12,14 +12,11 @@ XLA's CPU backend runs it far slower in a loop.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 SIZE = 224
 STEPS = 3  # of training in each measurement
@@ -38,8 +35,9 @@ def main() -> None:
     if options.serve_torch:
         serve_torch(options)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{cpu_model()}, {cores} cores; {options.repeats} repeats (plain: {options.plain_repeats})")
+    from machine import machine  # not where PyTorch runs, which may have no jaxnets
+
+    print(f"{machine()}; {options.repeats} repeats (plain: {options.plain_repeats})")
     others = TorchProcess(options)
     print(", ".join([jax_versions(), *others.versions]))
     runners = jaxnets_runners(options)
@@ -72,12 +70,6 @@ def compare(task, runners, options) -> None:
             f"  {batch / median:7.1f} images/s  {median / statistics.median(times['jaxnets']):6.2f} × jaxnets",
             flush=True,
         )
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def jax_versions() -> str:

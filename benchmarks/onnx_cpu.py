@@ -9,8 +9,6 @@ photographs, which is enough to time it and not to judge it.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from machine import machine
 
 import jaxnets
+from jaxnets.cores import cores
 from jaxnets.data.decode import decode
 from jaxnets.data.sources.folder import picture_files
 from jaxnets.export.check import sample_pictures
@@ -48,8 +48,7 @@ def main() -> None:
     parser.add_argument("--torch", help="a Python interpreter that has torch, timm and onnxscript")
     parser.add_argument("--calibration", type=Path, help="a folder of pictures")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    print(f"{cpu_model()}, {cores} cores; onnxruntime {onnxruntime.__version__}; {options.repeats} repeats")
+    print(f"{machine()}; onnxruntime {onnxruntime.__version__}; {options.repeats} repeats")
 
     classifier = jaxnets.load(MODEL, engine="jax")
     content = export_onnx(classifier, normalised_inside=False)
@@ -68,14 +67,14 @@ def main() -> None:
                 sys.exit(f"{options.torch} cannot export:\n{made.stderr[-2000:]}")
             graphs["PyTorch"] = path
             print(f"torch and timm {made.stderr.strip().splitlines()[-1]}")
-        sessions = {name: open_session(graph, cores) for name, graph in graphs.items()}
+        sessions = {name: open_session(graph) for name, graph in graphs.items()}
     for batch in (1, options.batch):
         compare(sessions, batch, options.repeats)
 
 
-def open_session(graph: bytes | str, threads: int) -> onnxruntime.InferenceSession:
+def open_session(graph: bytes | str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = cores()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
@@ -102,12 +101,6 @@ def compare(sessions, batch: int, repeats: int) -> None:
             f"  {name:13} median {1e3 * median:7.2f}  min {1e3 * min(found):7.2f}  max {1e3 * max(found):7.2f}"
             f"  {median / base:5.2f} × jaxnets float32"
         )
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

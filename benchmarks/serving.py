@@ -27,6 +27,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from machine import machine
+
 CLIENT_SENDS = 2000  # requests a second that the client in Python sends in time
 AT_RANDOM = 64  # connections that pause for random times
 PAUSES = """
@@ -90,9 +92,7 @@ def main() -> None:
     parser.add_argument("--torch-size", type=int, default=224)
     options = parser.parse_args()
     content = options.picture.read_bytes() if options.picture else drawn()
-    print(
-        f"{len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes a picture"
-    )
+    print(f"{machine()}, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes a picture")
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Service(options.model) as service:
         file.write(content)
         file.flush()

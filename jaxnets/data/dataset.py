@@ -1,6 +1,5 @@
 """A source as a run uses it: its splits, its classes and how its pictures are fitted to the model."""
 
-import os
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxnets.config import Config, DataConfig
+from jaxnets.cores import cores
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import Source, open_source
 from jaxnets.data.split import stratified_split
@@ -60,7 +60,7 @@ def open_dataset(
             f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "
             f"classes: leave it out, or look at the source"
         )
-    threads = data.threads or os.cpu_count() or 1
+    threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
     parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
     if data.validation:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jaxnets import command
+from jaxnets.cores import cores
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
 from jaxnets.doctor.remote import measure_remote
 
@@ -165,10 +166,9 @@ def host() -> Host:
     memory, available = (int(sizes.get(key, 0)) * 1024 for key in ("MemTotal", "MemAvailable"))
     if limit is not None and limit < memory:
         memory, available = limit, min(available, max(0, limit - used))
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return Host(
         cores=os.cpu_count() or 1,
-        usable_cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        usable_cores=cores(),
         core_quota=quota,
         memory=memory,
         available_memory=available,

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import os
 import zlib
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
 from jaxnets.command import cache_directory
+from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
 from jaxnets.models.blocks import in_blocks
@@ -124,11 +124,6 @@ def open_engine(
         made = onnx_model(model, variables, preprocess, name=name, labels=labels, normalised_inside=True)
         found = _keep(made.SerializeToString(), [candidate / file for candidate in folders])
     return OnnxEngine(found, threads)
-
-
-def cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keep(content: bytes, places: list[Path]) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from jaxnets.engine.runtime import cores
+from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels

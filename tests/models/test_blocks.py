@@ -23,5 +23,6 @@ def test_a_cpu_sees_four_pictures_at_a_time():
         seen.append(images.shape[0])
         return per_picture(images)
 
-    jax.jit(lambda x: in_blocks(noting, x)).lower(np.zeros((8, 3, 2, 3), np.float32)).compile()
+    program = jax.jit(lambda x: in_blocks(noting, x)).lower(np.zeros((8, 3, 2, 3), np.float32)).compile().as_text()
     assert 4 in seen
+    assert "while" in program  # what a CPU runs is the loop over them

@@ -4,6 +4,7 @@ import math
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -126,17 +127,24 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
     assert f"stopped and saved at step {saved}; run the same command again to go on" in output
 
 
-def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, monkeypatch):
-    config = short(steps=4, eval_every_steps=2)
-    train(config, tmp_path / "whole", Display(), one_device)
+@contextmanager
+def interrupted_evaluations(monkeypatch):
+    """Has each evaluation begin with Ctrl-C."""
     evaluate = loop.Evaluator.__call__
 
-    def interrupted(self, state, split, stop, name):
+    def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
-        return evaluate(self, state, split, stop, name)
+        return evaluate(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop.Evaluator, "__call__", interrupted)
+        yield
+
+
+def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, monkeypatch):
+    config = short(steps=4, eval_every_steps=2)
+    train(config, tmp_path / "whole", Display(), one_device)
+    with interrupted_evaluations(monkeypatch):
         outcome = train(config, tmp_path / "stopped", Display(), one_device)
     assert (outcome.step, outcome.finished, outcome.signal) == (2, False, signal.SIGINT)
     train(config, tmp_path / "stopped", Display(), one_device)
@@ -146,14 +154,7 @@ def test_a_run_stopped_in_an_evaluation_makes_up_for_it(tmp_path, one_device, mo
 def test_an_evaluation_made_up_for_at_the_end_is_kept(tmp_path, one_device, monkeypatch):
     config = short(steps=4, eval_every_steps=4)
     train(config, tmp_path / "whole", Display(), one_device)
-    evaluate = loop.Evaluator.__call__
-
-    def interrupted(self, state, split, stop, name):
-        signal.raise_signal(signal.SIGINT)
-        return evaluate(self, state, split, stop, name)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Evaluator, "__call__", interrupted)
+    with interrupted_evaluations(monkeypatch):
         assert not train(config, tmp_path / "stopped", Display(), one_device).finished
     for _ in range(2):  # the second time there is nothing left to do
         train(config, tmp_path / "stopped", Display(), one_device)

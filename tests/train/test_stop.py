@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -67,43 +68,30 @@ def test_the_time_ends_in_training(tmp_path, one_device, whole, clock):
     assert_goes_on_to_the_same(outcome, outcome.step, tmp_path / "run", whole, one_device)
 
 
-def test_the_time_ends_while_the_step_is_compiled(tmp_path, one_device, whole, clock, monkeypatch):
-    never = threading.Event()
+@contextmanager
+def taking_for_ever(monkeypatch, clock, place, name):
+    """Has something last until the end of the block, in which an hour passes."""
+    end = threading.Event()
 
-    def compile_for_ever(self, state):
+    def work(*arguments):
         clock.pass_an_hour()
-        never.wait()
+        end.wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(ResidentFeed, "compile", compile_for_ever)
+        patched.setattr(place, name, work)
+        yield
+    end.set()
+
+
+@pytest.mark.parametrize(("place", "name", "step"), [(ResidentFeed, "compile", 0), (loop.Evaluator, "_compile", 4)])
+def test_the_time_ends_in_a_compilation(tmp_path, one_device, whole, clock, monkeypatch, place, name, step):
+    with taking_for_ever(monkeypatch, clock, place, name):
         outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
-    never.set()
-    assert_goes_on_to_the_same(outcome, 0, tmp_path / "run", whole, one_device)
-
-
-def test_the_time_ends_while_the_evaluation_is_compiled(tmp_path, one_device, whole, clock, monkeypatch):
-    never = threading.Event()
-
-    def compile_for_ever(*arguments):
-        clock.pass_an_hour()
-        never.wait()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Evaluator, "_compile", compile_for_ever)
-        outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
-    never.set()
-    assert_goes_on_to_the_same(outcome, 4, tmp_path / "run", whole, one_device)
+    assert_goes_on_to_the_same(outcome, step, tmp_path / "run", whole, one_device)
 
 
 def test_the_time_ends_before_the_data_is_read(tmp_path, one_device, whole, clock, monkeypatch):
-    never = threading.Event()
-
-    def open_for_ever(*arguments):
-        clock.pass_an_hour()
-        never.wait()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "open_dataset", open_for_ever)
+    with taking_for_ever(monkeypatch, clock, loop, "open_dataset"):
         outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
     assert not RunDirectory(tmp_path / "run").is_run()
     assert_goes_on_to_the_same(outcome, 0, tmp_path / "run", whole, one_device)

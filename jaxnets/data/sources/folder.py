@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxnets.cores import cores
 from jaxnets.data.decode import SUFFIXES, decode, read_header
 from jaxnets.data.sources.base import Source
 from jaxnets.data.split import stratified_split
@@ -200,7 +201,7 @@ def _look(paths: Sequence[str]) -> tuple[tuple[int, int] | None, int]:
     stride = -(-len(order) // _CHUNK)
     sizes: set[tuple[int, int]] = set()
     colour = False
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(32, 4 * cores())) as pool:
         for start in range(stride):
             for header in pool.map(lambda index: read_header(Path(paths[index])), order[start::stride]):
                 if header is not None:
