@@ -38,7 +38,7 @@ class Watch:
         self._idle: int | None = None  # ticks since the last sign of progress
         self._told, self._failing = False, False
         self._ticks, self._failures = 0, 0
-        self._seen: dict[str, tuple[str, int]] = {}  # by process: its last sign of life, and the tick it was new at
+        self._seen: dict[int, tuple[str, int]] = {}  # by process: its last sign of life, and the tick it was new at
         self._over = threading.Event()
 
     def progress(self) -> None:
@@ -87,12 +87,14 @@ class Watch:
     def _look_around(self) -> None:
         if self._ticks % _ALIVE_TICKS == 0:
             self._hosts.tell(f"alive/{self._hosts.process}", str(self._ticks))
-            for process, sign in self._hosts.told("alive").items():
+            signs = self._hosts.told("alive")
+            for process in range(self._hosts.processes):  # one may die before it ever gave a sign
+                sign = signs.get(str(process), "")
                 last, since = self._seen.get(process, ("", 0))
                 if sign != last:
                     self._seen[process] = (sign, self._ticks)
                 elif self._ticks - since > _SILENT_TICKS:
-                    self._lost(int(process))
+                    self._lost(process)
         for process, text in self._hosts.told("failed").items():
             if not self._failing:
                 self._hosts.tell(f"left/{self._hosts.process}", "")

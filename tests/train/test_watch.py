@@ -105,6 +105,12 @@ def test_a_process_that_falls_silent_is_taken_for_lost():
     assert ended.value.args[1] == 75
 
 
+def test_a_process_that_dies_before_its_first_sign_of_life_is_taken_for_lost():
+    (first, _), _, _ = pair()
+    with pytest.raises(Ended, match="process 1 no longer answers"):
+        tick(first, 200)
+
+
 def test_a_coordination_service_that_is_gone_ends_the_run():
     (_, second), _, hosts = pair()
 
