@@ -20,6 +20,7 @@ from jaxnets.models.registry import MODELS, create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.rundir import ModelCard, RunDirectory, open_run
+from jaxnets.storage import Place
 from jaxnets.train.checkpoint import choose, read_variables, steps
 from jaxnets.train.step import Variables
 
@@ -160,13 +161,14 @@ class Classifier:
 
 
 def load(
-    path: str | Path, checkpoint: str | int = "best", weights: Weights = "ema", engine: EngineName = "auto"
+    path: str | Place, checkpoint: str | int = "best", weights: Weights = "ema", engine: EngineName = "auto"
 ) -> Classifier:
     """Opens a run directory, or a model whose weights are known by name, on whatever hardware is here.
 
     Args:
-        path: the run's work directory; it may be read-only, and needs neither the config file nor the data. Or a name
-            of `list_models()` ("efficientnet_lite0"), or `hf:OWNER/REPO` on the Hugging Face Hub.
+        path: the run's work directory; it may be read-only or in a bucket (gs://), and needs neither the config file
+            nor the data. Or a name of `list_models()` ("efficientnet_lite0"), or `hf:OWNER/REPO` on the Hugging Face
+            Hub.
         checkpoint: "best" on the validation split (the newest where the run holds none out), "newest", or a step.
         engine: "jax"; "onnx", which is quicker on a CPU and needs the extra `export`; or "auto", which takes ONNX
             Runtime where it can. They agree to 1e-4.
@@ -195,7 +197,7 @@ def load(
         step=step,
         matmul_precision=card.matmul_precision,
         engine_name=engine,
-        engine_folder=run.path / "engines",
+        engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
     )
 
 

@@ -4,12 +4,11 @@ import argparse
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from jaxnets import command
 from jaxnets.config import Config
-from jaxnets.errors import UserError
 from jaxnets.flags import load_config
+from jaxnets.storage import open_place
 
 _STARTED = time.monotonic()
 
@@ -22,17 +21,15 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
-    parser.add_argument("--workdir", required=True, help="the run directory: made, or gone on with")
+    parser.add_argument(
+        "--workdir", required=True, help="the run directory, which may be gs://BUCKET/RUN: made, or gone on with"
+    )
     command.run(parser, _train, takes_rest=True)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _with_absolute_paths(load_config(options.config, overrides))
-    if "://" in options.workdir:
-        raise UserError(
-            f"--workdir {options.workdir} is no directory: mount the bucket or a file system that all hosts share, and "
-            f"give the path there"
-        )
+    workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
@@ -43,9 +40,10 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     display = Display(quiet=not hosts.leads)
     display.config(config)
-    outcome = train(config, Path(options.workdir).expanduser(), display, started=_STARTED)
+    outcome = train(config, workdir, display, started=_STARTED)
     if not outcome.finished:
-        why = "" if outcome.signal is not None else f" before config.max_hours {config.max_hours:g} are over"
+        by_clock = outcome.signal is None and config.max_hours is not None
+        why = f" before config.max_hours {config.max_hours:g} are over" if by_clock else ""
         display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")
     return outcome.status
 

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from jaxnets.config import RESUMABLE, Config, flatten, resolve
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
+from jaxnets.storage import BUCKET, Place, bucket_errors, in_bucket, open_place, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -50,37 +51,43 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    path: Path
+    path: Place
 
     @property
-    def config(self) -> Path:
+    def config(self) -> Place:
         return self.path / "config.json"
 
     @property
-    def model(self) -> Path:
+    def model(self) -> Place:
         return self.path / "model.json"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         return self.path / "checkpoints"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         return self.path / "metrics.jsonl"
 
     @property
-    def tensorboard(self) -> Path:
+    def tensorboard(self) -> Place:
         return self.path / "tensorboard"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Place:
         return self.path / "report"
 
     def is_run(self) -> bool:
-        return self.config.is_file() and self.model.is_file()
+        with self._readable():
+            return self.config.is_file() and self.model.is_file()
 
     def check_writable(self) -> None:
-        """Refuses a directory that cannot be made or written to, without making it; as far as permissions tell."""
+        """Refuses a directory that cannot be made or written to, without making it; as far as permissions tell.
+
+        Of a bucket it says nothing.
+        """
+        if not isinstance(self.path, Path):
+            return
         existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is a file")
@@ -92,20 +99,26 @@ class RunDirectory:
             UserError: if it cannot.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            with bucket_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                probe = self.path / f".write-test-{os.getpid()}"
+                probe.write_bytes(b"\0" * 4096)
+                probe.unlink()
         except OSError as error:
-            raise self._not_writable(str(error.strerror)) from error
+            raise self._not_writable(error.strerror or str(error)) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the directory for this process alone; another that trains in it would damage what it writes.
 
+        A bucket knows no locks.
+
         Raises:
             UserError: if another process holds it.
         """
+        if in_bucket(self.path):
+            yield
+            return
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,6 +129,16 @@ class RunDirectory:
             except OSError:  # a file system that knows no locks
                 _log.warning("%s cannot be locked: do not train in it twice at once", self.path)
             yield
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            with bucket_errors(self.path):
+                yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be read ({error.strerror or error}): is it right, and yours?"
+            ) from error
 
     def _not_writable(self, reason: str) -> UserError:
         return UserError(
@@ -171,14 +194,19 @@ class RunDirectory:
         return list(changed.values())
 
 
-def open_run(path: str | Path) -> RunDirectory:
+def means_run(source: str) -> bool:
+    """Whether `source` means a run directory, where it could also name a model or a file."""
+    return source.startswith(BUCKET) or Path(source).expanduser().is_dir()
+
+
+def open_run(path: str | Place) -> RunDirectory:
     """Returns a finished or unfinished run.
 
     Raises:
         UserError: if there is none at `path`.
     """
-    run = RunDirectory(Path(path).expanduser())
-    if not run.path.is_dir():
+    run = RunDirectory(open_place(path))
+    if isinstance(run.path, Path) and not run.path.is_dir():
         raise UserError(f"there is no directory {path}: give the --workdir of a training run")
     if not run.is_run():
         raise UserError(
@@ -187,9 +215,11 @@ def open_run(path: str | Path) -> RunDirectory:
     return run
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Place) -> dict[str, Any]:
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        with bucket_errors(path):
+            text = path.read_text(encoding="utf-8")
+        saved = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): restore it from a copy") from error
     if not isinstance(saved, dict):
@@ -197,22 +227,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return saved
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes under another name and renames, so that a reader never sees half a file.
+def write_json(path: Place, content: Mapping[str, Any]) -> None:
+    """Writes so that a reader never sees half a file.
 
     Raises:
         UserError: if it cannot be written.
     """
-    path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): make room or permission for it"
+        ) from error
 
 
 def finite(value: Any) -> Any:
@@ -224,7 +250,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _without_format(saved: dict[str, Any], path: Path) -> dict[str, Any]:
+def _without_format(saved: dict[str, Any], path: Place) -> dict[str, Any]:
     found = saved.pop("format", None)
     if found != FORMAT:
         raise UserError(f"{path} has format {found}, this jaxnets reads format {FORMAT}: use the version that wrote it")

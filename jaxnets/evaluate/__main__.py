@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxnets import command
 from jaxnets.errors import UserError
+from jaxnets.storage import Place
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
         prog="python -m jaxnets.evaluate",
         description="Evaluate a run on every example of a split, each exactly once.",
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="the run directory")
+    parser.add_argument("--workdir", required=True, help="the run directory, or gs://BUCKET/RUN")
     parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
     parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
     command.add_checkpoint_options(parser)
@@ -57,10 +58,12 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def report_target(out: Path | None, report: Path) -> Path:
+def report_target(out: Path | None, report: Place) -> Place:
     """A run directory may be read-only; the report then goes to the user's cache."""
     if out is not None:
         return out / "metrics.json"
+    if not isinstance(report, Path):
+        return report / "metrics.json"
     writable = next(parent for parent in (report, *report.parents) if parent.exists())
     if os.access(writable, os.W_OK):
         return report / "metrics.json"

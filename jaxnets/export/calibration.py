@@ -12,7 +12,7 @@ from jaxnets.data.examples import Examples
 from jaxnets.data.sources import CorruptPicture
 from jaxnets.data.sources.folder import picture_files
 from jaxnets.errors import UserError
-from jaxnets.rundir import open_run
+from jaxnets.rundir import means_run, open_run
 
 
 def calibration_pictures(
@@ -46,7 +46,7 @@ def scored_pictures(
 
     A run has its test split; otherwise the calibration's pictures tell how often int8 agrees with float32.
     """
-    if Path(model).is_dir():
+    if means_run(model):
         images, labels = _read(_examples(model, "test"), count)
         return images, labels, "test accuracy"
     return pictures, None, "agreement with float32"

@@ -26,6 +26,7 @@ from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
 from jaxnets.serve.pictures import Upload, open_picture
+from jaxnets.storage import open_place
 
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
@@ -210,7 +211,7 @@ class ServedModel:
         served = self.current.predictor.step
         if served is None or self.source.checkpoint not in ("best", "newest"):
             return None
-        directory = Path(self.source.path).expanduser() / "checkpoints"
+        directory = open_place(self.source.path) / "checkpoints"
         found = steps(directory)
         now = time.monotonic()
         if not found or (found == self._seen and not any(when <= now for when, _ in self._refused.values())):

@@ -4,9 +4,7 @@ import json
 import logging
 import shutil
 import time
-import zlib
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +14,17 @@ import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
 from jaxnets.rundir import read_json, write_json
-from jaxnets.train.hosts import Hosts
+from jaxnets.storage import (
+    Place,
+    absolute,
+    bucket_errors,
+    fingerprints,
+    in_bucket,
+    is_committed,
+    names_in,
+    remove_folder,
+)
+from jaxnets.train.hosts import Hosts, broke_off
 from jaxnets.train.step import TrainState, Variables
 
 _log = logging.getLogger(__name__)
@@ -44,13 +52,13 @@ class Checkpointer:
     All processes of a run save and restore, each its part; what concerns the directory as a whole, process 0 does.
     """
 
-    def __init__(self, directory: Path, hosts: Hosts | None = None) -> None:
-        self._directory = directory.absolute()
+    def __init__(self, directory: Place, hosts: Hosts | None = None) -> None:
+        self._directory = absolute(directory)
         self._hosts = hosts or Hosts()
         if self._hosts.leads:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):  # of a run that was killed while saving
-                shutil.rmtree(leftover, ignore_errors=True)
+            for leftover in _unfinished(self._directory):
+                remove_folder(leftover)
         self._saver = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
@@ -69,11 +77,8 @@ class Checkpointer:
             UserError: if the state is not finite, if the save before this one failed, or if the directory is gone.
         """
         self.wait()
-        if not self._directory.is_dir():
-            raise UserError(f"{self._directory} has gone: something removed it while the run was on; start it again")
-        needed, free = _nbytes(state), shutil.disk_usage(self._directory).free
-        if free < needed + _SPARE:  # found out now, a full disk leaves nothing half-written
-            raise self._refusal(OSError(f"it needs {needed / 2**20:.1f} MiB, and {free / 2**20:.1f} MiB are free"))
+        if not in_bucket(self._directory):
+            self._check_room(_nbytes(state))
         if not self._finite(state):
             raise UserError(
                 f"the weights after step {progress.step} are not finite and were not saved: "
@@ -92,7 +97,16 @@ class Checkpointer:
         try:
             self._saver.save(self._directory / str(progress.step), args=ocp.args.Composite(**items))
         except (OSError, ValueError) as error:
+            if self._hosts.several and broke_off(error):
+                raise
             raise self._refusal(error) from error
+
+    def _check_room(self, needed: int) -> None:
+        if not self._directory.is_dir():
+            raise UserError(f"{self._directory} has gone: something removed it while the run was on; start it again")
+        free = shutil.disk_usage(self._directory).free
+        if free < needed + _SPARE:  # found out now, a full disk leaves nothing half-written
+            raise self._refusal(OSError(f"it needs {needed / 2**20:.1f} MiB, and {free / 2**20:.1f} MiB are free"))
 
     def amend(self, progress: Progress) -> None:
         """Replaces the progress of a step that is saved, where more was found out about it since.
@@ -114,6 +128,8 @@ class Checkpointer:
         try:
             self._saver.wait_until_finished()
         except (OSError, ValueError) as error:
+            if self._hosts.several and broke_off(error):
+                raise
             raise self._refusal(error) from error
         self._discard_old()
 
@@ -150,7 +166,7 @@ class Checkpointer:
 
     def _newest_whole(self) -> int:
         """Returns the newest step that is not damaged, _NONE where there is no checkpoint; sets damaged ones aside."""
-        damaged: list[Path] = []
+        damaged: list[Place] = []
         for step in reversed(steps(self._directory)):
             path = self._directory / str(step)
             try:
@@ -162,7 +178,7 @@ class Checkpointer:
             for other in damaged:
                 _log.warning("going on from step %d; %s is set aside as damaged-%s", step, other.name, other.name)
                 aside = other.with_name(f"damaged-{other.name}")
-                shutil.rmtree(aside, ignore_errors=True)
+                remove_folder(aside)
                 other.rename(aside)
             return step
         if damaged:
@@ -173,20 +189,24 @@ class Checkpointer:
         return _NONE
 
     def _seal(self) -> None:
-        """Notes what the items consist of; Orbax calls it in its thread, when they are written and not yet renamed."""
-        for path in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
-            files = {str(file.relative_to(path)): _fingerprint(file) for file in path.glob("*/**/*") if file.is_file()}
-            (path / _MANIFEST).write_text(json.dumps(files))
+        """Notes what the items consist of; Orbax calls it in its thread, before it commits them."""
+        for path in _unfinished(self._directory):
+            if path.name.partition(".")[0] == str(self._saving):
+                with bucket_errors(path):
+                    (path / _MANIFEST).write_text(json.dumps(fingerprints(path)))
         self.slowest = max(self.slowest, time.monotonic() - self._began)
 
     def _discard_old(self) -> None:
         if not self._hosts.leads:
             return
-        for step in steps(self._directory)[:-KEPT]:
+        saved = steps(self._directory)
+        if self._best is not None and self._best not in saved:
+            return  # the new best could not be written: the one before is still needed
+        for step in saved[:-KEPT]:
             if step != self._best:
-                shutil.rmtree(self._directory / str(step), ignore_errors=True)
+                remove_folder(self._directory / str(step))
 
-    def _restore(self, path: Path, like: TrainState) -> tuple[TrainState, Progress]:
+    def _restore(self, path: Place, like: TrainState) -> tuple[TrainState, Progress]:
         items = {
             "variables": ocp.args.StandardRestore(like.variables),
             "optimizer": ocp.args.StandardRestore({"step": like.step, "opt_state": like.opt_state}),
@@ -212,34 +232,42 @@ class Checkpointer:
         )
 
 
-def steps(directory: Path) -> list[int]:
-    """Returns the steps that are saved under `directory`, ascending; half-written ones have other names."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+def steps(directory: Place) -> list[int]:
+    """Returns the steps that are saved under `directory`, ascending; half-written ones are left out."""
+    return sorted(int(name) for name in names_in(directory) if name.isdecimal() and is_committed(directory / name))
 
 
-def verify(path: Path, item: str = "") -> None:
+def _unfinished(directory: Place) -> list[Place]:
+    """Returns what is being written under `directory`, or was when a run was killed."""
+    if in_bucket(directory):
+        return [
+            directory / name for name in names_in(directory) if name.isdecimal() and not is_committed(directory / name)
+        ]
+    return [directory / name for name in names_in(directory) if ".orbax-checkpoint-tmp" in name]
+
+
+def verify(path: Place, item: str = "") -> None:
     """Compares a checkpoint's files, or those of one of its items, with what was noted when they were written.
 
     Raises:
         ValueError: that names the first file that is missing or differs.
     """
     try:
-        noted_files = json.loads((path / _MANIFEST).read_text())
+        with bucket_errors(path):
+            noted = json.loads((path / _MANIFEST).read_text())
     except FileNotFoundError:
         raise ValueError(f"{_MANIFEST} is missing") from None
-    for name, noted in noted_files.items():
-        if not name.startswith(item):
+    found = fingerprints(path, item)
+    for name, (size, checksum) in noted.items():
+        if item and not name.startswith(f"{item}/"):
             continue
-        file = path / name
-        if not file.is_file():
+        if name not in found:
             raise ValueError(f"{name} is missing")
-        if _fingerprint(file) != noted:
-            raise ValueError(f"{name} has {file.stat().st_size} bytes that are not the {noted[0]} that were written")
+        if found[name] != [size, checksum]:
+            raise ValueError(f"{name} has {found[name][0]} bytes that are not the {size} that were written")
 
 
-def choose(directory: Path, checkpoint: str | int) -> int:
+def choose(directory: Place, checkpoint: str | int) -> int:
     """Returns the step that "best", "newest" or a number names.
 
     Raises:
@@ -264,22 +292,22 @@ def choose(directory: Path, checkpoint: str | int) -> int:
     raise UserError(f"checkpoint must be best, newest or one of the saved steps ({saved}), found {checkpoint!r}")
 
 
-def read_variables(directory: Path, step: int, weights: str) -> Variables:
+def read_variables(directory: Place, step: int, weights: str) -> Variables:
     """Returns the variables (or with `weights="ema"` their average, where one was kept) as NumPy arrays.
 
     Raises:
         UserError: if they cannot be read.
     """
-    path = directory.absolute() / str(step)
+    path = absolute(directory) / str(step)
     item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
     try:
-        verify(path, f"{item.name}/")
+        verify(path, item.name)
         return read_item(item)
     except Exception as error:  # whatever a damaged file makes Orbax raise
         raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
 
 
-def read_item(item: Path) -> Any:
+def read_item(item: Place) -> Any:
     """Returns the tree of NumPy arrays in one item of a checkpoint, wherever it was saved."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         shapes = _tree(reader.metadata(item))
@@ -287,13 +315,13 @@ def read_item(item: Path) -> Any:
         return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
-def read_progress(directory: Path, step: int) -> Progress:
+def read_progress(directory: Place, step: int) -> Progress:
     """Returns the progress of a saved step.
 
     Raises:
         UserError: if it cannot be read.
     """
-    path = directory.absolute() / str(step)
+    path = absolute(directory) / str(step)
     try:
         if amended := _amended(path):
             return amended
@@ -303,13 +331,8 @@ def read_progress(directory: Path, step: int) -> Progress:
         raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
 
 
-def _amended(path: Path) -> Progress | None:
+def _amended(path: Place) -> Progress | None:
     return Progress(**read_json(path / _AMENDED)) if (path / _AMENDED).is_file() else None
-
-
-def _fingerprint(file: Path) -> list[int]:
-    content = file.read_bytes()
-    return [len(content), zlib.crc32(content)]
 
 
 def _tree(metadata: Any) -> Any:

@@ -7,6 +7,7 @@ decides; the decisions go through JAX's coordination service, apart from the dev
 
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -86,6 +87,19 @@ _CHIPS = ("/dev/accel0", "/dev/vfio/0")  # of a TPU
 def _may_be_a_cluster() -> bool:
     """Returns False on the machines of most users, where asking JAX would wait for answers from a network."""
     return any(name in os.environ for name in _SIGNS) or any(map(os.path.exists, _CHIPS))
+
+
+_OF_THE_RUNTIME = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
+
+
+def broke_off(error: BaseException) -> bool:
+    """Whether an error is that of a collective or of the coordination service, as when another process has gone.
+
+    Reading an array whose computation failed raises a ValueError, with the runtime's words.
+    """
+    if isinstance(error, ValueError):
+        return _OF_THE_RUNTIME.match(str(error)) is not None
+    return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 class Hosts:

@@ -6,18 +6,25 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory, finite
+from jaxnets.storage import bucket_errors, in_bucket, upload
+
+_PUBLISHED_EVERY = 30.0  # seconds, and before each checkpoint
 
 
 class NoLog:
     """What the processes write that do not keep the run's log."""
 
     def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None: ...
+
+    def publish(self) -> None:
+        """Makes sure that whoever reads the run finds what was written so far."""
 
     def close(self) -> None: ...
 
@@ -28,13 +35,22 @@ class RunLog(NoLog):
     def __init__(self, run: RunDirectory, resumed_step: int, *, evaluated: bool = True) -> None:
         """Rows past `resumed_step`, and unless it is `evaluated` those of its evaluation, will come again.
 
-        They are removed first.
+        They are removed first. In a bucket nothing can be appended to: there, `publish` copies what lies in a
+        directory of this machine.
         """
-        self._path = run.metrics
+        self._run, self._own = run, TemporaryDirectory() if in_bucket(run.path) else None
+        folder = Path(self._own.name) if self._own else Path(run.path)
+        self._path, self.tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
+        self._published: dict[Path, int] = {}  # sizes of files that a bucket has
+        self._next = time.monotonic() + _PUBLISHED_EVERY
         try:
+            if self._own:
+                with bucket_errors(run.path):
+                    if run.metrics.is_file():
+                        self._path.write_bytes(run.metrics.read_bytes())
             _keep_rows(self._path, resumed_step, evaluated)
             self._rows = self._path.open("a", encoding="utf-8")
-            self._tensorboard = SummaryWriter(str(run.tensorboard), purge_step=resumed_step + 1)
+            self._tensorboard = SummaryWriter(str(self.tensorboard), purge_step=resumed_step + 1)
         except OSError as error:
             raise self._refusal(error) from error
 
@@ -49,6 +65,22 @@ class RunLog(NoLog):
             self._tensorboard.flush()
         except OSError as error:
             raise self._refusal(error) from error
+        if time.monotonic() > self._next:
+            self.publish()
+
+    def publish(self) -> None:
+        if self._own is None:
+            return
+        root = Path(self._own.name)
+        try:
+            for file in root.rglob("*"):
+                size = file.stat().st_size
+                if file.is_file() and self._published.get(file) != size:
+                    upload(file, self._run.path / file.relative_to(root).as_posix())
+                    self._published[file] = size
+        except OSError as error:
+            raise self._refusal(error) from error
+        self._next = time.monotonic() + _PUBLISHED_EVERY
 
     def close(self) -> None:
         try:
@@ -56,11 +88,14 @@ class RunLog(NoLog):
             self._tensorboard.close()
         except OSError as error:
             raise self._refusal(error) from error
+        self.publish()
+        if self._own:
+            self._own.cleanup()
 
     def _refusal(self, error: OSError) -> UserError:
         return UserError(
-            f"{self._path} cannot be written ({error.strerror}): make room or permission there and run the same "
-            f"command again; it goes on from the newest checkpoint"
+            f"{self._run.metrics} cannot be written ({error.strerror or error}): make room or permission there and run "
+            f"the same command again; it goes on from the newest checkpoint"
         )
 
 

@@ -5,7 +5,6 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.models.registry import create_model
 from jaxnets.rundir import ModelCard, RunDirectory
+from jaxnets.storage import Place, in_bucket
 from jaxnets.train.build import Built, build, model_fields
 from jaxnets.train.checkpoint import Checkpointer, Progress
 from jaxnets.train.checkpoint import steps as saved_steps
@@ -53,7 +53,7 @@ class Outcome:
 
 
 def train(
-    config: Config, workdir: Path, display: Display, mesh: Mesh | None = None, started: float | None = None
+    config: Config, workdir: Place, display: Display, mesh: Mesh | None = None, started: float | None = None
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
@@ -126,7 +126,7 @@ def _prepare(
         )
     checkpointer = Checkpointer(run.checkpoints, hosts)
     hosts.decide("directory", lambda: 1)
-    if not run.checkpoints.is_dir():
+    if not in_bucket(run.path) and not run.checkpoints.is_dir():
         raise UserError(
             f"process {hosts.process} does not see {run.checkpoints}, which process 0 made: give all of them one "
             f"--workdir on a file system that they share"
@@ -143,6 +143,7 @@ def _prepare(
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {steps}")
     load_what_fits(config, data, mesh)
+    log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if hosts.leads else None
     session = _Session(
         config=config,
         data=data,
@@ -151,8 +152,8 @@ def _prepare(
         feed=make_feed(config, data, built.step, mesh, steps, hosts),
         evaluator=Evaluator(config, built.model, data, mesh, hosts, watch),
         checkpointer=checkpointer,
-        log=RunLog(run, progress.step, evaluated=progress.evaluation is not None) if hosts.leads else NoLog(),
-        profiler=Profiler(config.profile_steps if hosts.leads else 0, run.tensorboard, progress.step),
+        log=log or NoLog(),
+        profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         stop=stop,
         hosts=hosts,
@@ -232,7 +233,7 @@ class _Session:
             return step
         self.watch.progress()
         if step and self.progress.evaluation is None and self._evaluates(step):
-            self._evaluate(state, step)  # the last session was stopped before it could
+            self._evaluate(state, step)  # the last session was stopped before it could, or was to go on further
             self._save(state, step)
         while step < self.steps:
             count = self.hosts.decide(f"step {step}", partial(self._count, step))
@@ -277,7 +278,7 @@ class _Session:
 
     def _evaluates(self, step: int) -> bool:
         every = self.config.eval_every_steps
-        return step == self.steps or (step % every == 0 if every else step == self._epoch_end(step - 1))
+        return step >= self.steps or (step % every == 0 if every else step == self._epoch_end(step - 1))
 
     def _saves(self, step: int) -> bool:
         every = self.config.checkpoint_every_steps
@@ -302,7 +303,7 @@ class _Session:
         """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
         chooses = "validation" in self.data.splits
         rows = {"eval": "validation" if chooses else "test"}
-        if chooses and step == self.steps:
+        if chooses and step >= self.steps:
             rows["test"] = "test"
         found = {}
         for name, split in rows.items():
@@ -328,6 +329,7 @@ class _Session:
                 self.checkpointer.amend(self.progress)
             return
         self.progress = replace(self.progress, step=step, evaluation=evaluation, window=self.window.saved())
+        self.log.publish()  # a resume finds the rows up to its checkpoint
         self.checkpointer.save(state, self.progress)
         self.saved = step
         self.stop.took(self.checkpointer.slowest)
@@ -388,7 +390,7 @@ def _describe(display: Display, config: Config, data: Dataset, state: TrainState
     display.say(f"devices: {len(devices)} × {devices[0].device_kind}; {steps} steps of {config.batch_size} examples")
 
 
-def _finished(workdir: Path, progress: Progress, steps: int) -> str:
+def _finished(workdir: Place, progress: Progress, steps: int) -> str:
     text = f"{workdir} is finished: {progress.step} of {steps} steps are done"
     if progress.evaluation:
         e = progress.evaluation

@@ -8,11 +8,13 @@ _AFTER = 10  # steps, when everything is compiled and warm
 
 
 class Profiler:
-    """Records `steps` steps into `directory`, none if that is 0."""
+    """Records `steps` steps into `directory`, none if that is 0 or there is no directory."""
 
-    def __init__(self, steps: int, directory: Path, started: int) -> None:
+    def __init__(self, steps: int, directory: Path | None, started: int) -> None:
         first = started + _AFTER
-        self.boundaries = (first, first + steps) if steps else ()  # steps at which `at` wants nothing under way
+        self.boundaries = (
+            (first, first + steps) if steps and directory else ()
+        )  # steps at which `at` wants nothing under way
         self._directory, self._running = directory, False
 
     def at(self, step: int) -> None:

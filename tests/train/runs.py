@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxnets.config import Config, resolve
+from jaxnets.storage import Place, absolute
 from jaxnets.train.checkpoint import read_item, read_variables, steps
 
 TIMES = {"time", "train/images_per_second"}  # what differs between two runs that are the same
@@ -21,21 +22,21 @@ def short(**changed) -> Config:
     return resolve({**defaults, **changed})
 
 
-def rows_of(workdir: Path) -> list[dict]:
+def rows_of(workdir: Place) -> list[dict]:
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
-def arrays_of(workdir: Path, step: int) -> dict[str, np.ndarray]:
+def arrays_of(workdir: Place, step: int) -> dict[str, np.ndarray]:
     """Returns every array of a checkpoint: weights, statistics, their averages and the optimizer's state."""
-    path = workdir.absolute() / "checkpoints" / str(step)
+    path = absolute(workdir) / "checkpoints" / str(step)
     tree = {"optimizer": read_item(path / "optimizer")}
     for weights in ("raw", "ema"):
         tree[weights] = read_variables(path.parent, step, weights)
     return {jax.tree_util.keystr(key): np.asarray(x) for key, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def assert_same_run(a: Path, b: Path) -> None:
+def assert_same_run(a: Place, b: Place) -> None:
     """Asserts that two runs have the same newest step, the same bits in it and the same rows of metrics."""
     step = steps(a / "checkpoints")[-1]
     assert steps(b / "checkpoints")[-1] == step

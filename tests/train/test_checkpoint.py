@@ -79,6 +79,23 @@ def test_the_two_newest_and_the_best_are_kept(tmp_path):
     assert steps(tmp_path) == [2, 4, 5]
 
 
+def test_a_save_that_fails_costs_no_checkpoint(tmp_path, one_device, monkeypatch):
+    save(tmp_path, 2, 4, 6, best=2)
+
+    def fail(self):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Checkpointer, "_seal", fail)
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.restore(shapes(sharding=replicated(one_device)))
+    checkpointer.save(state_at(8), Progress(step=8, best={"step": 8, "accuracy": 0.9}))
+    with pytest.raises(UserError, match="disk full"):
+        checkpointer.wait()
+    checkpointer.close()
+    assert steps(tmp_path) == [2, 4, 6]
+    assert choose(tmp_path, "best") == 2
+
+
 def test_best_newest_and_a_step_are_found(tmp_path):
     save(tmp_path, 1, 2, 3, 4, best=2)
     assert [choose(tmp_path, name) for name in ("best", "newest", 3, "3")] == [2, 4, 3, 3]

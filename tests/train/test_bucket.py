@@ -1,0 +1,152 @@
+"""A run in a bucket (gs://) is a run like any other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import jaxnets
+from jaxnets.errors import UserError
+from jaxnets.rundir import RunDirectory, open_run
+from jaxnets.storage import Place, open_place
+from jaxnets.train.checkpoint import steps
+from jaxnets.train.display import Display
+from jaxnets.train.log import RunLog
+from jaxnets.train.loop import train
+from tests import bucket
+from tests.train.runs import assert_same_run, rows_of, short
+
+STEPS = {"eval_every_steps": 2, "checkpoint_every_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def objects():
+    """The objects of gs://bucket."""
+    with bucket.serving() as (served, variables), pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield served
+
+
+def in_two_sessions(place: Place, mesh: Mesh) -> Place:
+    train(short(**STEPS, steps=2), place, Display(), mesh)
+    train(short(**STEPS), place, Display(), mesh)
+    return place
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, one_device):
+    return in_two_sessions(tmp_path_factory.mktemp("runs") / "local", one_device)
+
+
+@pytest.fixture(scope="module")
+def remote(objects, one_device):
+    return in_two_sessions(open_place("gs://bucket/runs/remote"), one_device)
+
+
+def copy(objects, run: str, to: str) -> None:
+    """Copies what is stored of gs://bucket/runs/`run` to another run."""
+    for name, (generation, content) in list(objects.objects.items()):
+        if name.startswith(f"runs/{run}/"):
+            objects.objects[name.replace(f"runs/{run}/", f"runs/{to}/", 1)] = generation, content
+
+
+def test_a_run_in_a_bucket_has_the_bits_and_the_rows_of_one_in_a_directory(local, remote):
+    assert_same_run(local, remote)
+
+
+def test_a_run_in_a_bucket_is_complete(remote):
+    run = open_run("gs://bucket/runs/remote")
+    assert run.is_run()
+    assert steps(run.checkpoints) == [2, 4]
+    assert len(list(run.tensorboard.iterdir())) == 2  # a file for each session
+
+
+def test_what_is_loaded_from_a_bucket_predicts_as_what_is_loaded_from_a_directory(local, remote):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    one, other = (jaxnets.load(str(place), engine="jax").predict(images) for place in (local, remote))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_is_copied_from_a_bucket_to_a_directory_opens_there(objects, local, remote, tmp_path):
+    for name, (_, content) in objects.objects.items():
+        if name.startswith("runs/remote/"):
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    assert_same_run(tmp_path / "runs" / "remote", local)  # reads every file and compares its checksum
+
+
+def test_a_run_that_is_copied_from_a_directory_to_a_bucket_opens_there(objects, local, one_device):
+    for file in local.rglob("*"):
+        if file.is_file():
+            objects.put(f"runs/uploaded/{file.relative_to(local).as_posix()}", file.read_bytes(), None)
+    place = open_place("gs://bucket/runs/uploaded")
+    assert_same_run(place, local)
+    assert train(short(**STEPS), place, Display(), one_device).finished
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_no_checkpoint(objects, remote, local, one_device):
+    copy(objects, "remote", "cut")
+    del objects.objects["runs/cut/checkpoints/4/commit_success.txt"]
+    place = open_place("gs://bucket/runs/cut")
+    assert steps(place / "checkpoints") == [2]
+    train(short(**STEPS), place, Display(), one_device)
+    assert_same_run(place, local)
+
+
+def test_a_damaged_checkpoint_in_a_bucket_is_set_aside(objects, remote, local, one_device, caplog):
+    copy(objects, "remote", "damaged")
+    name = next(name for name in objects.objects if name.startswith("runs/damaged/checkpoints/4/variables/d/"))
+    objects.put(name, b"something else", None)
+    place = open_place("gs://bucket/runs/damaged")
+    train(short(**STEPS), place, Display(), one_device)
+    assert "going on from step 2; 4 is set aside as damaged-4" in caplog.text
+    assert objects.objects["runs/damaged/checkpoints/damaged-4/" + name.partition("/4/")[2]][1] == b"something else"
+    assert_same_run(place, local)
+
+
+def test_rows_are_in_the_bucket_before_the_log_is_closed(objects):
+    log = RunLog(RunDirectory(open_place("gs://bucket/runs/rows")), 0)
+    log.write(1, 0.5, {"train/loss": 2.0})
+    log.publish()
+    assert rows_of(open_place("gs://bucket/runs/rows")) == [{"step": 1, "epoch": 0.5, "train/loss": 2.0}]
+    log.write(2, 1.0, {"train/loss": 1.0})
+    log.close()
+    assert [row["step"] for row in rows_of(open_place("gs://bucket/runs/rows"))] == [1, 2]
+
+
+def test_a_bucket_that_may_not_be_written_to_is_one_message(objects, one_device, monkeypatch):
+    monkeypatch.setattr(objects, "refuses", True)
+    with pytest.raises(UserError, match=r"work directory gs://bucket/runs/new cannot be written to \(.*denied"):
+        train(short(**STEPS), open_place("gs://bucket/runs/new"), Display(), one_device)
+
+
+def test_a_missing_run_in_a_bucket_is_one_message(objects):
+    with pytest.raises(UserError, match="gs://bucket/runs/none is not a run directory"):
+        jaxnets.load("gs://bucket/runs/none")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s3://bucket/run", r"neither a directory nor a folder of a bucket \(gs://BUCKET/FOLDER\)"),
+        ("gs://bucket", "names no folder of a bucket"),
+        ("gs://bucket/", "names no folder of a bucket"),
+    ],
+)
+def test_an_address_that_is_none_is_one_message(address, said):
+    with pytest.raises(UserError, match=said):
+        open_place(address)
+
+
+def test_a_bucket_without_what_reads_it_is_one_message(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'jaxnets\[gcs\]'"):
+        open_place("gs://bucket/run")
+
+
+def test_only_what_begins_with_an_address_is_in_a_bucket(tmp_path):
+    assert open_place(str(tmp_path)) == tmp_path
+    assert open_place("~/runs") == Path.home() / "runs"
