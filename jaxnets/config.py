@@ -131,7 +131,8 @@ class MeshConfig:
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
     batch_size: Count = 128  # examples a step, over all devices
-    accumulate_steps: Count = 1  # parts of a batch that are computed one after the other, to need less memory
+    # Parts of a batch that are computed one after the other, to need less memory; each draws its own dropout.
+    accumulate_steps: Count = 1
     epochs: Positive = 30.0  # passes over the training examples
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests

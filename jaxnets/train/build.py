@@ -78,13 +78,14 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "num_classes": classes,
         "dtype": config.dtype,
-        "norm_group_size": config.batch_norm.group_size,
         "norm_decay": config.batch_norm.decay,
         "norm_epsilon": config.batch_norm.epsilon,
         "shortcut": config.model.shortcut,
         "dropout": config.model.dropout,
         "stochastic_depth": config.model.stochastic_depth,
-        "remat_stages": config.model.remat_stages,
         "zero_init_last_norm": config.model.zero_init_last_norm,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    own = {name: value for name, value in fields.items() if value is not None}
+    # These are of the training and not of the weights, so that None means none, whatever the weights came with.
+    of_training = {"norm_group_size": config.batch_norm.group_size, "remat_stages": config.model.remat_stages or 0}
+    return own | {name: value for name, value in of_training.items() if name in known}

@@ -1,5 +1,7 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +12,18 @@ from rich.table import Table
 from jaxnets.config import Config, flatten
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Falls silent where nobody reads any more, as after Ctrl-C in `… | tee`; the run goes on, or is saved."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Display:
     """Shows a run's progress on `console`, or with `quiet` nothing."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self._console = console or Console(highlight=False, quiet=quiet)
+        self._console = console or _Console(highlight=False, quiet=quiet)
         self._bar: Progress | None = None
 
     def config(self, config: Config) -> None:

@@ -81,6 +81,7 @@ class Evaluator:
             with suppress(Stopped):
                 self._step = unless(stop, lambda: self._compile(variables))
             if not self._hosts.all(f"{name}/compiled", self._step is not None):
+                self._step = None  # on all of them, so that all ask again together
                 return None
         assert self._step is not None
 

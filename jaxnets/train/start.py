@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
-from jaxnets.rundir import open_run
+from jaxnets.rundir import means_run, open_run
 from jaxnets.train.checkpoint import choose, read_variables
 from jaxnets.train.mesh import put
 from jaxnets.train.step import TrainState, Variables
@@ -27,11 +26,30 @@ class Start:
     variables: Variables
 
     def into(self, state: TrainState, model: Any, channels: int, seed: int) -> TrainState:
-        """Returns a fresh state with these weights, their head and stem adapted to the model and its pictures."""
+        """Returns a fresh state with these weights, their head and stem adapted to the model and its pictures.
+
+        Raises:
+            UserError: if the model is built otherwise than the one that they are of.
+        """
         adapted = adapt(self.variables, model, channels, seed)
+        found, wanted = _shapes(adapted), _shapes(state.variables)
+        if found != wanted:
+            name, shape = sorted(found.items() ^ wanted.items())[0]
+            raise UserError(
+                f"config.model.pretrained does not fit: {'the model' if wanted.get(name) == shape else 'the file'} has "
+                f"{name} {list(shape)}, and the other has not: give config.model the fields of what the weights are of "
+                f"(shortcut, for instance)"
+            )
         placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, adapted)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
         return TrainState(step=state.step, variables=placed, opt_state=state.opt_state, ema=ema)
+
+
+def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
+    return {
+        "/".join(str(part.key) for part in path): np.shape(x)
+        for path, x in jax.tree_util.tree_leaves_with_path(variables)
+    }
 
 
 def open_start(config: Config) -> Start | None:
@@ -43,7 +61,7 @@ def open_start(config: Config) -> Start | None:
     source, name = config.model.pretrained, config.model.name
     if source is None:
         return None
-    if not Path(source).expanduser().is_dir():
+    if not means_run(source):
         found = open_pretrained(name, source)
         return Start(fields=found.fields, preprocess=found.preprocess, variables=found.variables)
     run = open_run(source)

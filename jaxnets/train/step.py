@@ -85,8 +85,9 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the function that takes a state and a full batch of uint8 pictures to the next state.
 
-    With `parts`, a batch is computed in as many equal parts one after the other, for the same result: BatchNorm's
-    groups must fit into a part. `part_sharding` is that of the arrays `[parts, b / parts, …]`.
+    With `parts`, a batch is computed in as many equal parts one after the other, for the same result but for dropout
+    and stochastic depth, which draw anew for each part. BatchNorm's groups must fit into a part. `part_sharding` is
+    that of the arrays `[parts, b / parts, …]`.
     """
 
     def gradient_of(variables: Variables, batch: Batch, noise: Array) -> Gradient:

@@ -12,6 +12,7 @@ from jaxnets.errors import TEMPORARY
 
 _LEAST_MARGIN, _MOST_MARGIN = 0.1, 120.0  # share of the time, and seconds, that are kept for saving
 _POLL = 0.05  # seconds
+_AT_ONCE = 1.0  # seconds in which a second signal is the first one again: some send it to the process and to its group
 
 _T = TypeVar("_T")
 
@@ -60,12 +61,16 @@ class Stop:
 
 @contextmanager
 def listening(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
-    """Notes SIGINT and SIGTERM in `stop`; a second one is a KeyboardInterrupt at once. `say` is called at the first."""
+    """Notes SIGINT and SIGTERM in `stop`; a second one later is a KeyboardInterrupt. `say` is called at the first."""
+    first = 0.0
 
     def receive(number: int, frame: Any) -> None:
+        nonlocal first
         if stop.signal is not None:
-            raise KeyboardInterrupt
-        stop.signal = number
+            if time.monotonic() > first + _AT_ONCE:
+                raise KeyboardInterrupt
+            return
+        stop.signal, first = number, time.monotonic()
         say("stopping: the run is saved first; once more ends it at once")
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,7 +10,7 @@ import jax
 
 from jaxnets import command
 from jaxnets.errors import TryAgain
-from jaxnets.train.hosts import Hosts
+from jaxnets.train.hosts import Hosts, broke_off
 from jaxnets.train.stop import Stop
 
 _AGAIN = "Run the same command again, on as many hosts as there are: it goes on from the newest checkpoint"
@@ -69,7 +69,7 @@ class Watch:
     def failed(self, error: BaseException) -> None:
         """Tells the other processes why this one ends, and gives them time to hear it."""
         self._failing = True
-        status = getattr(error, "status", TryAgain.status if isinstance(error, jax.errors.JaxRuntimeError) else 1)
+        status = getattr(error, "status", TryAgain.status if broke_off(error) else 1)
         with suppress(jax.errors.JaxRuntimeError):
             self._hosts.tell(f"failed/{self._hosts.process}", f"{status} {str(error) or type(error).__name__}")
             for _ in range(_FAREWELL_TICKS):
@@ -95,11 +95,11 @@ class Watch:
                     self._seen[process] = (sign, self._ticks)
                 elif self._ticks - since > _SILENT_TICKS:
                     self._lost(process)
-        for process, text in self._hosts.told("failed").items():
+        for failed, text in self._hosts.told("failed").items():
             if not self._failing:
                 self._hosts.tell(f"left/{self._hosts.process}", "")
                 status, _, why = text.partition(" ")
-                self._leave(f"process {process} ended: {why}", int(status))
+                self._leave(f"process {failed} ended: {why}", int(status))
         if self._stop and not self._told:
             self._hosts.tell(f"stop/{self._hosts.process}", str(self._stop.signal or 0))
             self._told = True
@@ -131,7 +131,7 @@ def watching(watch: Watch, hosts: Hosts) -> Iterator[None]:
     except BaseException as error:
         if hosts.several:
             watch.failed(error)
-        if isinstance(error, jax.errors.JaxRuntimeError) and hosts.several:
+        if hosts.several and broke_off(error):
             raise TryAgain(
                 f"the work with the other processes broke off ({str(error).strip().splitlines()[0][:200]}). {_AGAIN}"
             ) from error

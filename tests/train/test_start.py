@@ -57,6 +57,21 @@ def test_weights_of_another_model_are_refused(finished):
         open_start(short(model={"name": "resnet32_cifar", "pretrained": str(finished)}))
 
 
+def test_weights_of_a_model_that_is_built_otherwise_are_refused(finished, one_device, tmp_path):
+    changed = {"model": {"pretrained": str(finished), "shortcut": "B"}}
+    with pytest.raises(UserError, match=r"the model has .*shortcut.* and the other has not"):
+        train(short(**changed), tmp_path / "run", Display(), one_device)
+
+
+def test_the_groups_of_batch_norm_are_the_config_s_and_not_those_of_the_weights():
+    from jaxnets.data.dataset import open_dataset
+
+    config = short()
+    built = build(config, open_dataset(config), 4, {"norm_group_size": 8, "remat_stages": 2})
+    assert built.model.norm_group_size is None
+    assert built.model.remat_stages == 0
+
+
 def test_weights_that_are_nowhere_are_refused_before_anything_is_written(one_device, tmp_path):
     with pytest.raises(UserError, match=r"there are no weights at 'nowhere\.pth'"):
         train(short(model={"pretrained": "nowhere.pth"}), tmp_path / "run", Display(), one_device)

@@ -15,8 +15,8 @@ from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.feed import ResidentFeed
 from jaxnets.train.loop import train
-from jaxnets.train.stop import Stop, Stopped, unless
-from tests.train.runs import assert_same_run, short
+from jaxnets.train.stop import Stop, Stopped, listening, unless
+from tests.train.runs import assert_same_run, rows_of, short
 
 CONFIG = {"steps": 8, "eval_every_steps": 4, "log_every_steps": 1, "max_hours": 1.0}
 
@@ -90,6 +90,20 @@ def test_the_time_ends_in_a_compilation(tmp_path, one_device, whole, clock, monk
     assert_goes_on_to_the_same(outcome, step, tmp_path / "run", whole, one_device)
 
 
+def test_a_run_that_was_stopped_can_be_declared_done(tmp_path, one_device, clock):
+    class Watcher(Display):
+        def update(self, step, *figures):
+            if step == 6:
+                clock.pass_an_hour()
+
+    stopped = train(short(**CONFIG), tmp_path / "run", Watcher(), one_device)
+    assert 6 <= stopped.step < 8
+    outcome = train(short(**{**CONFIG, "steps": 5}), tmp_path / "run", Display(), one_device)
+    assert (outcome.status, outcome.step) == (0, stopped.step)
+    assert rows_of(tmp_path / "run")[-1]["step"] == stopped.step
+    assert "test/accuracy" in rows_of(tmp_path / "run")[-1]
+
+
 def test_the_time_ends_before_the_data_is_read(tmp_path, one_device, whole, clock, monkeypatch):
     with taking_for_ever(monkeypatch, clock, loop, "open_dataset"):
         outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
@@ -113,6 +127,23 @@ def test_without_a_limit_the_time_never_ends(clock):
     endless = Stop()
     clock.pass_an_hour()
     assert not endless
+
+
+def test_a_signal_that_comes_twice_at_once_is_one():
+    stopping, said = Stop(), []
+    with listening(stopping, said.append):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stopping.status == 143
+    assert len(said) == 1
+
+
+def test_a_second_signal_later_ends_the_run_at_once(clock):
+    with listening(Stop(), lambda text: None):
+        signal.raise_signal(signal.SIGINT)
+        clock.pass_an_hour()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_what_work_raises_and_returns_comes_through():

@@ -140,15 +140,23 @@ def test_an_error_in_one_process_ends_the_others_with_its_message(error, said, s
     first.tick()  # says what it has to say itself
 
 
-def test_a_connection_that_breaks_is_no_mistake_of_the_user():
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_a_connection_that_breaks_is_no_mistake_of_the_user(kind):
     (first, _), _, hosts = pair()
     hosts[0].tell("left/1", "")
     with (
-        pytest.raises(TryAgain, match=r"broke off \(peer is gone\). Run the same command again"),
+        pytest.raises(TryAgain, match=r"broke off \(UNKNOWN: peer is gone\). Run the same command again"),
         watching(first, hosts[0]),
     ):
-        raise jax.errors.JaxRuntimeError("peer is gone\nand much more")
+        raise kind("UNKNOWN: peer is gone\nand much more")
     assert not hosts[0].parted
+
+
+def test_any_other_error_stays_what_it_is():
+    (first, _), _, hosts = pair()
+    hosts[0].tell("left/1", "")
+    with pytest.raises(ValueError, match="a shape"), watching(first, hosts[0]):
+        raise ValueError("a shape")
 
 
 def test_processes_part_when_all_are_done():
