@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from jaxnets import command
+from jaxnets.config import DistributedConfig
 from jaxnets.errors import UserError
 from jaxnets.storage import Place
 
@@ -20,28 +21,43 @@ def main() -> None:
     command.add_checkpoint_options(parser)
     parser.add_argument("--source", help="where the data lies now, if it has moved (as config.data.source)")
     parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
+    together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
+    together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    together.add_argument("--processes", type=int, help="that evaluate together")
+    together.add_argument("--process", type=int, help="the number of this one, from 0")
     command.run(parser, _evaluate)
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
+    together = {name: getattr(options, name) for name in ("coordinator", "processes", "process")}
+    if len({value is None for value in together.values()}) > 1:
+        raise UserError("--coordinator, --processes and --process belong together: give all three, or none")
     command.use_compilation_cache()
+    from jaxnets.train.hosts import join
+
+    hosts = join(DistributedConfig(**together))
     from rich.console import Console
     from rich.table import Table
 
     from jaxnets.evaluate.run import evaluate_run
     from jaxnets.rundir import open_run, write_json
+    from jaxnets.train.stop import Stop
+    from jaxnets.train.watch import Watch, watching
 
-    run = open_run(options.workdir)
-    report = evaluate_run(
-        run,
-        split=options.split,
-        batch_size=options.batch_size,
-        checkpoint=options.checkpoint,
-        weights=options.weights,
-        source=options.source,
-    )
+    with watching(Watch(Stop(), hosts, hang_minutes=None), hosts):
+        run = open_run(options.workdir)
+        report = evaluate_run(
+            run,
+            split=options.split,
+            batch_size=options.batch_size,
+            checkpoint=options.checkpoint,
+            weights=options.weights,
+            source=options.source,
+        )
+    if not hosts.leads:
+        return 0
     target = report_target(options.out, run.report)
     write_json(target, report)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxnets.classifier import Weights, load
 from jaxnets.data.dataset import open_dataset
@@ -11,7 +12,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.rundir import RunDirectory
 from jaxnets.train.evaluation import evaluate_split
-from jaxnets.train.mesh import make_mesh, replicated, round_up
+from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step
 
 
@@ -24,7 +25,7 @@ def evaluate_run(
     weights: Weights = "ema",
     source: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them.
+    """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them, computed on all devices.
 
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
@@ -51,7 +52,7 @@ def evaluate_run(
     jax.config.update("jax_default_matmul_precision", card.matmul_precision)
     total = evaluate_split(
         jax.jit(make_eval_step(classifier.model, card.preprocess, classifier.model.dtype), out_shardings=everywhere),
-        jax.device_put(classifier.variables, everywhere),
+        jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
         examples,
         batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),
         mesh=mesh,

@@ -10,18 +10,25 @@ from tests.conftest import environment
 
 def start(workdir: Path, *options: str, processes: int = 2, devices: int = 4) -> list[subprocess.Popen]:
     """Starts `jaxnets.main` on the digits in so many processes of so many CPU devices each."""
+    digits = ("--config", "digits", "--workdir", workdir)
+    return start_all(
+        "jaxnets.main", *digits, *options, prefix="--config.distributed.", processes=processes, devices=devices
+    )
+
+
+def start_all(
+    module: str, *arguments: object, prefix: str, processes: int = 2, devices: int = 4
+) -> list[subprocess.Popen]:
+    """Starts a command in several processes, which learn of each other by options that begin with `prefix`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    together = (f"--config.distributed.coordinator=localhost:{port}", f"--config.distributed.processes={processes}")
-    if processes == 1:
-        together = ()
+    together = (f"{prefix}coordinator=localhost:{port}", f"{prefix}processes={processes}")
     return [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", str(workdir), *options),
-                *together,
-                *([f"--config.distributed.process={process}"] if together else []),
+                *(sys.executable, "-m", module, *map(str, arguments)),
+                *((*together, f"{prefix}process={process}") if processes > 1 else ()),
             ],
             env=environment(devices),
             stdout=subprocess.PIPE,

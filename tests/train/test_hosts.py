@@ -1,5 +1,6 @@
 """Several processes are one run: they train, evaluate, save and stop as one."""
 
+import json
 import shutil
 import signal
 
@@ -98,6 +99,19 @@ def test_a_run_of_one_process_goes_on_under_two(one_and_two, tmp_path):
     assert [status for status, _ in done] == [0, 0], done
     assert f"at step {STEPS // 2} of {STEPS}" in done[0][1]
     assert_same(resumed, one)
+
+
+def test_two_processes_evaluate_a_run_together(one_and_two, tmp_path):
+    what = ("--workdir", one_and_two[0], "--checkpoint", "newest", "--out", tmp_path)
+    together = processes.start_all("jaxnets.evaluate", *what, prefix="--")
+    done = processes.finish(together)
+    assert [status for status, _ in done] == [0, 0], done
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    [test] = [row for row in rows_of(one_and_two[0]) if "test/accuracy" in row and row["step"] == STEPS]
+    assert report["count"] == test["test/count"] == 360
+    assert report["accuracy"] == test["test/accuracy"]
+    assert report["loss"] == pytest.approx(test["test/loss"], rel=1e-12)
+    assert "accuracy" not in done[1][1]  # one of them reports
 
 
 ENDLESS = ("--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1")
