@@ -15,7 +15,7 @@ from typing import Any
 from jaxnets.config import RESUMABLE, Config, flatten, resolve
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
-from jaxnets.storage import BUCKET, Place, bucket_errors, in_bucket, open_place, write_whole
+from jaxnets.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class RunDirectory:
         """
         try:
             with bucket_errors(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path)
                 probe = self.path / f".write-test-{os.getpid()}"
                 probe.write_bytes(b"\0" * 4096)
                 probe.unlink()

@@ -69,6 +69,12 @@ def bucket_errors(path: Place) -> Iterator[None]:
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def make_folder(folder: Place) -> None:
+    """Makes a directory; in a bucket there is none to make, and a bucket that is not there is not made either."""
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def names_in(folder: Place) -> list[str]:
     """Returns the names of what lies directly in a folder, none where there is no such folder."""
     with bucket_errors(folder):

@@ -21,6 +21,7 @@ from jaxnets.storage import (
     fingerprints,
     in_bucket,
     is_committed,
+    make_folder,
     names_in,
     remove_folder,
 )
@@ -56,7 +57,7 @@ class Checkpointer:
         self._directory = absolute(directory)
         self._hosts = hosts or Hosts()
         if self._hosts.leads:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self._directory)
             for leftover in _unfinished(self._directory):
                 remove_folder(leftover)
         self._saver = ocp.AsyncCheckpointer(

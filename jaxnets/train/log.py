@@ -1,6 +1,7 @@
 """What a run says of itself in files: metrics.jsonl, and the same for TensorBoard."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from tensorboardX import SummaryWriter
 from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory, finite
 from jaxnets.storage import bucket_errors, in_bucket, upload
+
+_log = logging.getLogger(__name__)
 
 _PUBLISHED_EVERY = 30.0  # seconds, and before each checkpoint
 
@@ -66,7 +69,11 @@ class RunLog(NoLog):
         except OSError as error:
             raise self._refusal(error) from error
         if time.monotonic() > self._next:
-            self.publish()
+            try:
+                self.publish()
+            except UserError as error:  # a network that comes back; before a checkpoint it has to work
+                _log.warning("%s", error)
+                self._next = time.monotonic() + _PUBLISHED_EVERY
 
     def publish(self) -> None:
         if self._own is None:

@@ -10,6 +10,7 @@ import jaxnets
 from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory, open_run
 from jaxnets.storage import Place, open_place
+from jaxnets.train import log as log_module
 from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.log import RunLog
@@ -115,6 +116,18 @@ def test_rows_are_in_the_bucket_before_the_log_is_closed(objects):
     log.write(2, 1.0, {"train/loss": 1.0})
     log.close()
     assert [row["step"] for row in rows_of(open_place("gs://bucket/runs/rows"))] == [1, 2]
+
+
+def test_a_log_outlives_a_network_that_is_gone_for_a_while(objects, monkeypatch, caplog):
+    monkeypatch.setattr(log_module, "_PUBLISHED_EVERY", -1.0)
+    log = RunLog(RunDirectory(open_place("gs://bucket/runs/patient")), 0)
+    monkeypatch.setattr(objects, "refuses", True)
+    log.write(1, 0.5, {"train/loss": 2.0})
+    assert "metrics.jsonl cannot be written (Forbidden" in caplog.text
+    monkeypatch.setattr(objects, "refuses", False)
+    log.write(2, 1.0, {"train/loss": 1.0})
+    assert [row["step"] for row in rows_of(open_place("gs://bucket/runs/patient"))] == [1, 2]
+    log.close()
 
 
 def test_a_bucket_that_may_not_be_written_to_is_one_message(objects, one_device, monkeypatch):
