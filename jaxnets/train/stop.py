@@ -62,11 +62,11 @@ class Stop:
 @contextmanager
 def listening(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
     """Notes SIGINT and SIGTERM in `stop`; a second one later is a KeyboardInterrupt. `say` is called at the first."""
-    first = 0.0
+    first: float | None = None  # when this process got one; it may have heard of another's before
 
     def receive(number: int, frame: Any) -> None:
         nonlocal first
-        if stop.signal is not None:
+        if first is not None:
             if time.monotonic() > first + _AT_ONCE:
                 raise KeyboardInterrupt
             return

@@ -138,6 +138,14 @@ def test_a_signal_that_comes_twice_at_once_is_one():
     assert len(said) == 1
 
 
+def test_a_signal_after_that_of_another_process_is_the_first():
+    stopping = Stop()
+    with listening(stopping, lambda text: None):
+        stopping.heard(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stopping.status == 143
+
+
 def test_a_second_signal_later_ends_the_run_at_once(clock):
     with listening(Stop(), lambda text: None):
         signal.raise_signal(signal.SIGINT)
