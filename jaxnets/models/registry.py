@@ -221,6 +221,7 @@ MODELS: Mapping[str, Entry] = {
         preactivation=True,
         zero_init_last_norm=False,
     ),
+    "resnet8_cifar": _cifar_resnet(8),
     "resnet20_cifar": _cifar_resnet(20),
     "resnet32_cifar": _cifar_resnet(32),
     "resnet44_cifar": _cifar_resnet(44),

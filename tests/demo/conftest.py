@@ -14,7 +14,7 @@ from jaxnets.rundir import ModelCard, RunDirectory
 from jaxnets.train.checkpoint import Checkpointer, Progress
 from jaxnets.train.step import TrainState
 from tests.tiny import live
-from tests.train.runs import short
+from tests.train.runs import SMALL, short
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "launch")]
@@ -26,12 +26,12 @@ def digits_run(tmp_path_factory) -> Path:
     run = RunDirectory(tmp_path_factory.mktemp("runs") / "few_digits")
     preprocess = Preprocess(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
     fields = {"num_classes": 10, "dtype": "float32"}
-    model = create_model("resnet20_cifar", preprocess=preprocess, num_classes=10, dtype=jnp.float32)
+    model = create_model(SMALL, preprocess=preprocess, num_classes=10, dtype=jnp.float32)
     run.create()
     run.write(
         short(),
         ModelCard(
-            name="resnet20_cifar",
+            name=SMALL,
             fields=fields,
             class_names=tuple("0123456789"),
             preprocess=preprocess,

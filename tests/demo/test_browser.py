@@ -180,7 +180,7 @@ def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
 def test_a_run_s_tab_draws_its_curves_and_lists_its_configuration(page):
     tab(page, 3)
     wait_for(lambda: len(page.find_elements("css selector", ".vega-embed, .vega-container canvas, svg.marks")) >= 1)
-    wait_for(lambda: "batch_size" in text_of(page, "body") and "269,434" in text_of(page, "body"))
+    wait_for(lambda: "batch_size" in text_of(page, "body") and "75,002" in text_of(page, "body"))
 
 
 def test_a_phone_has_nothing_to_scroll_sideways(browser, address):

@@ -13,11 +13,11 @@ import pytest
 
 from jaxnets.flags import load_config
 from tests.conftest import environment
-from tests.train.runs import assert_same_run
+from tests.train.runs import SMALL, assert_same_run
 
 LAUNCH = Path(__file__).parent.parent.parent / "launch"
 NOTEBOOKS = ("kaggle_tpu.ipynb", "kaggle_gpu.ipynb", "colab.ipynb")
-TINY = "--config.batch_size=16 --config.steps=4 --config.eval_every_steps=2"
+TINY = f"--config.model.name={SMALL} --config.batch_size=16 --config.steps=4 --config.eval_every_steps=2"
 
 
 def cells(name):

@@ -25,6 +25,7 @@ PARAMETERS = {
     "seresnet50": 28_088_024,
     "resnetv2_50": 25_549_352,
     "resnetv2_101": 44_541_480,
+    "resnet8_cifar": 75_290,
     "resnet20_cifar": 269_722,
     "resnet32_cifar": 464_154,
     "resnet44_cifar": 658_586,

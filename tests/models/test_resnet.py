@@ -17,7 +17,7 @@ X = np.random.default_rng(0).normal(size=(4, 9, 14, 2)).astype(np.float32)
 # He et al. 2016a, with the classifier of 1,000 classes (ImageNet) or 10 (CIFAR, option A). The CIFAR networks with
 # n blocks a stage: stem 27·16 + 32, head 650, and per stage 2n − 1 or 2n convolutions of 9·c² and one of 9·c²/2.
 OF_THE_PAPER = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)] + [
-    f"resnet{depth}_cifar" for depth in (20, 32, 44, 56, 110)
+    f"resnet{depth}_cifar" for depth in (8, 20, 32, 44, 56, 110)
 ]
 
 

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from tests.conftest import environment
+from tests.train.runs import SMALL
 
 
 def start(workdir: Path, *options: str, processes: int = 2, devices: int = 4) -> list[subprocess.Popen]:
     """Starts `jaxnets.main` on the digits in so many processes of so many CPU devices each."""
-    digits = ("--config", "digits", "--workdir", workdir)
+    digits = ("--config", "digits", f"--config.model.name={SMALL}", "--workdir", workdir)
     return start_all(
         "jaxnets.main", *digits, *options, prefix="--config.distributed.", processes=processes, devices=devices
     )

@@ -13,7 +13,7 @@ from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import assert_same_run, short
+from tests.train.runs import SMALL, assert_same_run, short
 
 # As on a full disk, writing stops with an error: no file may have more than so many blocks of 512 bytes.
 LIMITED = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]
@@ -23,7 +23,8 @@ def test_a_checkpoint_that_cannot_be_written_gets_one_message(tmp_path):
     done = subprocess.run(
         [
             *(*LIMITED, sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", tmp_path / "run"),
-            *("--config.batch_size=16", "--config.steps=4", "--config.schedule.warmup_epochs=0"),
+            *(f"--config.model.name={SMALL}", "--config.batch_size=16", "--config.steps=4"),
+            "--config.schedule.warmup_epochs=0",
         ],
         env={**environment(), "JAX_ENABLE_COMPILATION_CACHE": "false"},
         capture_output=True,
@@ -38,7 +39,7 @@ def test_a_checkpoint_that_cannot_be_written_gets_one_message(tmp_path):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, one_device, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
-    with pytest.raises(UserError, match=r"could not be written to .* \(it needs 2.1 MiB, and 1.0 MiB are free\)"):
+    with pytest.raises(UserError, match=r"could not be written to .* \(it needs 0.6 MiB, and 1.0 MiB are free\)"):
         train(short(), tmp_path, Display(), one_device)
     assert not any((tmp_path / "checkpoints").iterdir())
 

@@ -18,7 +18,7 @@ from jaxnets.train.checkpoint import read_progress, steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import arrays_of, assert_same_run, rows_of, short, wait_for_rows
+from tests.train.runs import SMALL, arrays_of, assert_same_run, rows_of, short, wait_for_rows
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_run_directory_holds_what_the_design_says(finished):
     assert json.loads(run.config.read_text())["format"] == json.loads(run.model.read_text())["format"] == 1
     assert run.read_config() == short()
     card = run.read_model()
-    assert card.name == "resnet20_cifar"
+    assert card.name == SMALL == "resnet8_cifar"
     assert card.class_names == tuple("0123456789")
     assert {path.name for path in (run.checkpoints / "4").iterdir()} >= {"variables", "optimizer", "progress"}
     assert any(run.tensorboard.iterdir())
@@ -70,7 +70,7 @@ def test_a_finished_run_says_so_and_changes_nothing(finished, one_device, consol
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"model": {"name": "resnet32_cifar"}}, ["config.model.name: 'resnet20_cifar' there, 'resnet32_cifar' now"]),
+        ({"model": {"name": "resnet32_cifar"}}, ["config.model.name: 'resnet8_cifar' there, 'resnet32_cifar' now"]),
         ({"seed": 1, "optimizer": {"momentum": 0.5}}, ["config.seed: 0 there, 1 now", "config.optimizer.momentum"]),
         ({"data": {"validation": 0.2}}, ["config.data.validation", "data: train"]),
     ],
@@ -107,7 +107,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert all(math.isfinite(row.get("train/loss", 0)) for row in rows_of(tmp_path))
 
 
-ENDLESS = ["--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1"]
+ENDLESS = [
+    f"--config.model.name={SMALL}",
+    "--config.batch_size=16",
+    "--config.steps=100000",
+    "--config.log_every_steps=1",
+]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -12,9 +12,10 @@ import pytest
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment
-from tests.train.runs import arrays_of, assert_same_run, rows_of, short, wait_for_rows
+from tests.train.runs import SMALL, arrays_of, assert_same_run, rows_of, short, wait_for_rows
 
 OPTIONS = [
+    f"--config.model.name={SMALL}",
     "--config.batch_size=16",
     "--config.steps=40",
     "--config.ema_decay=0.9",

@@ -53,7 +53,7 @@ def test_the_data_is_seen_as_the_weights_saw_theirs(finished, one_device, tmp_pa
 
 
 def test_weights_of_another_model_are_refused(finished):
-    with pytest.raises(UserError, match=r"holds a resnet20_cifar, but config\.model\.name is resnet32_cifar"):
+    with pytest.raises(UserError, match=r"holds a resnet8_cifar, but config\.model\.name is resnet32_cifar"):
         open_start(short(model={"name": "resnet32_cifar", "pretrained": str(finished)}))
 
 
