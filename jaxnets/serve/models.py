@@ -26,7 +26,7 @@ from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
 from jaxnets.serve.pictures import Upload, open_picture
-from jaxnets.storage import open_place
+from jaxnets.storage import BUCKET, open_place
 
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
@@ -39,7 +39,7 @@ _WARMED = 4  # times that share: batches that are compiled, in case that the mac
 _WAIT = 1.6  # latency targets of waiting, beyond which requests are refused
 _ASIDE = 8  # explanations and embeddings that wait, at most
 _LONGEST_SIDE = 768  # pixels of an explained picture
-_POLL = 2.0  # seconds between looks at a run directory
+_POLL, _POLL_BUCKET = 2.0, 30.0  # seconds between looks at a run directory, and where each look is paid for
 _RETRIES = (4.0, 300.0)  # seconds until a refused checkpoint is tried again: at first, and at most
 
 
@@ -164,10 +164,11 @@ class ServedModel:
             if loaded.last and not loaded.users:
                 loaded.retired.set()
 
-    async def watch(self, seconds: float = _POLL) -> None:
+    async def watch(self) -> None:
         """Looks for a newer checkpoint, for ever."""
+        pause = _POLL_BUCKET if self.source.path.startswith(BUCKET) else _POLL
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause)
             try:
                 await self.refresh()
             except Exception:  # of a poll: the model at hand goes on
