@@ -51,7 +51,8 @@ class StepPlan:
             return self.outcome.reason
         if self.fits:
             return None
-        return f"{self.held:,} bytes of pictures do not fit beside the program's {self.program.peak:,}"
+        pictures = f", {self.held:,} bytes of pictures among them" if self.held else ""
+        return f"it takes {self.peak:,} bytes where a device has {self.topology.memory:,}{pictures}"
 
     @property
     def peak(self) -> int:

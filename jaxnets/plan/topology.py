@@ -61,7 +61,7 @@ def describe(name: str) -> Topology:
         import jax
 
         return _topology(name, jax.devices())
-    if name.partition(":")[0].upper() in GPUS:
+    if name.partition(":")[0].upper() in {re.split(r"\W", gpu)[0] for gpu in GPUS}:
         raise UserError(
             f"{name!r} cannot be planned from afar: what a GPU moves and holds is known to NVIDIA's compiler alone, "
             f"which wants the GPU itself. On a machine that has one, use --topology {HERE}; here, plan for a TPU"

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.plan.chips import GPUS, TPUS, Chip, chip_of
+from jaxnets.plan.chips import TPUS, Chip, chip_of
 from jaxnets.plan.compiled import Collective, Program, Refusal, collectives
 from jaxnets.plan.planner import Planner, StateSize, StepPlan, bracket
 from jaxnets.plan.table import Plan, as_json, rows
@@ -69,7 +69,15 @@ def test_pictures_on_the_device_need_room_beside_the_program():
     assert step().fits
     crowded = step(held=8 * 10**8)
     assert not crowded.fits
-    assert "800,000,000 bytes of pictures" in crowded.refusal
+    assert crowded.refusal == (
+        "it takes 1,100,000,000 bytes where a device has 1,000,000,000, 800,000,000 bytes of pictures among them"
+    )
+
+
+def test_a_program_larger_than_the_memory_is_told_by_its_size():
+    assert step(outcome=replace(PROGRAM, peak=2 * 10**9)).refusal == (
+        "it takes 2,000,000,000 bytes where a device has 1,000,000,000"
+    )
 
 
 HLO = """
@@ -197,12 +205,32 @@ def test_what_cannot_be_planned_is_one_message(changed, expected):
         Planner(short(**{"data": STAND_IN, **changed}), topology(), lambda text: None)
 
 
-def test_a_chip_is_found_by_what_jax_calls_it():
+@pytest.mark.parametrize(
+    ("kind", "memory", "bandwidth"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 80, 2039),
+        ("NVIDIA A100-SXM4-40GB", 40, 1555),
+        ("NVIDIA A100 80GB PCIe", 80, 1935),
+        ("NVIDIA A100-PCIE-40GB", 40, 1555),
+        ("NVIDIA H100 80GB HBM3", 80, 3350),
+        ("NVIDIA H100 PCIe", 80, 2000),
+        ("NVIDIA H200", 141, 4800),
+        ("Tesla T4", 16, 320),
+    ],
+)
+def test_a_gpu_is_known_by_its_whole_name(kind, memory, bandwidth):
+    chip = chip_of(kind)
+    assert (chip.memory, chip.bandwidth) == (memory * 10**9, bandwidth * 10**9)
+
+
+@pytest.mark.parametrize("kind", ["NVIDIA L40S", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA GH200 480GB", "cpu"])
+def test_a_chip_that_is_not_known_is_one_message(kind):
+    with pytest.raises(UserError, match=f"the speeds of '{kind}' are not known"):
+        chip_of(kind)
+
+
+def test_a_tpu_is_known_by_what_jax_calls_it():
     assert chip_of("TPU v5 lite") is TPUS["TPU v5 lite"]
-    assert chip_of("NVIDIA A100-SXM4-80GB") is GPUS["A100"]
-    assert chip_of("NVIDIA A100-SXM4-40GB") is GPUS["A100-SXM4-40GB"]
-    with pytest.raises(UserError, match="the speeds of 'NVIDIA L40S' are not known"):
-        chip_of("NVIDIA L40S")
 
 
 def test_a_gpu_that_is_not_here_is_refused_with_what_can_be_had():
