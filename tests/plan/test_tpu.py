@@ -48,7 +48,7 @@ def compiled(topology: Topology, **fields) -> Program:
 
     numbers = [array(kind) for kind in (np.int32, np.bool_, np.int32, np.int32)]
     batch = Batch(array(np.uint8, SIZE, SIZE, 3), *numbers)
-    program = compile_program(jit_train_step(step, mesh).lower(state, batch))
+    program = compile_program(jit_train_step(step, state, mesh).lower(state, batch))
     assert isinstance(program, Program)
     return program
 
