@@ -1,6 +1,5 @@
 """What the makers say of their chips: the speeds that bound a step."""
 
-import re
 from dataclasses import dataclass
 
 from jaxnets.errors import UserError
@@ -54,15 +53,28 @@ TPUS: dict[str, Chip] = {
     "TPU7x": Chip(flops=2307e12, memory=192 * _GIB, bandwidth=7380e9, interconnect=600e9, source=f"{_CLOUD}/tpu7x"),
 }  # fmt: skip
 
-# By a word of what JAX calls the device; dense rates, without sparsity. Two GPUs of one machine meet over NVLink where
-# they have it, and over PCIe otherwise.
+# By what JAX calls the device, without its maker; dense rates, without sparsity. GPUs of one machine meet over NVLink
+# where all of them have it, and over PCIe otherwise: a bridge between two cards or four is not counted on.
 GPUS: dict[str, Chip] = {
     "H200": Chip(flops=989e12, memory=141 * _GB, bandwidth=4800e9, interconnect=450e9, source=f"{_NVIDIA}, H200 SXM"),
-    "H100": Chip(flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source=f"{_NVIDIA}, H100 SXM"),
+    "H200 NVL": Chip(flops=835e12, memory=141 * _GB, bandwidth=4800e9, interconnect=64e9, source=f"{_NVIDIA}, H200"),
+    "H100 80GB HBM3": Chip(
+        flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source=f"{_NVIDIA}, H100 SXM"
+    ),
+    "H100 NVL": Chip(flops=835e12, memory=94 * _GB, bandwidth=3900e9, interconnect=64e9, source=f"{_NVIDIA}, H100"),
+    "H100 PCIe": Chip(flops=756e12, memory=80 * _GB, bandwidth=2000e9, interconnect=64e9, source=f"{_NVIDIA}, H100"),
+    "A100-SXM4-80GB": Chip(
+        flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source=f"{_NVIDIA}, A100 80 GB SXM"
+    ),
     "A100-SXM4-40GB": Chip(
         flops=312e12, memory=40 * _GB, bandwidth=1555e9, interconnect=300e9, source=f"{_NVIDIA}, A100 40 GB SXM"
     ),
-    "A100": Chip(flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source=f"{_NVIDIA}, A100 80 GB"),
+    "A100 80GB PCIe": Chip(
+        flops=312e12, memory=80 * _GB, bandwidth=1935e9, interconnect=32e9, source=f"{_NVIDIA}, A100 80 GB PCIe"
+    ),
+    "A100-PCIE-40GB": Chip(
+        flops=312e12, memory=40 * _GB, bandwidth=1555e9, interconnect=32e9, source=f"{_NVIDIA}, A100 40 GB PCIe"
+    ),
     "L4": Chip(flops=121e12, memory=24 * _GB, bandwidth=300e9, interconnect=32e9, source=f"{_NVIDIA}, L4"),
     "T4": Chip(  # float16: it has no bfloat16
         flops=65e12, memory=16 * _GB, bandwidth=320e9, interconnect=16e9, source=f"{_NVIDIA}, T4"
@@ -78,9 +90,9 @@ def chip_of(device_kind: str) -> Chip:
     """
     if device_kind in TPUS:
         return TPUS[device_kind]
-    for name, chip in GPUS.items():
-        if re.search(rf"\b{name}\b", device_kind):
-            return chip
+    name = device_kind.removeprefix("NVIDIA ").removeprefix("Tesla ")
+    if name in GPUS:
+        return GPUS[name]
     raise UserError(
         f"the speeds of {device_kind!r} are not known; those of {', '.join([*TPUS, *GPUS])} are, in "
         f"jaxnets/plan/chips.py: add a line there"

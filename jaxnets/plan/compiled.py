@@ -18,6 +18,9 @@ _PASSES: dict[str, Callable[[int], float]] = {
     "collective-broadcast": lambda n: 1,
 }
 _CALL = re.compile(rf" = (.+?) ({'|'.join(_PASSES)})(-start)?\(")
+_HEAD = re.compile(r"(?:ENTRY )?%?([\w.-]+) .*\{$")  # a computation's first line
+_CALLED = re.compile(r"\b(?:calls|to_apply|body)=%?([\w.-]+)")
+_BODY = re.compile(r" while\(.*\bbody=%?([\w.-]+)")
 _ARRAY = re.compile(r"(pred|[a-z]+\d+)(?:e\d+m\d+\w*)?\[([\d,]*)\]")
 _NO_ROOM = "RESOURCE_EXHAUSTED"
 
@@ -55,8 +58,12 @@ class Refusal:
     reason: str
 
 
-def compile_program(lowered: Any) -> Program | Refusal:
-    """Compiles what `jax.jit(…).lower(…)` returned; every other failure than a lack of memory is raised."""
+def compile_program(lowered: Any, rounds: int = 1) -> Program | Refusal:
+    """Compiles what `jax.jit(…).lower(…)` returned; every other failure than a lack of memory is raised.
+
+    `rounds` is how often a loop in it runs: its collectives count so often, but its operations and bytes once, since
+    that is how XLA's cost analysis counts them.
+    """
     from jax.errors import JaxRuntimeError
 
     try:
@@ -72,22 +79,45 @@ def compile_program(lowered: Any) -> Program | Refusal:
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         peak=memory.peak_memory_in_bytes,
-        collectives=collectives(compiled.as_text()),
+        collectives=collectives(compiled.as_text(), rounds),
     )
 
 
-def collectives(text: str) -> dict[str, Collective]:
+def collectives(text: str, rounds: int = 1) -> dict[str, Collective]:
     """Counts the collectives in an optimised program's text and adds up the bytes of their results.
 
-    One inside a loop is counted once, however often the loop runs.
+    One inside a loop is counted `rounds` times.
     """
+    looped = _in_loops(text)
     found: dict[str, list[int]] = defaultdict(list)
-    for shape, name, start in _CALL.findall(text):
-        sizes = [_nbytes(kind, sides) for kind, sides in _ARRAY.findall(shape)]
-        if start and name in ("all-gather", "collective-permute"):
-            sizes = [max(sizes)]  # its operand stands beside its result
-        found[name].append(sum(sizes))
+    times = 1
+    for line in text.splitlines():
+        if head := _HEAD.match(line):
+            times = rounds if head[1] in looped else 1
+        for shape, name, start in _CALL.findall(line):
+            sizes = [_nbytes(kind, sides) for kind, sides in _ARRAY.findall(shape)]
+            if start and name in ("all-gather", "collective-permute"):
+                sizes = [max(sizes)]  # its operand stands beside its result
+            found[name] += times * [sum(sizes)]
     return {name: Collective(len(sizes), sum(sizes)) for name, sizes in found.items()}
+
+
+def _in_loops(text: str) -> set[str]:
+    """Returns the names of the computations that are a loop's body, or called from one."""
+    called: dict[str, list[str]] = defaultdict(list)
+    name = ""
+    for line in text.splitlines():
+        if head := _HEAD.match(line):
+            name = head[1]
+        called[name] += _CALLED.findall(line)
+    found: set[str] = set()
+    waiting = _BODY.findall(text)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += called[name]
+    return found
 
 
 def _nbytes(kind: str, sides: str) -> int:

@@ -51,7 +51,8 @@ class StepPlan:
             return self.outcome.reason
         if self.fits:
             return None
-        return f"{self.held:,} bytes of pictures do not fit beside the program's {self.program.peak:,}"
+        pictures = f", {self.held:,} bytes of pictures among them" if self.held else ""
+        return f"it takes {self.peak:,} bytes where a device has {self.topology.memory:,}{pictures}"
 
     @property
     def peak(self) -> int:
@@ -111,7 +112,7 @@ class Planner:
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         self.config, self.topology, self._say = config, topology, say
         self.mesh = make_mesh(topology.devices)
-        check_batch_size("config.batch_size", config.batch_size, self.mesh)
+        self._check("config.batch_size", config.batch_size)
         start = open_start(config)
         self.data = _data(config, start.preprocess if start else None)
         self.train_examples = len(self.data.split("train"))
@@ -120,6 +121,7 @@ class Planner:
         self.held = train.nbytes if resides(config, train) else 0
         fields = start.fields if start else None
         self._built = build(config, self.data, self.steps, fields, over_data(self.mesh, axis=1))
+        self._part = build(replace(config, accumulate_steps=1), self.data, self.steps, fields)
 
     @cached_property
     def state(self) -> TrainState:
@@ -138,9 +140,26 @@ class Planner:
         )
 
     def train(self, batch_size: int) -> StepPlan:
-        self._check(batch_size)
+        """Plans the training step.
+
+        XLA counts the operations and bytes of a loop once. Those of a batch in parts (config.accumulate_steps) are
+        therefore a step's on one part, times the parts: the optimizer's stand for those of adding up the gradients.
+        Memory and collectives are the step's own.
+        """
+        plan, parts = self.train_memory(batch_size), self.config.accumulate_steps
+        if parts == 1 or isinstance(plan.outcome, Refusal):
+            return plan
+        step = jit_train_step(self._part.step, self.state, self.mesh)
+        part = self._plan("training step on a part", step, self.state, batch_size // parts).outcome
+        if isinstance(part, Program):
+            part = replace(plan.outcome, flops=parts * part.flops, nbytes=parts * part.nbytes)
+        return replace(plan, outcome=part)
+
+    def train_memory(self, batch_size: int) -> StepPlan:
+        """Plans the training step; of a batch in parts the operations and bytes are not all counted."""
+        self._check("--batch-sizes", batch_size)
         step = jit_train_step(self._built.step, self.state, self.mesh)
-        return self._plan("training step", step, self.state, batch_size)
+        return self._plan("training step", step, self.state, batch_size, rounds=self.config.accumulate_steps)
 
     def evaluate(self, batch_size: int) -> StepPlan:
         step = jit_eval_step(self.config, self._built.model, self.data, self.mesh)
@@ -149,16 +168,17 @@ class Planner:
     def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
         """Returns the largest batch found that fits and the smallest found that the compiler refuses.
 
-        They are neighbours, in steps of the smallest batch that every device and every group of BatchNorm can share or
-        of a sixteenth of the batch, unless the tries run out before.
+        They are neighbours, in steps of the smallest batch of which every device has an equal share of whole groups of
+        BatchNorm in each part, or of a sixteenth of the batch, unless the tries run out before.
         """
         tried = list(seen)
         for batch_size in self._candidates(tried):
-            tried.append(self.train(batch_size))
+            tried.append(self.train_memory(batch_size))
         return bracket(tried)
 
     def _candidates(self, tried: list[StepPlan]) -> Iterator[int]:
-        quantum = math.lcm(len(self.topology.devices), self.config.batch_norm.group_size or 1)
+        share = math.lcm(len(self.topology.devices), self.config.batch_norm.group_size or 1)
+        quantum = self.config.accumulate_steps * share
         for attempt in range(_TRIES):
             fit, refused = bracket(tried)
             low, high = fit.batch_size if fit else 0, refused.batch_size if refused else None
@@ -179,15 +199,22 @@ class Planner:
         growing = max(known.program.peak - fixed, 1)
         return int(known.batch_size * (_ROOM * self.topology.memory - fixed - self.held) / growing)
 
-    def _check(self, batch_size: int) -> None:
-        check_batch_size("--batch-sizes", batch_size, self.mesh)
-        group = self.config.batch_norm.group_size
-        if group is not None and batch_size % group:
-            raise UserError(f"config.batch_norm.group_size {group} does not divide a batch of {batch_size}")
+    def _check(self, key: str, batch_size: int) -> None:
+        """Refuses a batch that training refuses."""
+        parts, group = self.config.accumulate_steps, self.config.batch_norm.group_size
+        if batch_size % parts:
+            raise UserError(f"config.accumulate_steps {parts} does not divide {key} {batch_size}")
+        part = batch_size // parts
+        if parts > 1:
+            key += " / config.accumulate_steps"
+        check_batch_size(key, part, self.mesh)
+        if group is not None and part % group:
+            raise UserError(f"config.batch_norm.group_size {group} does not divide {key} {part}")
 
-    def _plan(self, what: str, step: Any, first: Any, batch_size: int) -> StepPlan:
+    def _plan(self, what: str, step: Any, first: Any, batch_size: int, rounds: int = 1) -> StepPlan:
         self._say(f"compiling the {what} for {self.topology.name}, batch {batch_size:,}")
-        outcome = compile_program(step.lower(first, batch_like(batch_size, self.data.preprocess, self.mesh)))
+        lowered = step.lower(first, batch_like(batch_size, self.data.preprocess, self.mesh))
+        outcome = compile_program(lowered, rounds)
         exact = self.config.dtype == "float32"
         passes = _PASSES[self.config.matmul_precision] if exact else 1
         held = self.held if what == "training step" else 0

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# Generations of which JAX wants one device for both cores of a chip, as their machines give it; of v4 the compiler
+# lists two unless it is asked, of v5p one. The others have no such choice.
+_MEGACORE = ("v4", "v5p")
 HERE = "here"
 _EXAMPLES = ("v5e:2x4", "v6e:2x4", "v4:2x2x1", "v3:2x2", "v5e:16x16")
 
@@ -57,7 +61,7 @@ def describe(name: str) -> Topology:
         import jax
 
         return _topology(name, jax.devices())
-    if name.partition(":")[0].upper() in GPUS:
+    if name.partition(":")[0].upper() in {re.split(r"\W", gpu)[0] for gpu in GPUS}:
         raise UserError(
             f"{name!r} cannot be planned from afar: what a GPU moves and holds is known to NVIDIA's compiler alone, "
             f"which wants the GPU itself. On a machine that has one, use --topology {HERE}; here, plan for a TPU"
@@ -70,8 +74,10 @@ def describe(name: str) -> Topology:
     from jax.errors import JaxRuntimeError
     from jax.experimental import topologies
 
+    generation = re.split(r"[-:=_]", name.lower())[0]
+    options = {"chip_config_name": "megacore"} if generation in _MEGACORE else {}
     try:
-        devices: Any = topologies.get_topology_desc(name, platform="tpu").devices
+        devices: Any = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (JaxRuntimeError, RuntimeError) as error:
         reason = str(error).splitlines()[0].partition(": ")[2] or str(error)
         raise UserError(

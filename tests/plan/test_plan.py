@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.plan.chips import GPUS, TPUS, Chip, chip_of
+from jaxnets.plan.chips import TPUS, Chip, chip_of
 from jaxnets.plan.compiled import Collective, Program, Refusal, collectives
 from jaxnets.plan.planner import Planner, StateSize, StepPlan, bracket
 from jaxnets.plan.table import Plan, as_json, rows
@@ -69,7 +69,15 @@ def test_pictures_on_the_device_need_room_beside_the_program():
     assert step().fits
     crowded = step(held=8 * 10**8)
     assert not crowded.fits
-    assert "800,000,000 bytes of pictures" in crowded.refusal
+    assert crowded.refusal == (
+        "it takes 1,100,000,000 bytes where a device has 1,000,000,000, 800,000,000 bytes of pictures among them"
+    )
+
+
+def test_a_program_larger_than_the_memory_is_told_by_its_size():
+    assert step(outcome=replace(PROGRAM, peak=2 * 10**9)).refusal == (
+        "it takes 2,000,000,000 bytes where a device has 1,000,000,000"
+    )
 
 
 HLO = """
@@ -88,11 +96,42 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
     }
 
 
+LOOP = """
+%add.1 (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum.1 = f32[] add(%a, %b)
+}
+
+%called.1 (p: f32[4]) -> f32[32] {
+  ROOT %all-gather.1 = f32[32]{0} all-gather(%p), dimensions={0}
+}
+
+%body.1 (t: (s32[], f32[64])) -> (s32[], f32[64]) {
+  %all-reduce.1 = f32[64]{0} all-reduce(%x), to_apply=%add.1
+  %fusion.1 = f32[32]{0} fusion(%y), kind=kLoop, calls=%called.1
+}
+
+ENTRY %main.1 (z: f32[16]) -> f32[16] {
+  %while.1 = (s32[], f32[64]{0}) while(%t), condition=%condition.1, body=%body.1
+  ROOT %all-reduce.2 = f32[16]{0} all-reduce(%z), to_apply=%add.1
+}
+"""
+
+
+def test_collectives_in_a_loop_count_as_often_as_it_runs():
+    assert collectives(LOOP, rounds=4) == {
+        "all-reduce": Collective(5, 4 * 256 + 64),
+        "all-gather": Collective(4, 4 * 128),
+    }
+
+
 class Measured(Planner):
     """A planner whose compiler needs memory in proportion to the batch, and refuses more than `limit`."""
 
-    def __init__(self, limit: int, group_size: int = 16) -> None:
-        self.config, self.topology, self.held = short(batch_norm={"group_size": group_size}), topology(), 0
+    def __init__(self, limit: int, group_size: int = 16, parts: int = 1) -> None:
+        self.config = short(
+            batch_size=parts * group_size, accumulate_steps=parts, batch_norm={"group_size": group_size}
+        )
+        self.topology, self.held = topology(), 0
         self.limit = limit
         self.asked = []
 
@@ -100,7 +139,7 @@ class Measured(Planner):
     def state_size(self) -> StateSize:
         return StateSize(parameters=1, variables=10**7, optimizer=10**7, ema=0)
 
-    def train(self, batch_size: int) -> StepPlan:
+    def train_memory(self, batch_size: int) -> StepPlan:
         self.asked.append(batch_size)
         if batch_size > self.limit:
             return step(batch_size, Refusal("too large"))
@@ -127,6 +166,14 @@ def test_a_first_batch_that_is_refused_leads_to_a_smaller_one():
 def test_nothing_fits_where_the_state_alone_fills_the_memory():
     planner = Measured(0)
     assert planner.search([planner.train(16)])[0] is None
+
+
+@pytest.mark.parametrize("limit", [64, 900])
+def test_the_largest_batch_in_parts_is_sought_among_those_that_training_takes(limit):
+    planner = Measured(limit, parts=4)
+    fit, refused = planner.search([planner.train_memory(64)])
+    assert fit.batch_size <= limit < refused.batch_size
+    assert not any(batch_size % (4 * 16) for batch_size in planner.asked)
 
 
 STAND_IN = {"num_classes": 7, "train_examples": 1000, "image_size": 8, "channels": 1, "source": "folder:/nowhere"}
@@ -164,6 +211,15 @@ def test_the_report_has_the_keys_that_scripts_read(plan):
     assert report["train"]["all_reduces"] >= 1
 
 
+def test_a_batch_in_parts_does_the_work_of_all_its_parts(plan):
+    config = short(batch_size=32, accumulate_steps=2, data=STAND_IN, dtype="float32", batch_norm={"group_size": 2})
+    step = Planner(config, topology(), lambda text: None).train(32)
+    assert step.flops_per_image == pytest.approx(plan.train.flops_per_image)
+    assert step.bytes_per_image == pytest.approx(plan.train.bytes_per_image)
+    # Its memory is that of the whole batch: two more grey pictures on each device with label, index and epoch.
+    assert step.program.arguments == plan.train.program.arguments + 2 * (8 * 8 + 3 * 4)
+
+
 def test_a_step_that_does_not_fit_says_why_and_has_no_figures(plan):
     refused = replace(plan, train=step(outcome=Refusal("Used 23.4G of 15.75G hbm")))
     report = as_json(refused)["train"]
@@ -188,6 +244,10 @@ def test_a_missing_compiler_is_one_message(monkeypatch):
     ("changed", "expected"),
     [
         ({"batch_size": 12}, "config.batch_size 12 cannot be shared equally by 8 devices"),
+        (
+            {"batch_size": 8, "accumulate_steps": 2, "batch_norm": {"group_size": 4}},
+            "config.batch_size / config.accumulate_steps 4 cannot be shared equally by 8 devices",
+        ),
         ({"data": {**STAND_IN, "train_examples": None}}, "set config.data.num_classes, config.data.train_examples"),
         ({"data": {**STAND_IN, "image_size": None}}, "set config.data.image_size"),
     ],
@@ -197,12 +257,46 @@ def test_what_cannot_be_planned_is_one_message(changed, expected):
         Planner(short(**{"data": STAND_IN, **changed}), topology(), lambda text: None)
 
 
-def test_a_chip_is_found_by_what_jax_calls_it():
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [
+        (33, "config.accumulate_steps 2 does not divide --batch-sizes 33"),
+        (24, "--batch-sizes / config.accumulate_steps 12 cannot be shared equally by 8 devices: take 8 or 16"),
+        (48, "config.batch_norm.group_size 16 does not divide --batch-sizes / config.accumulate_steps 24"),
+    ],
+)
+def test_a_batch_in_parts_that_training_refuses_is_refused_here(batch_size, expected):
+    config = short(batch_size=32, accumulate_steps=2, batch_norm={"group_size": 16}, data=STAND_IN)
+    with pytest.raises(UserError, match=expected):
+        Planner(config, topology(), lambda text: None).train(batch_size)
+
+
+@pytest.mark.parametrize(
+    ("kind", "memory", "bandwidth"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 80, 2039),
+        ("NVIDIA A100-SXM4-40GB", 40, 1555),
+        ("NVIDIA A100 80GB PCIe", 80, 1935),
+        ("NVIDIA A100-PCIE-40GB", 40, 1555),
+        ("NVIDIA H100 80GB HBM3", 80, 3350),
+        ("NVIDIA H100 PCIe", 80, 2000),
+        ("NVIDIA H200", 141, 4800),
+        ("Tesla T4", 16, 320),
+    ],
+)
+def test_a_gpu_is_known_by_its_whole_name(kind, memory, bandwidth):
+    chip = chip_of(kind)
+    assert (chip.memory, chip.bandwidth) == (memory * 10**9, bandwidth * 10**9)
+
+
+@pytest.mark.parametrize("kind", ["NVIDIA L40S", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA GH200 480GB", "cpu"])
+def test_a_chip_that_is_not_known_is_one_message(kind):
+    with pytest.raises(UserError, match=f"the speeds of '{kind}' are not known"):
+        chip_of(kind)
+
+
+def test_a_tpu_is_known_by_what_jax_calls_it():
     assert chip_of("TPU v5 lite") is TPUS["TPU v5 lite"]
-    assert chip_of("NVIDIA A100-SXM4-80GB") is GPUS["A100"]
-    assert chip_of("NVIDIA A100-SXM4-40GB") is GPUS["A100-SXM4-40GB"]
-    with pytest.raises(UserError, match="the speeds of 'NVIDIA L40S' are not known"):
-        chip_of("NVIDIA L40S")
 
 
 def test_a_gpu_that_is_not_here_is_refused_with_what_can_be_had():

@@ -48,7 +48,7 @@ def compiled(topology: Topology, **fields) -> Program:
 
     numbers = [array(kind) for kind in (np.int32, np.bool_, np.int32, np.int32)]
     batch = Batch(array(np.uint8, SIZE, SIZE, 3), *numbers)
-    program = compile_program(jit_train_step(step, mesh).lower(state, batch))
+    program = compile_program(jit_train_step(step, state, mesh).lower(state, batch))
     assert isinstance(program, Program)
     return program
 
@@ -74,10 +74,23 @@ def test_a_topology_that_is_none_is_one_message(v5e):
         describe("v5e:2x5")
 
 
-@pytest.mark.parametrize(("name", "devices", "cores"), [("v3:2x2", 8, 2), ("v4:2x2x1", 8, 2), ("v6e:2x4", 8, 1)])
-def test_chips_of_two_cores_are_told_from_those_of_one(v5e, name, devices, cores):
+@pytest.mark.parametrize(
+    ("name", "devices", "cores"),
+    [
+        ("v3:2x2", 8, 2),
+        ("v3-8", 8, 2),
+        ("v4:2x2x1", 4, 1),
+        ("v4-8", 4, 1),
+        ("v5p:2x2x1", 4, 1),
+        ("v5e:16x16", 256, 1),
+        ("v6e:2x4", 8, 1),
+        ("tpu7x:2x2x1", 8, 2),
+    ],
+)
+def test_a_topology_has_the_devices_that_jax_makes_a_mesh_of(v5e, name, devices, cores):
     topology = describe(name)
     assert (len(topology.devices), topology.cores) == (devices, cores)
+    assert make_mesh(topology.devices).size == devices
 
 
 def test_what_is_compiled_is_the_tpu_s_form_of_a_convolution(v5e):
