@@ -1,4 +1,4 @@
-"""The scripts of launch/, run against stand-ins for gcloud, srun and scontrol that do here what they are told."""
+"""The scripts of launch/, run against stand-ins for gcloud and SLURM's commands that do here what they are told."""
 
 import os
 import re
@@ -276,8 +276,10 @@ def job(host, tmp_path, monkeypatch):
     """Runs the SLURM script with a training and a doctor that end with the given status."""
     script(tmp_path / "bin" / "srun", SRUN)
     script(tmp_path / "bin" / "scontrol", '#!/usr/bin/env bash\necho "scontrol $*" >> "$HOST/calls"\n')
+    script(tmp_path / "bin" / "squeue", '#!/usr/bin/env bash\necho "$STATE"\n')
 
-    def job(training, doctor=0):
+    def job(training, doctor=0, state="RUNNING"):
+        monkeypatch.setenv("STATE", state)
         monkeypatch.setenv("TRAINING", str(training))
         monkeypatch.setenv("DOCTOR", str(doctor))
         monkeypatch.setenv("SLURM_JOB_ID", "42")
@@ -290,6 +292,14 @@ def job(host, tmp_path, monkeypatch):
 def test_a_job_that_was_saved_is_queued_again(job, host, status):
     assert job(status).returncode == status
     assert calls(host, "scontrol") == ["scontrol requeue 42"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
+def test_a_job_that_was_cancelled_is_not_queued_again(job, host, state):
+    done = job(143, state=state)
+    assert done.returncode == 143
+    assert "submit the same again" in done.stdout
+    assert not calls(host, "scontrol")
 
 
 @pytest.mark.parametrize("status", [0, 1, 137])
