@@ -178,6 +178,8 @@ def host() -> Host:
 def control_group(root: Path, membership: str) -> tuple[float | None, int | None, int]:
     """Returns what the control groups of this process grant: cores, bytes of memory, and the bytes used of them.
 
+    Files that the kernel keeps in memory and would drop for anything else are not counted as used.
+
     Args:
         root: where control groups are mounted; version 1 or 2.
         membership: the content of /proc/self/cgroup.
@@ -194,13 +196,15 @@ def control_group(root: Path, membership: str) -> tuple[float | None, int | None
             ]
             if len(cpu) == 2 and cpu[0].isdigit():
                 quotas.append(int(cpu[0]) / int(cpu[1]))
-            for limit, usage in (
-                (root / group / "memory.max", root / group / "memory.current"),
-                (root / "memory" / group / "memory.limit_in_bytes", root / "memory" / group / "memory.usage_in_bytes"),
+            for folder, limit, usage, droppable in (
+                (root / group, "memory.max", "memory.current", "inactive_file"),
+                (root / "memory" / group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
             ):
-                words = _words(limit)
+                words = _words(folder / limit)
                 if words and words[0].isdigit():
-                    limits.append((int(words[0]), int("".join(_words(usage)) or 0)))
+                    found = re.search(rf"^{droppable} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
+                    used = int("".join(_words(folder / usage)) or 0) - (int(found[1]) if found else 0)
+                    limits.append((int(words[0]), max(0, used)))
     quota, (limit_bytes, used) = min(quotas), min(limits)
     return (
         None if math.isinf(quota) else quota,

@@ -155,12 +155,16 @@ def test_limits_of_control_groups_version_2(tmp_path):
     files = {"cpu.max": "max 100000\n", "pod/cpu.max": "150000 100000\n", "pod/memory.max": "1000\n"}
     write(tmp_path, {**files, "pod/memory.current": "400\n", "pod/job/memory.max": "max\n"})
     assert gather.control_group(tmp_path, "0::/pod/job\n") == (1.5, 1000, 400)
+    write(tmp_path, {"pod/memory.stat": "anon 90\nactive_file 10\ninactive_file 300\n"})
+    assert gather.control_group(tmp_path, "0::/pod/job\n") == (1.5, 1000, 100)
 
 
 def test_limits_of_control_groups_version_1(tmp_path):
     write(tmp_path, {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"})
     write(tmp_path, {"memory/job/memory.limit_in_bytes": "2000\n", "memory/job/memory.usage_in_bytes": "5\n"})
     assert gather.control_group(tmp_path, "4:memory:/job\n1:cpu:/\n") == (0.5, 2000, 5)
+    write(tmp_path, {"memory/job/memory.stat": "inactive_file 1\ntotal_inactive_file 3\n"})
+    assert gather.control_group(tmp_path, "4:memory:/job\n1:cpu:/\n") == (0.5, 2000, 2)
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
