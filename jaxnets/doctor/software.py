@@ -42,7 +42,7 @@ def check_versions(machine: Machine, wanted: Wanted) -> list[Finding]:
             )
         )
     libtpu, wish = packages.get("libtpu"), machine.wanted_libtpu
-    if libtpu and wish and not libtpu.startswith(wish.removesuffix("*")):
+    if libtpu and wish and not _is_of(libtpu, wish):
         found.append(_misfit(f"libtpu {libtpu} is not the one that jax {jax} was made for ({wish})", "jax[tpu]"))
     if found:
         return found
@@ -206,6 +206,11 @@ def _misfit(found: str, names: str) -> Finding:
         remedy="Install them together.",
         commands=(f'pip install -U "{names}"' if "[" in names else f"pip install -U jax {names.replace('jax ', '')}",),
     )
+
+
+def _is_of(version: str, wish: str) -> bool:
+    """Whether a version is the one wished for; 0.0.42 and 0.0.42.1 are both of `0.0.42.*`."""
+    return f"{version}.".startswith(wish.removesuffix("*")) if wish.endswith(".*") else version == wish
 
 
 def _cuda_of(plugin: str) -> int:

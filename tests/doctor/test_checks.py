@@ -194,6 +194,16 @@ def test_a_healthy_machine_has_neither_faults_nor_notes(machine):
     assert not findings(machine, platform=machine.probe.platform, devices=machine.probe.devices)
 
 
+@pytest.mark.parametrize("libtpu", ["0.0.42", "0.0.42.1"])
+def test_any_libtpu_of_the_release_that_jax_asks_for_fits(libtpu):
+    assert not findings(changed(TPU, packages={**PACKAGES, "libtpu": libtpu}))
+
+
+@pytest.mark.parametrize("libtpu", ["0.0.421", "0.0.4"])
+def test_a_libtpu_whose_number_merely_begins_alike_does_not_fit(libtpu):
+    assert findings(changed(TPU, packages={**PACKAGES, "libtpu": libtpu}))
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_the_only_one_and_comes_with_its_remedy(name):
     machine, wanted, check, found, remedy = FAULTS[name]
