@@ -141,7 +141,7 @@ def holders(device: re.Pattern[str]) -> tuple[Process, ...]:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    fields = "name,driver_version,memory.total,memory.used"
+    fields = "index,uuid,name,driver_version,memory.total,memory.used"
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
@@ -151,12 +151,18 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def read_gpus(table: str) -> tuple[Gpu, ...]:
-    """Reads nvidia-smi's CSV, whose memory is in MiB; a field that a GPU does not tell counts as 0."""
+    """Reads nvidia-smi's CSV, whose memory is in MiB; a field that a GPU does not tell counts as 0.
+
+    Between its rows nvidia-smi may warn, or say that it found no device.
+    """
     found = []
     for line in table.splitlines():
-        name, driver, *sizes = (field.strip() for field in line.split(","))
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 6 or not fields[0].isdigit():
+            continue
+        index, uuid, name, driver, *sizes = fields
         total, used = (int(size) * 2**20 if size.isdigit() else 0 for size in sizes)
-        found.append(Gpu(name=name, driver=driver, memory=total, used=used))
+        found.append(Gpu(index=int(index), uuid=uuid, name=name, driver=driver, memory=total, used=used))
     return tuple(found)
 
 

@@ -1,8 +1,9 @@
 """Judges the software: versions that fit together, TensorFlow, and settings that cost speed or memory."""
 
 import re
+from collections.abc import Mapping
 
-from jaxnets.doctor.machine import Finding, Machine, Wanted
+from jaxnets.doctor.machine import Finding, Gpu, Machine, Wanted
 
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: the oldest driver for each major version of CUDA.
 _OLDEST_DRIVER = {12: 525, 13: 580}
@@ -132,20 +133,22 @@ def check_tensorflow(machine: Machine, wanted: Wanted) -> list[Finding]:
 def check_gpu_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
     """JAX takes 75 % of a GPU's memory at its start, unless told otherwise."""
     hardware, variables = machine.hardware, machine.environment
-    if not hardware.gpus or machine.probe.platform not in ("gpu", None):
+    gpus = _visible(hardware.gpus, variables)
+    if not gpus or machine.probe.platform not in ("gpu", None):
         return []
     found = []
     preallocates = variables.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() not in ("false", "0")
     given = variables.get("XLA_CLIENT_MEM_FRACTION") or variables.get("XLA_PYTHON_CLIENT_MEM_FRACTION") or ""
     share = float(given) if re.fullmatch(r"0*\.\d+|1(\.0*)?", given) else 0.75
-    for index, gpu in enumerate(hardware.gpus):
+    for gpu in gpus:
         if gpu.used > (1 - share) * gpu.memory:
             others = ", ".join(f"{process.pid} ({process.command})" for process in hardware.gpu_holders)
             found.append(
                 Finding(
                     check="GPU memory",
                     level="fault",
-                    found=f"GPU {index} ({gpu.name}): {gpu.used / _GIB:.1f} of {gpu.memory / _GIB:.1f} GiB are taken"
+                    found=f"GPU {gpu.index} ({gpu.name}): "
+                    + f"{gpu.used / _GIB:.1f} of {gpu.memory / _GIB:.1f} GiB are taken"
                     + (f", by {others}" if others else "")
                     + f"; JAX wants {share:.0%}" * preallocates,
                     remedy="End what takes it, or tell JAX to take less.",
@@ -175,6 +178,15 @@ def check_gpu_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
     return found or [
         Finding(check="GPU memory", level="fine", found=f"free, and JAX takes {share:.0%} of it at its start")
     ]
+
+
+def _visible(gpus: tuple[Gpu, ...], variables: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """Returns the GPUs that CUDA_VISIBLE_DEVICES names, by number or by the beginning of their UUID; all without it."""
+    if "CUDA_VISIBLE_DEVICES" not in variables:
+        return gpus
+    names = [name.strip() for name in variables["CUDA_VISIBLE_DEVICES"].split(",")]
+    prefixes = tuple(name for name in names if name.startswith("GPU-"))
+    return tuple(gpu for gpu in gpus if str(gpu.index) in names or gpu.uuid.startswith(prefixes))
 
 
 def check_settings(machine: Machine, wanted: Wanted) -> list[Finding]:

@@ -204,6 +204,16 @@ def test_a_libtpu_whose_number_merely_begins_alike_does_not_fit(libtpu):
     assert findings(changed(TPU, packages={**PACKAGES, "libtpu": libtpu}))
 
 
+@pytest.mark.parametrize(
+    ("visible", "taken"), [("0", []), ("1", ["GPU 1"]), ("GPU-6f", []), ("0,GPU-77", ["GPU 1"]), (None, ["GPU 1"])]
+)
+def test_only_gpus_that_a_run_would_use_must_be_free(visible, taken):
+    busy = replace(H200, index=1, uuid="GPU-77aa", used=H200.memory)
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = findings(changed(GPU, hardware__gpus=(H200, busy), environment=environment, probe__devices=2))
+    assert [fault.found[:5] for fault in found if fault.check == "GPU memory"] == taken
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_the_only_one_and_comes_with_its_remedy(name):
     machine, wanted, check, found, remedy = FAULTS[name]

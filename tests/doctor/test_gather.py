@@ -72,11 +72,16 @@ def test_a_process_that_has_a_device_open_is_found(tmp_path):
 
 
 def test_nvidia_smi_is_read():
-    table = "NVIDIA H200, 570.86.15, 143771, 512\nTesla T4, 535.1, 15360, [N/A]\n"
+    table = "0, GPU-6f1a, NVIDIA H200, 570.86.15, 143771, 512\n1, GPU-77, Tesla T4, 535.1, 15360, [N/A]\n"
     assert gather.read_gpus(table) == (
-        Gpu(name="NVIDIA H200", driver="570.86.15", memory=143771 * 2**20, used=512 * 2**20),
-        Gpu(name="Tesla T4", driver="535.1", memory=15360 * 2**20, used=0),
+        Gpu(index=0, uuid="GPU-6f1a", name="NVIDIA H200", driver="570.86.15", memory=143771 * 2**20, used=512 * 2**20),
+        Gpu(index=1, uuid="GPU-77", name="Tesla T4", driver="535.1", memory=15360 * 2**20, used=0),
     )
+
+
+@pytest.mark.parametrize("said", ["No devices were found", "WARNING: infoROM is corrupted at gpu 0000:00:04.0", ""])
+def test_what_nvidia_smi_says_besides_its_table_is_no_gpu(said):
+    assert [gpu.index for gpu in gather.read_gpus(f"{said}\n3, GPU-77, Tesla T4, 535.1, 15360, 0\n")] == [3]
 
 
 def test_a_directory_is_measured_where_it_will_be_and_left_as_it_was(tmp_path):
