@@ -14,7 +14,7 @@ commands, in the order of their use:
   attach    shows the training's output again, after the connection was lost
   delete    gives the slice back, and with it ends the cost
   all       create, install, doctor, run; where a spot slice is taken away, it starts over and goes on
-            (a run on a file system that all hosts mount: what a host holds is gone)
+            (a run in a bucket, or on a file system that all hosts mount: what a host holds is gone)
 
 options:
   --name NAME         of the slice (default: jaxnets)
@@ -25,8 +25,8 @@ options:
   --spot              at the price of capacity that may be taken away
   --dry-run           prints each command instead of running it
 
-example, with a Filestore (NFS) of the zone that every host mounts at /mnt/runs:
-  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config imagenet_resnet50 --workdir /mnt/runs/imagenet
+example; a bucket knows no locks, so train in one folder of it once at a time:
+  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config digits --workdir gs://BUCKET/digits
 TEXT
 }
 
@@ -108,7 +108,7 @@ do_install() {
     rm -rf jaxnets && mkdir jaxnets && tar xzf jaxnets.tar.gz -C jaxnets && cd jaxnets
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
     python3 -m uv venv --quiet --python 3.12 .venv
-    python3 -m uv pip install --quiet --python .venv -r requirements-tpu.txt gcsfs'
+    python3 -m uv pip install --quiet --python .venv -r requirements-tpu.txt -e ".[gcs]"'
 }
 
 do_doctor() {
