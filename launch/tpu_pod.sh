@@ -14,7 +14,7 @@ commands, in the order of their use:
   attach    shows the training's output again, after the connection was lost
   delete    gives the slice back, and with it ends the cost
   all       create, install, doctor, run; where a spot slice is taken away, it starts over and goes on
-            (a run on a file system that all hosts mount: what a host holds is gone)
+            (a run in a bucket, or on a file system that all hosts mount: what a host holds is gone)
 
 options:
   --name NAME         of the slice (default: jaxnets)
@@ -25,14 +25,18 @@ options:
   --spot              at the price of capacity that may be taken away
   --dry-run           prints each command instead of running it
 
-example, with a Filestore (NFS) of the zone that every host mounts at /mnt/runs:
-  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config imagenet_resnet50 --workdir /mnt/runs/imagenet
+example; a bucket knows no locks, so train in one folder of it once at a time:
+  launch/tpu_pod.sh all --spot --type v5litepod-16 -- --config digits --workdir gs://BUCKET/digits
 TEXT
 }
 
 name=jaxnets type=v5litepod-16 zone=us-west4-a project='' version='' spot='' dry_run='' verb=''
 pause=${JAXNETS_PAUSE:-30} # seconds between two looks at the slice
 arguments=()
+
+# What a host's shell says yes to where a training is under way on it.
+training="[ -e jaxnets/process ] && kill -0 \$(cat jaxnets/process) 2> /dev/null"
+refuse_a_second="if $training; then echo 'a training is under way here: attach to it' >&2; exit 1; fi"
 
 main() {
   parse "$@"
@@ -71,12 +75,21 @@ refuse() {
 }
 
 do_create() {
-  local now
   tpu queued-resources create "$name" --node-id "$name" --accelerator-type "$type" \
     --runtime-version "${version:-$(version_for "$type")}" ${spot:+"$spot"} || return
-  until now=$(state) && [[ $now == ACTIVE ]]; do
+  wait_for_slice
+}
+
+# For days, maybe: a connection that is lost for a moment does not end it.
+wait_for_slice() {
+  local now missed=0
+  while true; do
+    now=$(state) || now="no answer"
     case $now in
+      ACTIVE) return ;;
       FAILED | SUSPENDED) fail "the slice was refused or taken away: delete it, and try another --zone or --type" ;;
+      NONE | "no answer") ((++missed < 10)) || fail "the slice cannot be asked for its state: see the lines above" ;;
+      *) missed=0 ;;
     esac
     echo "waiting for the slice: $now"
     sleep "$pause"
@@ -90,11 +103,12 @@ do_install() {
   tpu tpu-vm scp "$folder/jaxnets.tar.gz" "$name:jaxnets.tar.gz" --worker all || return
   [[ -n $dry_run ]] || rm -r "$folder"
   # The machines' own Python is older than jaxnets needs; uv brings one.
-  on_all_hosts 'set -e
+  on_all_hosts "$refuse_a_second"'
+    set -e
     rm -rf jaxnets && mkdir jaxnets && tar xzf jaxnets.tar.gz -C jaxnets && cd jaxnets
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
     python3 -m uv venv --quiet --python 3.12 .venv
-    python3 -m uv pip install --quiet --python .venv -r requirements-tpu.txt gcsfs'
+    python3 -m uv pip install --quiet --python .venv -r requirements-tpu.txt -e ".[gcs]"'
 }
 
 do_doctor() {
@@ -104,11 +118,8 @@ do_doctor() {
 do_run() {
   ((${#arguments[@]})) || refuse "run needs what python -m jaxnets.main needs, after --"
   # The training outlives the connection; attach finds it again. Status 75 and 143 mean: saved, run the same again.
-  on_all_hosts "cd jaxnets || exit
-    if [ -e process ] && kill -0 \$(cat process) 2> /dev/null; then
-      echo 'a training is under way here: attach to it' >&2
-      exit 1
-    fi
+  on_all_hosts "$refuse_a_second
+    cd jaxnets || exit
     rm -f status
     cat > train.sh <<'TRAIN'
 while .venv/bin/python -m jaxnets.main$(printf ' %q' "${arguments[@]}")
@@ -138,28 +149,51 @@ do_delete() {
 }
 
 do_all() {
+  local now=NONE
   while true; do
-    if [[ -n $dry_run || $(state 2> /dev/null) != ACTIVE ]]; then
-      do_create || fail "the slice could not be asked for: see the lines above"
-    fi
-    if do_install && do_doctor && do_run; then
+    [[ -n $dry_run ]] || now=$(state) || fail "the slice cannot be asked for its state: see the lines above"
+    case $now in
+      ACTIVE) ;;
+      NONE) do_create || fail "the slice could not be asked for: see the lines above" ;;
+      SUSPENDING | SUSPENDED | FAILED)
+        echo "the slice was refused or taken away: asking for another, to go on from the last checkpoint"
+        do_delete || return
+        continue
+        ;;
+      *) wait_for_slice ;;
+    esac
+    if train_on_slice; then
       echo "the run is complete; this gives the slice back: launch/tpu_pod.sh delete --name $name --zone $zone"
       return
     fi
-    [[ $(state) != ACTIVE ]] || fail "it ended with an error, and the slice is still there: see the lines above"
-    echo "the slice was taken away: asking for another, to go on from the last checkpoint"
-    do_delete || return
+    now=$(state) || fail "the connection is lost: the same command goes on"
+    case $now in
+      SUSPENDING | SUSPENDED | FAILED) ;;
+      *) fail "it ended with an error or the connection was lost, and the slice is $now: see the lines above" ;;
+    esac
   done
 }
 
-# Prints the state of the request: ACTIVE where the slice can be used.
-state() {
-  if [[ -n $dry_run ]]; then
-    echo ACTIVE
+train_on_slice() {
+  if [[ -z $dry_run && $(on_all_hosts "if $training; then echo a training; fi") == *"a training"* ]]; then
+    echo "a training is under way: this attaches to it"
+    do_attach
   else
-    gcloud compute tpus queued-resources describe "$name" --zone "$zone" ${project:+--project "$project"} \
-      --format 'value(state.state)'
+    do_install && do_doctor && do_run
   fi
+}
+
+# Prints the state of the request: ACTIVE where the slice can be used, NONE where there is no request.
+state() {
+  local errors
+  [[ -z $dry_run ]] || { echo ACTIVE && return; }
+  {
+    errors=$(gcloud compute tpus queued-resources describe "$name" --zone "$zone" ${project:+--project "$project"} \
+      --format 'value(state.state)' 2>&1 >&3)
+  } 3>&1 && return
+  [[ $errors == *NOT_FOUND* ]] && echo NONE && return
+  echo "$errors" >&2
+  return 1
 }
 
 version_for() {

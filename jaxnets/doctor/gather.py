@@ -141,7 +141,7 @@ def holders(device: re.Pattern[str]) -> tuple[Process, ...]:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    fields = "name,driver_version,memory.total,memory.used"
+    fields = "index,uuid,name,driver_version,memory.total,memory.used"
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
@@ -151,12 +151,18 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def read_gpus(table: str) -> tuple[Gpu, ...]:
-    """Reads nvidia-smi's CSV, whose memory is in MiB; a field that a GPU does not tell counts as 0."""
+    """Reads nvidia-smi's CSV, whose memory is in MiB; a field that a GPU does not tell counts as 0.
+
+    Between its rows nvidia-smi may warn, or say that it found no device.
+    """
     found = []
     for line in table.splitlines():
-        name, driver, *sizes = (field.strip() for field in line.split(","))
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 6 or not fields[0].isdigit():
+            continue
+        index, uuid, name, driver, *sizes = fields
         total, used = (int(size) * 2**20 if size.isdigit() else 0 for size in sizes)
-        found.append(Gpu(name=name, driver=driver, memory=total, used=used))
+        found.append(Gpu(index=int(index), uuid=uuid, name=name, driver=driver, memory=total, used=used))
     return tuple(found)
 
 
@@ -178,6 +184,8 @@ def host() -> Host:
 def control_group(root: Path, membership: str) -> tuple[float | None, int | None, int]:
     """Returns what the control groups of this process grant: cores, bytes of memory, and the bytes used of them.
 
+    Files that the kernel keeps in memory and would drop for anything else are not counted as used.
+
     Args:
         root: where control groups are mounted; version 1 or 2.
         membership: the content of /proc/self/cgroup.
@@ -194,13 +202,15 @@ def control_group(root: Path, membership: str) -> tuple[float | None, int | None
             ]
             if len(cpu) == 2 and cpu[0].isdigit():
                 quotas.append(int(cpu[0]) / int(cpu[1]))
-            for limit, usage in (
-                (root / group / "memory.max", root / group / "memory.current"),
-                (root / "memory" / group / "memory.limit_in_bytes", root / "memory" / group / "memory.usage_in_bytes"),
+            for folder, limit, usage, droppable in (
+                (root / group, "memory.max", "memory.current", "inactive_file"),
+                (root / "memory" / group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
             ):
-                words = _words(limit)
+                words = _words(folder / limit)
                 if words and words[0].isdigit():
-                    limits.append((int(words[0]), int("".join(_words(usage)) or 0)))
+                    found = re.search(rf"^{droppable} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
+                    used = int("".join(_words(folder / usage)) or 0) - (int(found[1]) if found else 0)
+                    limits.append((int(words[0]), max(0, used)))
     quota, (limit_bytes, used) = min(quotas), min(limits)
     return (
         None if math.isinf(quota) else quota,

@@ -28,6 +28,8 @@ class TpuLock:
 class Gpu:
     """One GPU, by nvidia-smi."""
 
+    index: int
+    uuid: str  # GPU-…
     name: str
     driver: str
     memory: int  # bytes

@@ -1,8 +1,9 @@
 """Judges the software: versions that fit together, TensorFlow, and settings that cost speed or memory."""
 
 import re
+from collections.abc import Mapping
 
-from jaxnets.doctor.machine import Finding, Machine, Wanted
+from jaxnets.doctor.machine import Finding, Gpu, Machine, Wanted
 
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: the oldest driver for each major version of CUDA.
 _OLDEST_DRIVER = {12: 525, 13: 580}
@@ -42,7 +43,7 @@ def check_versions(machine: Machine, wanted: Wanted) -> list[Finding]:
             )
         )
     libtpu, wish = packages.get("libtpu"), machine.wanted_libtpu
-    if libtpu and wish and not libtpu.startswith(wish.removesuffix("*")):
+    if libtpu and wish and not _is_of(libtpu, wish):
         found.append(_misfit(f"libtpu {libtpu} is not the one that jax {jax} was made for ({wish})", "jax[tpu]"))
     if found:
         return found
@@ -132,20 +133,22 @@ def check_tensorflow(machine: Machine, wanted: Wanted) -> list[Finding]:
 def check_gpu_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
     """JAX takes 75 % of a GPU's memory at its start, unless told otherwise."""
     hardware, variables = machine.hardware, machine.environment
-    if not hardware.gpus or machine.probe.platform not in ("gpu", None):
+    gpus = _visible(hardware.gpus, variables)
+    if not gpus or machine.probe.platform not in ("gpu", None):
         return []
     found = []
     preallocates = variables.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() not in ("false", "0")
     given = variables.get("XLA_CLIENT_MEM_FRACTION") or variables.get("XLA_PYTHON_CLIENT_MEM_FRACTION") or ""
     share = float(given) if re.fullmatch(r"0*\.\d+|1(\.0*)?", given) else 0.75
-    for index, gpu in enumerate(hardware.gpus):
+    for gpu in gpus:
         if gpu.used > (1 - share) * gpu.memory:
             others = ", ".join(f"{process.pid} ({process.command})" for process in hardware.gpu_holders)
             found.append(
                 Finding(
                     check="GPU memory",
                     level="fault",
-                    found=f"GPU {index} ({gpu.name}): {gpu.used / _GIB:.1f} of {gpu.memory / _GIB:.1f} GiB are taken"
+                    found=f"GPU {gpu.index} ({gpu.name}): "
+                    + f"{gpu.used / _GIB:.1f} of {gpu.memory / _GIB:.1f} GiB are taken"
                     + (f", by {others}" if others else "")
                     + f"; JAX wants {share:.0%}" * preallocates,
                     remedy="End what takes it, or tell JAX to take less.",
@@ -177,6 +180,15 @@ def check_gpu_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
     ]
 
 
+def _visible(gpus: tuple[Gpu, ...], variables: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """Returns the GPUs that CUDA_VISIBLE_DEVICES names, by number or by the beginning of their UUID; all without it."""
+    if "CUDA_VISIBLE_DEVICES" not in variables:
+        return gpus
+    names = [name.strip() for name in variables["CUDA_VISIBLE_DEVICES"].split(",")]
+    prefixes = tuple(name for name in names if name.startswith("GPU-"))
+    return tuple(gpu for gpu in gpus if str(gpu.index) in names or gpu.uuid.startswith(prefixes))
+
+
 def check_settings(machine: Machine, wanted: Wanted) -> list[Finding]:
     """Looks for variables that are meant for debugging."""
     slow = {
@@ -206,6 +218,11 @@ def _misfit(found: str, names: str) -> Finding:
         remedy="Install them together.",
         commands=(f'pip install -U "{names}"' if "[" in names else f"pip install -U jax {names.replace('jax ', '')}",),
     )
+
+
+def _is_of(version: str, wish: str) -> bool:
+    """Whether a version is the one wished for; 0.0.42 and 0.0.42.1 are both of `0.0.42.*`."""
+    return f"{version}.".startswith(wish.removesuffix("*")) if wish.endswith(".*") else version == wish
 
 
 def _cuda_of(plugin: str) -> int:

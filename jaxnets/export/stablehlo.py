@@ -1,6 +1,7 @@
 """StableHLO through jax.export: one file for CPU, CUDA and TPU, read back without the model's code."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export
 
@@ -16,10 +17,10 @@ def export_stablehlo(classifier: Classifier) -> bytes:
 
     `jax.export.deserialize(content).call(images)` runs it, for any batch.
     """
-    model, preprocess = classifier.model, classifier.preprocess
+    model, preprocess = classifier.model.clone(dtype=jnp.float32), classifier.preprocess
 
     def logits(images: jax.Array) -> jax.Array:
-        x = preprocess.normalise(images, model.dtype)
+        x = preprocess.normalise(images, jnp.float32)
         return model.apply(classifier.variables, x, train=False)  # type: ignore[return-value]
 
     (batch,) = export.symbolic_shape("b")

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,8 +22,6 @@ from jaxnets.serve.limits import Keys, Limits, Refused
 from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models, overloaded
 from jaxnets.serve.pictures import Upload, split_body
-
-_log = logging.getLogger(__name__)
 
 _GONE = 499  # nobody reads it; what the figures call a request whose client left
 
@@ -182,7 +179,7 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Gives every error the same shape."""
+    """Gives every error the same shape, but for failures: those are the gate's."""
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
@@ -205,8 +202,3 @@ def _add_errors(app: FastAPI) -> None:
             405: ("method_not_allowed", f"{request.method} is not answered here: /docs says what is"),
         }.get(error.status_code, ("error", str(error.detail)))
         return _json(Refused(error.status_code, code, hint).content, error.status_code, dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, ascii(request.url.path), exc_info=error)
-        return _json(Refused(500, "internal", "the service failed at this; its log says why").content, 500)

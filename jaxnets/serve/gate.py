@@ -1,7 +1,8 @@
-"""What every request passes before it reaches a route: stop, keys, overload; and after it: figures."""
+"""What every request passes before it reaches a route: stop, keys, overload; and after it: failures, figures."""
 
 import asyncio
 import json
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,6 +15,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
 
 _LINGER = 2.0  # seconds that an upload is read and thrown away, so that its sender reads why it was refused
 _SMALL = 1 << 20  # bytes of a body that is rather read than its connection closed
@@ -45,6 +48,12 @@ class Gate:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await exchange.answer(refused)
+        except Exception as error:
+            # Here, and not in a handler of the application: Starlette's would answer past this gate.
+            _log.error("%s %s failed", scope["method"], ascii(scope["path"]), exc_info=error)
+            if exchange.begun:
+                raise
+            await exchange.answer(Refused(500, "internal", "the service failed at this; its log says why"))
         finally:
             state.running -= 1
             route = _route(scope["path"])
@@ -86,6 +95,7 @@ class _Exchange:
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *, closing: Callable[[], bool]
     ) -> None:
         self.status = 499  # of a client that left; others get theirs from the answer
+        self.begun = False  # to answer
         self._headers = scope["headers"]
         self._receive = receive
         self._send = send
@@ -107,6 +117,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             self.status = message["status"]
             self._ends = self._unread and not self._short
             if self._ends or self._closing():

@@ -7,7 +7,7 @@ from jaxnets.doctor.checks import examine
 from jaxnets.doctor.machine import Cache, Directory, Finding, Gpu, Host, Machine, Probe, Wanted
 
 GIB = 2**30
-H200 = Gpu(name="NVIDIA H200", driver="570.86.15", memory=140 * GIB, used=GIB)
+H200 = Gpu(index=0, uuid="GPU-6f1a", name="NVIDIA H200", driver="570.86.15", memory=140 * GIB, used=GIB)
 PACKAGES = {"jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.8"}
 CPU = Machine(
     system="Linux x86_64",

@@ -194,6 +194,26 @@ def test_a_healthy_machine_has_neither_faults_nor_notes(machine):
     assert not findings(machine, platform=machine.probe.platform, devices=machine.probe.devices)
 
 
+@pytest.mark.parametrize("libtpu", ["0.0.42", "0.0.42.1"])
+def test_any_libtpu_of_the_release_that_jax_asks_for_fits(libtpu):
+    assert not findings(changed(TPU, packages={**PACKAGES, "libtpu": libtpu}))
+
+
+@pytest.mark.parametrize("libtpu", ["0.0.421", "0.0.4"])
+def test_a_libtpu_whose_number_merely_begins_alike_does_not_fit(libtpu):
+    assert findings(changed(TPU, packages={**PACKAGES, "libtpu": libtpu}))
+
+
+@pytest.mark.parametrize(
+    ("visible", "taken"), [("0", []), ("1", ["GPU 1"]), ("GPU-6f", []), ("0,GPU-77", ["GPU 1"]), (None, ["GPU 1"])]
+)
+def test_only_gpus_that_a_run_would_use_must_be_free(visible, taken):
+    busy = replace(H200, index=1, uuid="GPU-77aa", used=H200.memory)
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = findings(changed(GPU, hardware__gpus=(H200, busy), environment=environment, probe__devices=2))
+    assert [fault.found[:5] for fault in found if fault.check == "GPU memory"] == taken
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_the_only_one_and_comes_with_its_remedy(name):
     machine, wanted, check, found, remedy = FAULTS[name]

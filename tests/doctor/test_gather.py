@@ -72,11 +72,16 @@ def test_a_process_that_has_a_device_open_is_found(tmp_path):
 
 
 def test_nvidia_smi_is_read():
-    table = "NVIDIA H200, 570.86.15, 143771, 512\nTesla T4, 535.1, 15360, [N/A]\n"
+    table = "0, GPU-6f1a, NVIDIA H200, 570.86.15, 143771, 512\n1, GPU-77, Tesla T4, 535.1, 15360, [N/A]\n"
     assert gather.read_gpus(table) == (
-        Gpu(name="NVIDIA H200", driver="570.86.15", memory=143771 * 2**20, used=512 * 2**20),
-        Gpu(name="Tesla T4", driver="535.1", memory=15360 * 2**20, used=0),
+        Gpu(index=0, uuid="GPU-6f1a", name="NVIDIA H200", driver="570.86.15", memory=143771 * 2**20, used=512 * 2**20),
+        Gpu(index=1, uuid="GPU-77", name="Tesla T4", driver="535.1", memory=15360 * 2**20, used=0),
     )
+
+
+@pytest.mark.parametrize("said", ["No devices were found", "WARNING: infoROM is corrupted at gpu 0000:00:04.0", ""])
+def test_what_nvidia_smi_says_besides_its_table_is_no_gpu(said):
+    assert [gpu.index for gpu in gather.read_gpus(f"{said}\n3, GPU-77, Tesla T4, 535.1, 15360, 0\n")] == [3]
 
 
 def test_a_directory_is_measured_where_it_will_be_and_left_as_it_was(tmp_path):
@@ -155,12 +160,16 @@ def test_limits_of_control_groups_version_2(tmp_path):
     files = {"cpu.max": "max 100000\n", "pod/cpu.max": "150000 100000\n", "pod/memory.max": "1000\n"}
     write(tmp_path, {**files, "pod/memory.current": "400\n", "pod/job/memory.max": "max\n"})
     assert gather.control_group(tmp_path, "0::/pod/job\n") == (1.5, 1000, 400)
+    write(tmp_path, {"pod/memory.stat": "anon 90\nactive_file 10\ninactive_file 300\n"})
+    assert gather.control_group(tmp_path, "0::/pod/job\n") == (1.5, 1000, 100)
 
 
 def test_limits_of_control_groups_version_1(tmp_path):
     write(tmp_path, {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"})
     write(tmp_path, {"memory/job/memory.limit_in_bytes": "2000\n", "memory/job/memory.usage_in_bytes": "5\n"})
     assert gather.control_group(tmp_path, "4:memory:/job\n1:cpu:/\n") == (0.5, 2000, 5)
+    write(tmp_path, {"memory/job/memory.stat": "inactive_file 1\ntotal_inactive_file 3\n"})
+    assert gather.control_group(tmp_path, "4:memory:/job\n1:cpu:/\n") == (0.5, 2000, 2)
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):

@@ -1,6 +1,8 @@
 import re
 import sys
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,6 +81,14 @@ def test_one_stablehlo_file_serves_any_batch():
     expected = jax_logits(made)(images)
     for count in (1, len(images)):
         assert largest_difference(expected[:count], logits(images[:count])) < 1e-5
+
+
+def test_stablehlo_of_a_bfloat16_model_computes_in_float32():
+    made = classifier("cifar")
+    made = replace(made, model=made.model.clone(dtype=jnp.bfloat16))
+    images = sample_pictures(made)
+    logits = stablehlo.stablehlo_logits(stablehlo.export_stablehlo(made))
+    assert largest_difference(jax_logits(made)(images), logits(images)) < 1e-5
 
 
 @pytest.mark.parametrize("family", ["imagenet", "gated", "preactivated", "lite"])

@@ -154,12 +154,12 @@ def test_a_mistake_ends_the_jobset_and_anything_else_restarts_it(jobset, job, co
     assert job["backoffLimit"] == 0
 
 
-def test_what_outlives_a_pod_lies_in_the_volume_that_all_share(job, container):
+def test_what_outlives_a_pod_lies_in_the_bucket_or_the_volume_that_all_share(job, container):
     [mounted], [volume] = container["volumeMounts"], job["template"]["spec"]["volumes"]
     assert mounted["name"] == volume["name"]
     settings = dict(argument.split("=") for argument in container["args"])
-    places = [settings["--workdir"], settings["--config.data.directory"], container["env"][0]["value"]]
-    assert all(place.startswith(f"{mounted['mountPath']}/") for place in places)
+    assert settings["--config.data.directory"].startswith(f"{mounted['mountPath']}/")
+    assert all(place.startswith("gs://BUCKET/") for place in (settings["--workdir"], container["env"][0]["value"]))
 
 
 def test_its_arguments_are_those_of_the_training(container):

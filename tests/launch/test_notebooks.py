@@ -34,13 +34,14 @@ def execute(name, folder, **changed):
         "EXPECT": "cpu",
         "INPUT": str(folder / "input"),
         "KEEP": str(folder / "drive" / "run"),
+        "REPOSITORY": "https://github.com/somebody/jaxnets",
     }
     settings = {**places, "OPTIONS": TINY, "WORKDIR": str(folder / "run"), **changed}
     notebook = nbformat.read(LAUNCH / name, as_version=4)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "install" in tags:
-            cell.source = re.sub(r"(?m)^%pip .*$", "", cell.source)
+            cell.source = re.sub(r"(?m)^!python -m pip .*$", "!true", cell.source)
         if "parameters" in tags:
             cell.source += "\n" + "\n".join(f"{key} = {value!r}" for key, value in settings.items())
     with pytest.MonkeyPatch.context() as patch:
@@ -158,6 +159,43 @@ def test_a_copy_on_drive_that_was_left_half_renamed_is_found(session, tmp_path):
     shown = execute(name, tmp_path)
     assert "is finished: 4 of 4 steps are done" in shown["train"]
     assert [place.name for place in (tmp_path / "drive").iterdir()] == ["run"]
+
+
+def code(name, id):
+    [cell] = [cell for cell in cells(name) if cell["id"] == id]
+    return "".join(cell["source"])
+
+
+def test_a_first_copy_to_drive_that_is_cut_off_is_not_gone_on_with(tmp_path, monkeypatch, capsys):
+    def cut_off(source, target):
+        target.mkdir(parents=True)
+        shutil.copy(Path(source, "model.json"), target)
+        raise OSError("the session ends")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.json").write_text("{}")
+    kept = {"Path": Path, "shutil": shutil, "KEEP": str(tmp_path / "drive" / "run"), "WORKDIR": str(tmp_path / "run")}
+    exec(code("colab.ipynb", "train").partition("start, status =")[0], kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", cut_off)
+        with pytest.raises(OSError, match="the session ends"):
+            kept["keep"]()
+    exec(code("colab.ipynb", "resume"), {**kept, "WORKDIR": str(tmp_path / "next")})
+    assert capsys.readouterr().out.endswith("a new run\n")
+    kept["keep"]()
+    assert [place.name for place in (tmp_path / "drive").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_outside_a_checkout_asks_for_the_address_before_it_installs(name, tmp_path, monkeypatch):
+    (tmp_path / "session").mkdir()
+    monkeypatch.chdir(tmp_path / "session")
+    settings: dict[str, object] = {}
+    exec(code(name, "settings"), settings)
+    before = code(name, "install").partition("!python -m pip")[0]
+    with pytest.raises(AssertionError, match="set REPOSITORY"):
+        exec(before, settings)
+    exec(before, {**settings, "REPOSITORY": "https://github.com/somebody/jaxnets"})
 
 
 def test_a_machine_with_a_fault_stops_the_notebook_before_it_trains(tmp_path):

@@ -1,4 +1,4 @@
-"""The scripts of launch/, run against stand-ins for gcloud, srun and scontrol that do here what they are told."""
+"""The scripts of launch/, run against stand-ins for gcloud and SLURM's commands that do here what they are told."""
 
 import os
 import re
@@ -11,19 +11,27 @@ import pytest
 LAUNCH = Path(__file__).parent.parent.parent / "launch"
 POD, SLURM = LAUNCH / "tpu_pod.sh", LAUNCH / "slurm.sbatch"
 
-# A slice of one host, the folder $HOST. Each call is noted; the states of the slice come from a file, one a look.
+# A slice of one host, the folder $HOST. Each call is noted; the states of the slice come from a file, one a look: NONE
+# where there is no slice, LOST where nothing answers. What an installation downloads is a copy of $HOST/python.
 GCLOUD = r"""#!/usr/bin/env bash
 echo "$*" | head -n 1 >> "$HOST/calls"
 case "$*" in
   *" describe "*)
-    head -n 1 "$HOST/states"
+    state=$(head -n 1 "$HOST/states")
     (($(wc -l < "$HOST/states") > 1)) && sed -i 1d "$HOST/states"
-    exit 0 ;;
+    case $state in
+      NONE) echo "ERROR: (gcloud) NOT_FOUND: Resource 'jaxnets' was not found" >&2; exit 1 ;;
+      LOST) echo "ERROR: no connection" >&2; exit 1 ;;
+    esac
+    echo "$state" ;;
   *" scp "*) cp "$5" "$HOST/jaxnets.tar.gz" ;;
   *" ssh "*)
     while [[ $1 != --command ]]; do shift; done
-    case $2 in *"uv venv"*) exit 0 ;; esac  # the installation; the tests lay a Python there
-    cd "$HOST" && exec bash -c "$2" ;;
+    cd "$HOST" || exit
+    case $2 in *"uv venv"*)
+      bash -c "${2%%PIP_BREAK*}" && mkdir -p jaxnets/.venv/bin && cp python jaxnets/.venv/bin/python; exit ;;
+    esac
+    exec bash -c "$2" ;;
 esac
 """
 # A training that ends with the statuses of a list, one a start.
@@ -44,7 +52,8 @@ def script(file, content):
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     script(tmp_path / "bin" / "gcloud", GCLOUD)
-    script(tmp_path / "host" / "jaxnets" / ".venv" / "bin" / "python", PYTHON)
+    for python in ("python", "jaxnets/.venv/bin/python"):
+        script(tmp_path / "host" / python, PYTHON)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HOST", str(tmp_path / "host"))
     monkeypatch.setenv("JAXNETS_PAUSE", "0.01")
@@ -89,7 +98,9 @@ def test_a_dry_run_of_the_pod_runs_nothing_and_prints_commands_that_do_the_same_
     statuses(host, 0)
     states(host, "NONE", "ACTIVE")
     assert bash(POD, *arguments).returncode == 0
-    looked_after = [line for line in (host / "calls").read_text().splitlines() if " describe " not in line]
+    looks = (" describe ", "then echo a training;")
+    lines = (host / "calls").read_text().splitlines()
+    looked_after = [line for line in lines if not any(look in line for look in looks)]
     # Sorted: the training starts in the background, and notes its call when it gets to it.
     made = [sorted(line.split("/")[0] for line in lines) for lines in (by_hand.splitlines(), looked_after)]
     assert made[0] == made[1]
@@ -110,6 +121,19 @@ def test_a_pod_waits_for_its_slice(host):
     assert done.returncode == 0, done.stderr
     assert re.findall("waiting for the slice: (.*)", done.stdout) == ["WAITING_FOR_RESOURCES", "PROVISIONING"]
     assert "--runtime-version v2-alpha-tpuv5-lite" in calls(host, " create ")[0]
+
+
+def test_a_wait_outlives_a_connection_that_is_lost_for_a_moment(host):
+    states(host, "WAITING_FOR_RESOURCES", "LOST", "LOST", "ACTIVE")
+    assert bash(POD, "create").returncode == 0
+
+
+@pytest.mark.parametrize("state", ["LOST", "NONE"])
+def test_a_slice_that_never_answers_ends_the_wait(host, state):
+    states(host, state)
+    done = bash(POD, "create")
+    assert done.returncode == 1
+    assert "cannot be asked for its state" in done.stderr
 
 
 def test_a_slice_that_is_refused_ends_the_wait(host):
@@ -155,9 +179,53 @@ def test_a_second_training_on_the_same_pod_is_refused(host):
     assert not calls(host, "jaxnets.main")
 
 
+def test_an_installation_leaves_a_training_alone(host):
+    (host / "jaxnets" / "process").write_text(f"{os.getpid()}\n")
+    done = bash(POD, "install")
+    assert done.returncode == 1
+    assert "a training is under way" in done.stderr
+    assert (host / "jaxnets" / "process").exists()
+
+
+def test_all_of_it_typed_again_attaches_to_the_training_that_is_under_way(host):
+    attached = "grep -q 'no training was started' ../calls 2> /dev/null"  # what it says where it finds none
+    rest = f"until {attached}; do sleep 0.1; done; echo step 2; echo 0 > status"
+    begun = f"echo step 1; {{ {rest}; }} & echo $! > process"
+    with (host / "jaxnets" / "train.log").open("w") as log:
+        subprocess.run(["bash", "-c", begun], cwd=host / "jaxnets", stdout=log, check=True)
+    done = bash(POD, "all", "--", "--config", "x")
+    assert done.returncode == 0, done.stderr
+    assert "step 1\nstep 2\nthe run is complete" in done.stdout
+    assert not calls(host, "jaxnets.main")
+
+
+def test_all_of_it_typed_again_goes_on_waiting_for_the_slice(host):
+    statuses(host, 0)
+    states(host, "WAITING_FOR_RESOURCES", "ACTIVE")
+    done = bash(POD, "all", "--", "--config", "x")
+    assert done.returncode == 0, done.stderr
+    assert not calls(host, " create ")
+
+
+@pytest.mark.parametrize("state", ["LOST", "NONE", "PROVISIONING"])
+def test_a_slice_that_may_still_be_there_is_not_given_back(host, state):
+    statuses(host, 1)
+    states(host, "ACTIVE", state)
+    assert bash(POD, "all", "--spot", "--", "--config", "x").returncode == 1
+    assert not calls(host, " delete ")
+
+
+def test_nothing_is_asked_for_where_nothing_answers(host):
+    states(host, "LOST")
+    done = bash(POD, "all", "--", "--config", "x")
+    assert done.returncode == 1
+    assert "no connection" in done.stderr
+    assert not calls(host, " create ")
+
+
 def test_a_slice_that_is_taken_away_is_asked_for_again_and_the_run_goes_on(host):
     statuses(host, 137, 0)
-    states(host, "NONE", "ACTIVE", "SUSPENDED", "NONE", "ACTIVE")
+    states(host, "NONE", "ACTIVE", "SUSPENDED", "SUSPENDED", "NONE", "ACTIVE")
     done = bash(POD, "all", "--spot", "--", "--config", "x")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "taken away" in done.stdout
@@ -171,7 +239,7 @@ def test_an_error_of_the_training_does_not_cost_another_slice(host):
     statuses(host, 1)
     done = bash(POD, "all", "--", "--config", "x")
     assert done.returncode == 1
-    assert "the slice is still there" in done.stderr
+    assert "the slice is ACTIVE" in done.stderr
     assert not calls(host, " create ")
 
 
@@ -208,8 +276,10 @@ def job(host, tmp_path, monkeypatch):
     """Runs the SLURM script with a training and a doctor that end with the given status."""
     script(tmp_path / "bin" / "srun", SRUN)
     script(tmp_path / "bin" / "scontrol", '#!/usr/bin/env bash\necho "scontrol $*" >> "$HOST/calls"\n')
+    script(tmp_path / "bin" / "squeue", '#!/usr/bin/env bash\necho "$STATE"\n')
 
-    def job(training, doctor=0):
+    def job(training, doctor=0, state="RUNNING"):
+        monkeypatch.setenv("STATE", state)
         monkeypatch.setenv("TRAINING", str(training))
         monkeypatch.setenv("DOCTOR", str(doctor))
         monkeypatch.setenv("SLURM_JOB_ID", "42")
@@ -222,6 +292,14 @@ def job(host, tmp_path, monkeypatch):
 def test_a_job_that_was_saved_is_queued_again(job, host, status):
     assert job(status).returncode == status
     assert calls(host, "scontrol") == ["scontrol requeue 42"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
+def test_a_job_that_was_cancelled_is_not_queued_again(job, host, state):
+    done = job(143, state=state)
+    assert done.returncode == 143
+    assert "submit the same again" in done.stdout
+    assert not calls(host, "scontrol")
 
 
 @pytest.mark.parametrize("status", [0, 1, 137])

@@ -275,20 +275,39 @@ def test_a_client_that_leaves_is_not_computed_for():
 
 
 def test_an_engine_that_fails_is_logged_and_says_nothing_of_its_insides(caplog):
-    app, made = fake_app()
-
-    def fail(images):
-        raise RuntimeError("secret insides")
-
-    made["fake"].engine.probabilities = fail
-    app, _ = fake_app()
-    models = app.user_middleware[0].kwargs["models"]
-    models.served["fake"].current.batcher._compute = fail
+    app = failing_app()
     with caplog.at_level(logging.ERROR):
         answer = ask(app, "POST", PREDICT, content=picture())
     assert_refused(answer, 500, "internal")
     assert "secret" not in answer.text
     assert "secret insides" in caplog.text
+
+
+def failing_app():
+    """Returns an application whose model fails, and that is told to stop meanwhile."""
+    app, _ = fake_app()
+
+    def fail(images):
+        app.state.stopping = True
+        raise RuntimeError("secret insides")
+
+    app.user_middleware[0].kwargs["models"].served["fake"].current.batcher._compute = fail
+    return app
+
+
+def test_a_failure_is_counted_as_one():
+    async def body():
+        async with client_of(failing_app()) as client:
+            await client.post(PREDICT, content=picture())
+            return (await client.get("/metrics")).text
+
+    figures = asyncio.run(body())
+    assert 'route="/v1/models/{name}/predict",status="500"} 1.0' in figures
+    assert 'status="499"' not in figures
+
+
+def test_a_failure_ends_the_connection_while_stopping():
+    assert ask(failing_app(), "POST", PREDICT, content=picture()).headers["connection"] == "close"
 
 
 def test_logs_hold_nothing_of_a_picture(caplog):
