@@ -23,6 +23,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[int, bytes]] = {}
+        self.uploads: dict[str, bytearray] = {}  # that came in pieces
         self.refuses = False  # every write, with 403
         self._lock = threading.Lock()
         self._generation = 0
@@ -87,11 +88,20 @@ class _Handler(BaseHTTPRequestHandler):
             about, content = body.split(b"--" + boundary)[1:3]
             name = json.loads(about.partition(b"\n\n")[2])["name"]
             body = content.partition(b"\n\n")[2].removesuffix(b"\n")
-        elif query.get("uploadType") == "media" or "upload_id" in query:
-            name = query["name"]
-        elif query.get("uploadType") == "resumable":  # the content follows, all at once where it is small
-            self._answer(b"", 200, {"Location": f"http://{self.headers['Host']}{self.path}&upload_id=1"})
+        elif "upload_id" in query:
+            name, upload = query["name"], self.bucket.uploads[query["upload_id"]]
+            upload += body
+            if self.headers.get("Content-Range", "").endswith("/*"):  # more follows
+                self._answer(b"", 308, {"Range": f"bytes=0-{len(upload) - 1}"})
+                return
+            body = bytes(upload)
+        elif query.get("uploadType") == "resumable":
+            number = str(len(self.bucket.uploads))
+            self.bucket.uploads[number] = bytearray()
+            self._answer(b"", 200, {"Location": f"http://{self.headers['Host']}{self.path}&upload_id={number}"})
             return
+        elif query.get("uploadType") == "media":
+            name = query["name"]
         else:
             copied = re.fullmatch(r"(.+)/(?:rewriteTo/b/[^/]+|moveTo)/o/(.+)", name or "")
             if copied is None:

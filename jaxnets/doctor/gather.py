@@ -18,6 +18,8 @@ from jaxnets import command
 from jaxnets.cores import cores
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
 from jaxnets.doctor.remote import measure_remote
+from jaxnets.errors import UserError
+from jaxnets.storage import open_place
 
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
 _PACKAGES = re.compile(
@@ -222,6 +224,10 @@ def control_group(root: Path, membership: str) -> tuple[float | None, int | None
 def measure_directory(path: str) -> Directory:
     """Writes a file where a run would, times it, and removes it."""
     if "://" in path:
+        try:
+            open_place(path)
+        except UserError as refusal:
+            return Directory(path=path, measured_in=path, file_system=path.partition(":")[0], error=str(refusal))
         return measure_remote(path)
     wanted = Path(path).expanduser().absolute()
     existing = _existing(wanted)

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 
 from jaxnets.doctor.machine import Directory
+from jaxnets.storage import open_place
 
 _WRITTEN = 16 * 2**20  # bytes
 
@@ -38,12 +39,9 @@ def measure_remote(path: str, seconds: float = 60.0) -> Directory:
 
 def main() -> None:
     """The child."""
-    from etils import epath
-
-    file = epath.Path(sys.argv[1]) / f".jaxnets-doctor-{os.getpid()}"
+    file = open_place(sys.argv[1]) / f".jaxnets-doctor-{os.getpid()}"
     content = os.urandom(_WRITTEN)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         file.write_bytes(content)
         seconds = time.perf_counter() - start

@@ -9,7 +9,7 @@ _CORES_PER_DEVICE = 4  # that decode JPEG, as a rule of thumb
 _LEAST_SPACE = _GIB  # four checkpoints of a ResNet-50
 _SLOW = 10e6  # bytes a second: a checkpoint of a ResNet-50 takes 20 s
 _SLUGGISH = 50e6
-_LIBRARIES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # that etils.epath writes to buckets with
+_BUCKETS = "jaxnets[gcs]"  # what storage.open_place asks for
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
@@ -59,17 +59,16 @@ def check_workdir(machine: Machine, wanted: Wanted) -> list[Finding]:
     place = machine.workdir
     where = place.path if place.path == place.measured_in else f"{place.path} (in {place.measured_in})"
     if place.error is not None:
-        library = _LIBRARIES.get(place.file_system)
-        missing = library is not None and library in place.error
+        missing = _BUCKETS in place.error
         return [
             Finding(
                 check="work directory",
                 level="fault",
                 found=f"{where} cannot be written to: {place.error}",
-                remedy=f"Install {library}."
+                remedy="Install what reads buckets."
                 if missing
                 else "Give another with --workdir, or make room and permission for this one.",
-                commands=(f"pip install {library}",) if missing else (),
+                commands=(f"pip install '{_BUCKETS}'",) if missing else (),
             )
         ]
     speed = place.bytes_per_second or 0.0

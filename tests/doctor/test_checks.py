@@ -139,8 +139,8 @@ FAULTS = {
     ),
     "a bucket without its library": (
         changed(CPU, workdir=Directory(path="gs://b/x", measured_in="gs://b/x", file_system="gs",
-                                       error="ImportError: Please install gcsfs")),
-        {}, "work directory", "gs://b/x cannot be written to: ImportError", "pip install gcsfs",
+                                       error="missing: pip install 'jaxnets[gcs]'")),
+        {}, "work directory", "gs://b/x cannot be written to: missing", "pip install 'jaxnets[gcs]'",
     ),
     "a bucket of others": (
         changed(CPU, workdir=Directory(path="gs://b/x", measured_in="gs://b/x", file_system="gs", error="Forbidden")),
