@@ -1,6 +1,7 @@
 """EfficientNets: Tan & Le 2019, their Lite variants, and EfficientNetV2 (Tan & Le 2021)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -15,11 +16,11 @@ from jaxnets.models.layers import (
     BatchNorm,
     Conv,
     Head,
-    ModuleDef,
     PaddingRule,
     SqueezeExcite,
     StochasticDepth,
     depth_rates,
+    gate_and_project,
     global_average,
     widest,
 )
@@ -77,9 +78,9 @@ class MBConv(nn.Module):
     stride: int
     features: int
     activation: str
-    conv: ModuleDef
-    norm: ModuleDef
-    gate: ModuleDef
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
+    gate: Callable[..., SqueezeExcite]
     stochastic_depth: nn.Module
 
     @nn.compact
@@ -94,15 +95,19 @@ class MBConv(nn.Module):
         else:
             if stage.fused:
                 y = self.conv(expanded, kernel, stride=self.stride, name="expand_conv")(y)
-                y = act(self.norm(name="expand_norm")(y))
+                norm = self.norm(name="expand_norm")
             else:
                 if stage.expand != 1:
                     y = act(self.conv(expanded, (1, 1), name="expand_conv")(y, self.norm(name="expand_norm")))
                 y = self.conv(expanded, kernel, stride=self.stride, groups=expanded, name="depthwise_conv")(y)
-                y = act(self.norm(name="depthwise_norm")(y))
+                norm = self.norm(name="depthwise_norm")
+            project = self.conv(self.features, (1, 1), name="project_conv")
             if stage.squeeze:
-                y = self.gate(max(1, int(channels * stage.squeeze)), activation=act, name="squeeze")(y)
-            y = self.norm(name="project_norm")(self.conv(self.features, (1, 1), name="project_conv")(y))
+                gate = self.gate(max(1, int(channels * stage.squeeze)), activation=act, name="squeeze")
+                y = gate_and_project(y, norm, act, gate, project)
+            else:
+                y = project(act(norm(y)))
+            y = self.norm(name="project_norm")(y)
         if self.stride == 1 and channels == self.features:
             y = self.stochastic_depth(y) + x
         return y
@@ -160,7 +165,7 @@ class EfficientNet(nn.Module):
     def _outputs(self, x: Array, train: bool) -> tuple[dict[str, Array], Array]:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
-        conv: ModuleDef = partial(Conv, padding=self.padding, **dtypes)
+        conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
         norm = partial(
             BatchNorm,
             train=train,

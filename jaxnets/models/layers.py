@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnets.models.conv import Padding, conv2d
+from jaxnets.models.gated import gated_projection
 from jaxnets.models.normalise import normalise, project_and_normalise
 
 ModuleDef = Callable[..., nn.Module]
@@ -85,16 +86,23 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c f"] | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        kernel: Float[Array, "1 1 c f"] | None = None,
+        through: Callable[..., tuple[Array, Array, Array]] = normalise,
     ) -> Float[Array, "b h w f"]:
-        """Normalises x, or with a `kernel` the 1×1 convolution of x with it."""
+        """Normalises x, or with a `kernel` the 1×1 convolution of x with it.
+
+        `through` takes the groups, scale, bias and epsilon in place of `normalise`, and may go on from there; it is
+        for norms that are `grouped`.
+        """
         features = x.shape[-1] if kernel is None else kernel.shape[-1]
         scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (features,), self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), self.param_dtype)
 
-        if kernel is not None and (not self.train or self.group_size is None):
+        if kernel is not None and not self.grouped:
             x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
         if not self.train:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
@@ -106,13 +114,18 @@ class BatchNorm(nn.Module):
             raise ValueError(f"batch_norm group_size {group} does not divide the batch of {batch}")
         grouped = x.reshape(batch // group, group, *x.shape[1:])
         if kernel is None:
-            y, mean, var = normalise(grouped, scale, bias, self.epsilon)
+            y, mean, var = through(grouped, scale, bias, self.epsilon)
         else:
             y, mean, var = project_and_normalise(grouped, kernel, scale, bias, self.epsilon)
         if not self.is_initializing():
             for running, value in ((running_mean, mean), (running_var, var)):
                 running.value = self.decay * running.value + (1 - self.decay) * value.mean(0)
-        return y.astype(self.dtype).reshape(*x.shape[:-1], features)
+        return y.astype(self.dtype).reshape(batch, *y.shape[2:])
+
+    @property
+    def grouped(self) -> bool:
+        """Tells whether it normalises groups by their own statistics, as what joins it with its neighbours needs."""
+        return self.train and self.group_size is not None
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
@@ -187,12 +200,40 @@ class SqueezeExcite(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        return x * self.gates(global_average(x, self.param_dtype))[:, None, None, :]
+
+    @nn.compact
+    def gates(self, averages: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        """Returns each channel's gate from the channels' averages."""
         dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
-        gate = self.activation(dense(self.squeezed, name="reduce")(global_average(x, self.param_dtype)))
-        gate = jax.nn.sigmoid(dense(x.shape[-1], name="expand")(gate))
-        return x * gate[:, None, None, :]
+        squeezed = self.activation(dense(self.squeezed, name="reduce")(averages))
+        return jax.nn.sigmoid(dense(averages.shape[-1], name="expand")(squeezed))
+
+
+def gate_and_project(
+    x: Float[Array, "b h w c"],
+    norm: BatchNorm,
+    activation: Callable[[Array], Array],
+    gate: SqueezeExcite,
+    project: Conv,
+) -> Float[Array, "b h w f"]:
+    """Returns `project(gate(activation(norm(x))))` of a 1×1 convolution, with all four as one where that can pay."""
+    if norm.is_initializing() or not norm.grouped:
+        return project(gate(activation(norm(x))))
+    unbound = gate.clone(parent=None)
+
+    def gates(params: Any, averages: Array) -> Any:
+        return unbound.apply({"params": params}, averages, method="gates")
+
+    through = partial(
+        gated_projection,
+        kernel=project.variables["params"]["kernel"].astype(project.dtype),
+        params=gate.variables["params"],
+        activation=activation,
+        gates=gates,
+    )
+    return norm(x, through=through)
 
 
 class StochasticDepth(nn.Module):

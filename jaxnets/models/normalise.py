@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 
 from jaxnets.models.conv import conv2d
 
-_PLACES = (1, 2, 3)  # axes of one group's pictures, rows and columns
+PLACES = (1, 2, 3)  # axes of one group's pictures, rows and columns
 
 Statistics = Float[Array, "g c"]
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """The gradient of a normalised array in what it was made of: dx = gain · dy + slope · x + shift."""
 
     gain: Statistics
@@ -24,7 +24,7 @@ class _Line(NamedTuple):
     dscale: Statistics
 
     @classmethod
-    def of(cls, dy_x: Array, dbias: Array, mean: Array, inverse: Array, scale: Array, *, places: int) -> "_Line":
+    def of(cls, dy_x: Array, dbias: Array, mean: Array, inverse: Array, scale: Array, *, places: int) -> "Line":
         """Returns it from Σ dy · x and Σ dy over each group's `places`."""
         dscale = (dy_x - mean * dbias) * inverse
         gain = inverse * scale
@@ -46,21 +46,21 @@ def normalise(
 
 def _normalise_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Any, Any]:
     wide = x.astype(scale.dtype)
-    mean = wide.mean(_PLACES)
+    mean = wide.mean(PLACES)
     # E[x²] − E[x]² lets both statistics come from one pass over x.
-    var = jnp.maximum(jnp.square(wide).mean(_PLACES) - jnp.square(mean), 0)
+    var = jnp.maximum(jnp.square(wide).mean(PLACES) - jnp.square(mean), 0)
     inverse = lax.rsqrt(var + epsilon)
     gain = inverse * scale
-    y = wide * _spread(gain) + _spread(bias - mean * gain)
+    y = wide * spread(gain) + spread(bias - mean * gain)
     return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
 
 
 def _normalise_backward(epsilon: float, saved: Any, cotangents: Any) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
     wide, dy = x.astype(scale.dtype), cotangents[0].astype(scale.dtype)
-    dbias = dy.sum(_PLACES)
-    line = _Line.of((dy * wide).sum(_PLACES), dbias, mean, inverse, scale, places=x.size // mean.size)
-    dx = _spread(line.gain) * dy + _spread(line.slope) * wide + _spread(line.shift)
+    dbias = dy.sum(PLACES)
+    line = Line.of((dy * wide).sum(PLACES), dbias, mean, inverse, scale, places=x.size // mean.size)
+    dx = spread(line.gain) * dy + spread(line.slope) * wide + spread(line.shift)
     return dx.astype(x.dtype), line.dscale.sum(0), dbias.sum(0)
 
 
@@ -100,13 +100,13 @@ def _lean_forward(x: Array, kernel: Array, scale: Array, bias: Array, epsilon: f
     wide = scale.dtype
     k = kernel[0, 0].astype(wide)
     places = x.size // (len(x) * x.shape[-1])
-    x_x, x_sum = _over_places("gnhwi,gnhwj->gij", x, x), x.astype(wide).sum(_PLACES)
+    x_x, x_sum = over_places("gnhwi,gnhwj->gij", x, x), x.astype(wide).sum(PLACES)
     mean = _exact("gi,io->go", x_sum, k) / places
     square = (k * _exact("gij,jo->gio", x_x, k)).sum(1) / places
     var = jnp.maximum(square - jnp.square(mean), 0)
     inverse = lax.rsqrt(var + epsilon)
     gain = inverse * scale
-    y = _project(x, kernel).astype(wide) * _spread(gain) + _spread(bias - mean * gain)
+    y = _project(x, kernel).astype(wide) * spread(gain) + spread(bias - mean * gain)
     return (y.astype(x.dtype), mean, var), (x, kernel, x_x, x_sum, mean, inverse, scale)
 
 
@@ -119,18 +119,18 @@ def _lean_backward(epsilon: float, saved: Any, cotangents: Any) -> tuple[Array, 
     x, kernel, x_x, x_sum, mean, inverse, scale = saved
     wide, dy = scale.dtype, cotangents[0]
     k = kernel[0, 0].astype(wide)
-    dbias = dy.astype(wide).sum(_PLACES)
-    x_dy = _over_places("gnhwi,gnhwo->gio", x, dy)
+    dbias = dy.astype(wide).sum(PLACES)
+    x_dy = over_places("gnhwi,gnhwo->gio", x, dy)
     places = x.size // (len(x) * x.shape[-1])
-    line = _Line.of((k * x_dy).sum(1), dbias, mean, inverse, scale, places=places)
+    line = Line.of((k * x_dy).sum(1), dbias, mean, inverse, scale, places=places)
 
     dk = (x_dy * line.gain[:, None]).sum(0) + _exact("gi,go->io", x_sum, line.shift)
     dk += (_exact("gij,jo->gio", x_x, k) * line.slope[:, None]).sum(0)
 
     back = (k * line.gain[:, None]).astype(x.dtype)
     own = _exact("io,go,jo->gij", k, line.slope, k).astype(x.dtype)
-    dx = _over_places("gnhwo,gio->gnhwi", dy, back)
-    dx += jnp.einsum("gnhwi,gij->gnhwj", x, own) + _spread(_exact("go,io->gi", line.shift, k))
+    dx = over_places("gnhwo,gio->gnhwi", dy, back)
+    dx += jnp.einsum("gnhwi,gij->gnhwj", x, own) + spread(_exact("go,io->gi", line.shift, k))
     return dx.astype(x.dtype), dk[None, None].astype(kernel.dtype), line.dscale.sum(0), dbias.sum(0)
 
 
@@ -138,7 +138,7 @@ def _exact(equation: str, *arrays: Array) -> Array:
     return jnp.einsum(equation, *arrays, precision=lax.Precision.HIGHEST)
 
 
-def _over_places(equation: str, *arrays: Array) -> Array:
+def over_places(equation: str, *arrays: Array) -> Array:
     """Returns an einsum that is added up, and returned, in float32 or wider."""
     return jnp.einsum(equation, *arrays, preferred_element_type=jnp.promote_types(arrays[0].dtype, jnp.float32))
 
@@ -151,5 +151,5 @@ def _project(x: Float[Array, "g n h w i"], kernel: Float[Array, "1 1 i o"]) -> F
     return y.reshape(*x.shape[:-1], -1)
 
 
-def _spread(statistic: Statistics) -> Float[Array, "g 1 1 1 c"]:
+def spread(statistic: Statistics) -> Float[Array, "g 1 1 1 c"]:
     return statistic[:, None, None, None]
