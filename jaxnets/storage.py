@@ -23,7 +23,9 @@ Place: TypeAlias = Path | epath.Path
 BUCKET = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax's mark on a checkpoint in a bucket that is written to its end
 
-Fingerprint = list[int | str]  # size in bytes, and MD5 in base 64, which Cloud Storage keeps of every object
+# Size in bytes, and MD5 in base 64. Cloud Storage keeps it of every object but of those that were put together of
+# parts, as its own tools upload large files; there it is "".
+Fingerprint = list[int | str]
 
 
 def open_place(path: str | Place) -> Place:
@@ -43,6 +45,8 @@ def open_place(path: str | Place) -> Place:
         raise UserError(f"{text} lies in a bucket, and what reads buckets is missing: pip install 'jaxnets[gcs]'")
     import fsspec.config
 
+    # With TensorFlow installed, etils would read buckets with it.
+    os.environ.setdefault("EPATH_USE_TF", "false")
     # What other processes write must be seen; by default a listing is kept for ever.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return epath.Path(text)
@@ -132,7 +136,7 @@ def fingerprints(folder: Place, below: str = "") -> dict[str, Fingerprint]:
         objects: dict[str, dict[str, Any]] = _bucket().find(str(root), detail=True)
     prefix = len(str(folder).removeprefix(BUCKET)) + 1
     names = {path[prefix:]: about for path, about in objects.items()}
-    return {name: [about["size"], about["md5Hash"]] for name, about in names.items() if "/" in name}
+    return {name: [about["size"], about.get("md5Hash", "")] for name, about in names.items() if "/" in name}
 
 
 def upload(file: Path, to: Place) -> None:

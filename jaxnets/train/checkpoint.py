@@ -264,8 +264,9 @@ def verify(path: Place, item: str = "") -> None:
             continue
         if name not in found:
             raise ValueError(f"{name} is missing")
-        if found[name] != [size, checksum]:
-            raise ValueError(f"{name} has {found[name][0]} bytes that are not the {size} that were written")
+        size_now, checksum_now = found[name]
+        if size_now != size or (checksum_now and checksum and checksum_now != checksum):
+            raise ValueError(f"{name} has {size_now} bytes that are not the {size} that were written")
 
 
 def choose(directory: Place, checkpoint: str | int) -> int:

@@ -11,7 +11,7 @@ from jaxnets.errors import UserError
 from jaxnets.rundir import RunDirectory, open_run
 from jaxnets.storage import Place, open_place
 from jaxnets.train import log as log_module
-from jaxnets.train.checkpoint import steps
+from jaxnets.train.checkpoint import steps, verify
 from jaxnets.train.display import Display
 from jaxnets.train.log import RunLog
 from jaxnets.train.loop import train
@@ -106,6 +106,25 @@ def test_a_damaged_checkpoint_in_a_bucket_is_set_aside(objects, remote, local, o
     assert "going on from step 2; 4 is set aside as damaged-4" in caplog.text
     assert objects.objects["runs/damaged/checkpoints/damaged-4/" + name.partition("/4/")[2]][1] == b"something else"
     assert_same_run(place, local)
+
+
+def test_an_object_that_was_put_together_of_parts_has_its_size_alone_to_be_known_by(objects, remote, monkeypatch):
+    def without_checksum(name):
+        return {key: value for key, value in about(name).items() if key != "md5Hash"}
+
+    about = objects.about
+    monkeypatch.setattr(objects, "about", without_checksum)
+    copy(objects, "remote", "composed")
+    verify(open_place("gs://bucket/runs/composed/checkpoints/4"))
+    objects.put("runs/composed/checkpoints/4/progress/metadata", b"shorter", None)
+    with pytest.raises(ValueError, match="progress/metadata has 7 bytes that are not the"):
+        verify(open_place("gs://bucket/runs/composed/checkpoints/4"))
+
+
+def test_tensorflow_is_not_imported_to_read_a_bucket(objects, tmp_path, monkeypatch):
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError('TensorFlow is imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not (open_place("gs://bucket/runs") / "nothing").exists()
 
 
 def test_rows_are_in_the_bucket_before_the_log_is_closed(objects):
