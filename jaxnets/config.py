@@ -274,18 +274,7 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.accumulate_steps {parts} makes parts of {part} examples, and BatchNorm cannot average over more "
             f"than one: set config.batch_norm.group_size to a divisor of {part}, found {group}"
         )
-    hosts = config.distributed
-    if len({value is None for value in (hosts.coordinator, hosts.processes, hosts.process)}) > 1:
-        raise UserError(
-            f"config.distributed.coordinator, processes and process are given together or not at all, found "
-            f"{hosts.coordinator}, {hosts.processes} and {hosts.process}"
-        )
-    if hosts.coordinator is not None and not re.fullmatch(r".+:\d+", hosts.coordinator):
-        raise UserError(f"config.distributed.coordinator must be HOST:PORT, found {hosts.coordinator!r}")
-    if hosts.process is not None and hosts.processes is not None and hosts.process >= hosts.processes:
-        raise UserError(
-            f"config.distributed.process {hosts.process} is not one of {hosts.processes} processes: they count from 0"
-        )
+    check_distributed(config.distributed)
     if (data.mean is None) != (data.std is None):
         raise UserError("config.data.mean and config.data.std are given together or not at all, found only one")
     if data.mean is not None and data.std is not None:
@@ -308,6 +297,19 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.schedule.warmup_epochs {schedule.warmup_epochs:g} leaves nothing of config.epochs "
             f"{config.epochs:g}: warm up for less, or train for longer"
         )
+
+
+def check_distributed(hosts: DistributedConfig, prefix: str = "config.distributed.") -> None:
+    """Refuses addresses of processes that are not all there; `prefix` is what the user gave them with."""
+    if len({value is None for value in (hosts.coordinator, hosts.processes, hosts.process)}) > 1:
+        raise UserError(
+            f"{prefix}coordinator, {prefix}processes and {prefix}process are given together or not at all, found "
+            f"{hosts.coordinator}, {hosts.processes} and {hosts.process}"
+        )
+    if hosts.coordinator is not None and not re.fullmatch(r".+:\d+", hosts.coordinator):
+        raise UserError(f"{prefix}coordinator must be HOST:PORT, found {hosts.coordinator!r}")
+    if hosts.process is not None and hosts.processes is not None and not 0 <= hosts.process < hosts.processes:
+        raise UserError(f"{prefix}process {hosts.process} is not one of {hosts.processes} processes: they count from 0")
 
 
 def _rising(shares: tuple[float, ...]) -> bool:

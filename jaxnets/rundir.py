@@ -105,7 +105,7 @@ class RunDirectory:
                 probe.write_bytes(b"\0" * 4096)
                 probe.unlink()
         except OSError as error:
-            raise self._not_writable(error.strerror or str(error)) from error
+            raise self._not_writable(str(error.strerror)) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -137,7 +137,7 @@ class RunDirectory:
                 yield
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be read ({error.strerror or error}): is it right, and yours?"
+                f"{self.path} cannot be read ({error.strerror}): check its name, your credentials and the network"
             ) from error
 
     def _not_writable(self, reason: str) -> UserError:
@@ -236,9 +236,7 @@ def write_json(path: Place, content: Mapping[str, Any]) -> None:
     try:
         write_whole(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): make room or permission for it"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 
 
 def finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ folder is there when something is in it, and there are no locks.
 """
 
 import base64
+import errno
 import hashlib
 import importlib.util
 import os
@@ -62,15 +63,17 @@ def absolute(path: Place) -> Place:
 
 @contextmanager
 def bucket_errors(path: Place) -> Iterator[None]:
-    """Makes an OSError of one line of whatever the libraries of buckets raise, so that there is one kind to handle."""
+    """Makes an OSError with a strerror of one line of whatever the libraries of buckets raise.
+
+    So there is one kind to handle, in a directory and in a bucket.
+    """
     try:
         yield
-    except FileNotFoundError:
-        raise
     except Exception as error:  # of gcsfs, google.auth, aiohttp, …
         if not in_bucket(path):
             raise
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+        number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EIO
+        raise OSError(number, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def make_folder(folder: Place) -> None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxnets import command
-from jaxnets.config import DistributedConfig
+from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
 from jaxnets.storage import Place
 
@@ -31,13 +31,12 @@ def main() -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
-    together = {name: getattr(options, name) for name in ("coordinator", "processes", "process")}
-    if len({value is None for value in together.values()}) > 1:
-        raise UserError("--coordinator, --processes and --process belong together: give all three, or none")
+    addresses = DistributedConfig(coordinator=options.coordinator, processes=options.processes, process=options.process)
+    check_distributed(addresses, "--")
     command.use_compilation_cache()
     from jaxnets.train.hosts import join
 
-    hosts = join(DistributedConfig(**together))
+    hosts = join(addresses)
     from rich.console import Console
     from rich.table import Table
 

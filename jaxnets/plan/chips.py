@@ -57,11 +57,9 @@ TPUS: dict[str, Chip] = {
 # where all of them have it, and over PCIe otherwise: a bridge between two cards or four is not counted on.
 GPUS: dict[str, Chip] = {
     "H200": Chip(flops=989e12, memory=141 * _GB, bandwidth=4800e9, interconnect=450e9, source=f"{_NVIDIA}, H200 SXM"),
-    "H200 NVL": Chip(flops=835e12, memory=141 * _GB, bandwidth=4800e9, interconnect=64e9, source=f"{_NVIDIA}, H200"),
     "H100 80GB HBM3": Chip(
         flops=989e12, memory=80 * _GB, bandwidth=3350e9, interconnect=450e9, source=f"{_NVIDIA}, H100 SXM"
     ),
-    "H100 NVL": Chip(flops=835e12, memory=94 * _GB, bandwidth=3900e9, interconnect=64e9, source=f"{_NVIDIA}, H100"),
     "H100 PCIe": Chip(flops=756e12, memory=80 * _GB, bandwidth=2000e9, interconnect=64e9, source=f"{_NVIDIA}, H100"),
     "A100-SXM4-80GB": Chip(
         flops=312e12, memory=80 * _GB, bandwidth=2039e9, interconnect=300e9, source=f"{_NVIDIA}, A100 80 GB SXM"

@@ -101,7 +101,7 @@ class RunLog(NoLog):
 
     def _refusal(self, error: OSError) -> UserError:
         return UserError(
-            f"{self._run.metrics} cannot be written ({error.strerror or error}): make room or permission there and run "
+            f"{self._run.metrics} cannot be written ({error.strerror}): make room or permission there and run "
             f"the same command again; it goes on from the newest checkpoint"
         )
 
