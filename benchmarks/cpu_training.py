@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def jaxnets_step(options):
-    """The program that training dispatches: steps in a loop, over pictures that lie on the device."""
+    """The program that training dispatches: steps in a loop, over images that lie on the device."""
     import jax
     import jax.numpy as jnp
     import numpy as np

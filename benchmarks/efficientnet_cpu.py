@@ -2,9 +2,9 @@
 
 python benchmarks/efficientnet_cpu.py [--batch 32 --repeats 15 --torch PYTHON]
 
-Inference of 1 picture and of a batch, and training on a batch (forward and backward pass, and the parameters moved), a
+Inference of 1 image and of a batch, and training on a batch (forward and backward pass, and the parameters moved), a
 few steps at a time, which JAX runs as a loop in one program; float32, 224×224, all in one run, by turns. jaxnets infers
-in blocks of pictures (jaxnets.models.blocks), as its engine does. ONNX Runtime and PyTorch run in a process of their
+in blocks of images (jaxnets.models.blocks), as its engine does. ONNX Runtime and PyTorch run in a process of their
 own, from the interpreter that --torch names (one that has torch, timm, onnxscript and onnxruntime installed; the
 benchmark goes on without them otherwise). PyTorch runs in whichever memory layout is faster there. "plain" is what
 Flax's Linen makes of the network, convolution by convolution: lax.conv_general_dilated. It trains step by step, since
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def tasks(options) -> dict[str, tuple[str, int, int]]:
-    """What is timed: kind, pictures at a time, and how many times in one measurement."""
+    """What is timed: kind, images at a time, and how many times in one measurement."""
     return {
         "inference, batch 1": ("infer", 1, 10),
         f"inference, batch {options.batch}": ("infer", options.batch, 1),
@@ -92,9 +92,9 @@ def jaxnets_runners(options):
 
     model = jaxnets.create_model("efficientnet_lite0", dropout=0.0, stochastic_depth=0.0)
     rng = np.random.default_rng(0)
-    pictures = jax.device_put(rng.normal(size=(options.batch, SIZE, SIZE, 3)).astype(np.float32))
+    images = jax.device_put(rng.normal(size=(options.batch, SIZE, SIZE, 3)).astype(np.float32))
     labels = jax.device_put(np.arange(options.batch) % 1000)
-    variables = jax.jit(model.init)(jax.random.key(0), pictures[:1])
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
 
     def infer_at_once(variables, x):
         return model.apply(variables, x)
@@ -133,10 +133,10 @@ def jaxnets_runners(options):
     runners = {}
     for task, (kind, batch, _) in tasks(options).items():
         function, best, steps = {"infer": (infer_at_once, infer, 1), "train": (train, train_steps, STEPS)}[kind]
-        runners[task] = {"jaxnets": runner(best, pictures[:batch], steps)}
+        runners[task] = {"jaxnets": runner(best, images[:batch], steps)}
         if options.plain_repeats:
             with mock.patch("jaxnets.models.layers.conv2d", plain):
-                runners[task]["plain"] = runner(function, pictures[:batch], 1)
+                runners[task]["plain"] = runner(function, images[:batch], 1)
     return runners
 
 

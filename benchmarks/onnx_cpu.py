@@ -23,8 +23,8 @@ from machine import machine
 import jaxnets
 from jaxnets.cores import cores
 from jaxnets.data.decode import decode
-from jaxnets.data.sources.folder import picture_files
-from jaxnets.export.check import sample_pictures
+from jaxnets.data.sources.folder import image_files
+from jaxnets.export.check import sample_images
 from jaxnets.export.onnx_export import export_onnx, quantise
 
 MODEL = "efficientnet_lite0"
@@ -46,18 +46,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--torch", help="a Python interpreter that has torch, timm and onnxscript")
-    parser.add_argument("--calibration", type=Path, help="a folder of pictures")
+    parser.add_argument("--calibration", type=Path, help="a folder of images")
     options = parser.parse_args()
     print(f"{machine()}; onnxruntime {onnxruntime.__version__}; {options.repeats} repeats")
 
     classifier = jaxnets.load(MODEL, engine="jax")
     content = export_onnx(classifier, normalised_inside=False)
     graphs: dict[str, bytes | str] = {"jaxnets": content}
-    pictures = sample_pictures(classifier)
+    images = sample_images(classifier)
     if options.calibration:
-        files = picture_files([options.calibration])[:256]
-        pictures = np.stack([classifier.preprocess.fit(decode(file, str(file))) for file in files])
-    graphs["jaxnets int8"] = quantise(content, classifier, pictures)
+        files = image_files([options.calibration])[:256]
+        images = np.stack([classifier.preprocess.fit(decode(file, str(file))) for file in files])
+    graphs["jaxnets int8"] = quantise(content, classifier, images)
     with tempfile.TemporaryDirectory() as folder:
         if options.torch:
             path = f"{folder}/torch.onnx"

@@ -1,12 +1,12 @@
 """Times the service against the same work without HTTP, and against a plain FastAPI and PyTorch server.
 
-python benchmarks/serving.py [--model efficientnet_lite0] [--picture F.jpg] [--seconds 10 --repeats 3] [--torch PYTHON]
+python benchmarks/serving.py [--model efficientnet_lite0] [--image F.jpg] [--seconds 10 --repeats 3] [--torch PYTHON]
 
 Both sides take turns in one run on the same cores, with the load generator on them too: wrk
 (https://github.com/wg/wrk, `apt-get install wrk`). At full load some connections ask again at once; at a part of it,
 many pause for exponential times in between, so that requests arrive at random. At an overload, where those accepted and
 those refused count apart, a client in Python sends at random times whether or not the earlier ones are answered. The
-first lines of the service's log say how many workers it has and how many pictures go through the model at once. --torch
+first lines of the service's log say how many workers it has and how many images go through the model at once. --torch
 names a Python interpreter that has torch, timm, fastapi and uvicorn.
 """
 
@@ -65,8 +65,8 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request):
-    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((size, size), Image.BICUBIC)
-    x = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
+    image = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((size, size), Image.BICUBIC)
+    x = (torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
     with torch.inference_mode():
         p = model(x).softmax(-1)[0]
     best = p.topk(5)
@@ -79,7 +79,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", access_log=False)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="efficientnet_lite0", help="a run directory or the name of a model")
-    parser.add_argument("--picture", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")
+    parser.add_argument("--image", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--torch-model", default="tf_efficientnet_lite0", help="of timm: the same network")
     parser.add_argument("--torch-size", type=int, default=224)
     options = parser.parse_args()
-    content = options.picture.read_bytes() if options.picture else drawn()
-    print(f"{machine()}, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes a picture")
+    content = options.image.read_bytes() if options.image else drawn()
+    print(f"{machine()}, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes an image")
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Service(options.model) as service:
         file.write(content)
         file.flush()
@@ -106,7 +106,7 @@ def main() -> None:
             service.resume()
             served.append(wrk(service.url, file.name, options.seconds, options.connections))
         base, rate = statistics.median(alone), statistics.median(good / taken for good, _, taken, _, _ in served)
-        print(f"without HTTP     {base:7.1f} pictures/s ({spread(alone)}), {workers} × batches of {batch}")
+        print(f"without HTTP     {base:7.1f} images/s ({spread(alone)}), {workers} × batches of {batch}")
         refused = sum(bad for _, bad, _, _, _ in served)
         p99 = max(p99 for _, _, _, _, p99 in served)
         print(
@@ -161,7 +161,7 @@ _classifiers: dict = {}
 
 
 def without_http(options, content: bytes, workers: int, batch: int, seconds: float) -> float:
-    """Returns pictures a second of decoding, fitting and predicting in as many threads as the service has workers."""
+    """Returns images a second of decoding, fitting and predicting in as many threads as the service has workers."""
     import numpy as np
 
     import jaxnets
@@ -176,8 +176,8 @@ def without_http(options, content: bytes, workers: int, batch: int, seconds: flo
     def work(_: int) -> int:
         done = 0
         while time.perf_counter() < end:
-            pictures = [classifier.preprocess.fit(decode(io.BytesIO(content), "picture")) for _ in range(batch)]
-            classifier.engine.probabilities(np.stack(pictures))
+            images = [classifier.preprocess.fit(decode(io.BytesIO(content), "image")) for _ in range(batch)]
+            classifier.engine.probabilities(np.stack(images))
             done += batch
         return done
 
@@ -252,11 +252,11 @@ def free_port() -> int:
 
 
 def wrk(
-    url: str, picture: str, seconds: float, connections: int, pause: float = 0.0
+    url: str, image: str, seconds: float, connections: int, pause: float = 0.0
 ) -> tuple[float, float, float, float, float]:
     """Returns answers, refusals, seconds, and the p50 and p99 of all in ms; connections pause for so many ms."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT % picture + (PAUSES % pause if pause else ""))
+        script.write(SCRIPT % image + (PAUSES % pause if pause else ""))
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

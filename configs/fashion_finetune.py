@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet's weights on Fashion-MNIST: a fifth of an epoch, on grey pictures of 64×64.
+"""EfficientNet-Lite0 with ImageNet's weights on Fashion-MNIST: a fifth of an epoch, on grey images of 64×64.
 
 python -m jaxnets.main --config fashion_finetune --workdir runs/finetune --config.data.source=idx:DIR
 """

@@ -1,4 +1,4 @@
-"""ResNet-20 (He et al. 2016a, section 4.2) on Fashion-MNIST, all 60,000 training pictures, 5 epochs.
+"""ResNet-20 (He et al. 2016a, section 4.2) on Fashion-MNIST, all 60,000 training images, 5 epochs.
 
 python -m jaxnets.main --config fashion_mnist --workdir runs/fashion --config.data.source=idx:DIR
 

@@ -1,4 +1,4 @@
-"""EfficientNet-B0 (Tan & Le 2019) on ImageNet: batch 1,024, BatchNorm over groups of 128 pictures, averaged weights.
+"""EfficientNet-B0 (Tan & Le 2019) on ImageNet: batch 1,024, BatchNorm over groups of 128 images, averaged weights.
 
 python -m jaxnets.main --config imagenet_efficientnet_b0 --workdir runs/b0 --config.data.source=folder:DIR
 python -m jaxnets.plan --config imagenet_efficientnet_b0 --topology v5e:2x4

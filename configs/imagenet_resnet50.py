@@ -1,4 +1,4 @@
-"""ResNet-50 on ImageNet, after Goyal et al. 2017: batch 1,024, 90 epochs, BatchNorm over groups of 128 pictures.
+"""ResNet-50 on ImageNet, after Goyal et al. 2017: batch 1,024, 90 epochs, BatchNorm over groups of 128 images.
 
 python -m jaxnets.main --config imagenet_resnet50 --workdir runs/resnet50 --config.data.source=folder:DIR
 python -m jaxnets.plan --config imagenet_resnet50 --topology v5e:2x4

@@ -60,7 +60,7 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
     importing = threading.Thread(target=importlib.import_module, args=("gradio",), daemon=True)
     importing.start()
     command.use_compilation_cache()
-    from pictures import open_shown
+    from images import open_shown
 
     sources = options.model or [str(HERE / "run") if (HERE / "run").is_dir() else DEFAULT]
     models = [open_shown(source, options.checkpoint, options.engine) for source in dict.fromkeys(sources)]
@@ -90,15 +90,15 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def build(models: list[Any]) -> Any:
-    """Returns the page of some `pictures.Shown`."""
+    """Returns the page of some `images.Shown`."""
     import gradio as gr
 
     with gr.Blocks(
         title="jaxnets", analytics_enabled=False, fill_width=True, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)
     ) as page:
-        gr.Markdown(f"# What is in the picture?\n{_introduction(models)}", elem_classes="intro")
-        with gr.Tab("Picture"):
-            _picture_tab(gr, models)
+        gr.Markdown(f"# What is in the image?\n{_introduction(models)}", elem_classes="intro")
+        with gr.Tab("Image"):
+            _image_tab(gr, models)
         with gr.Tab("Batch"):
             _batch_tab(gr, models)
         for shown in models:
@@ -109,33 +109,33 @@ def build(models: list[Any]) -> Any:
 
 def _introduction(models: list[Any]) -> str:
     told = [f"**{shown.title}** tells {len(shown.names):,} classes apart" for shown in models]
-    return "; ".join(told) + ". Give it a picture, and see what it takes it for, and where it looks."
+    return "; ".join(told) + ". Give it an image, and see what it takes it for, and where it looks."
 
 
-def _picture_tab(gr: Any, models: list[Any]) -> None:
-    from pictures import MOST_PROBABLE, choices, top
+def _image_tab(gr: Any, models: list[Any]) -> None:
+    from images import MOST_PROBABLE, choices, top
 
     with gr.Row():
         with gr.Column(min_width=320):
-            picture = gr.Image(
-                label="Picture",
+            image = gr.Image(
+                label="Image",
                 type="filepath",
                 sources=["upload", "webcam", "clipboard"],
                 height=300,
                 buttons=["fullscreen"],
-                elem_id="picture",
+                elem_id="image",
             )
-            # Gradio's own opens the file, and fails without a word on what is no picture: decoding is left to us.
-            picture.preprocess = _uploaded
+            # Gradio's own opens the file, and fails without a word on what is no image: decoding is left to us.
+            image.preprocess = _uploaded
             samples = _samples(models)
             shelf = gr.Dataset(
-                components=[picture],
+                components=[image],
                 samples=[[str(file)] for file in samples],
                 type="index",
                 label="Samples",
                 elem_id="samples",
             )
-            shelf.click(lambda chosen: str(samples[chosen]), shelf, picture, api_visibility="private")
+            shelf.click(lambda chosen: str(samples[chosen]), shelf, image, api_visibility="private")
         labels, classes, maps, changes = [], [], [], []
         for number, shown in enumerate(models):
             with gr.Column(min_width=320):
@@ -163,7 +163,7 @@ def _picture_tab(gr: Any, models: list[Any]) -> None:
                 classes.append(label)
                 maps += [heat, caption]
                 explain = partial(_explain, gr, shown)
-                changes.append({"fn": explain, "inputs": [picture, label, stage], "outputs": [heat, caption]})
+                changes.append({"fn": explain, "inputs": [image, label, stage], "outputs": [heat, caption]})
                 gr.on([label.input, stage.input], **changes[-1], api_visibility="private")
 
     def classify(file: Path | None) -> list[Any]:
@@ -178,7 +178,7 @@ def _picture_tab(gr: Any, models: list[Any]) -> None:
         ]
         return [*bars, *offered, *[gr.skip()] * (2 * len(models))]
 
-    predicted = picture.change(classify, picture, [*labels, *classes, *maps], api_visibility="private")
+    predicted = image.change(classify, image, [*labels, *classes, *maps], api_visibility="private")
     for change in changes:
         predicted.then(**change, api_visibility="private")
 
@@ -189,28 +189,28 @@ def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str) -> 
 
 
 def _batch_tab(gr: Any, models: list[Any]) -> None:
-    from pictures import BRIEF, brief, columns, table, to_csv
+    from images import BRIEF, brief, columns, table, to_csv
 
     folder = tempfile.TemporaryDirectory(prefix="jaxnets-demo-")  # removed when the process ends
 
     def classify(files: list[str] | None, model: int, progress: Any = None) -> tuple[Any, Any]:
         progress = progress or gr.Progress()
         if not files:
-            gr.Warning("Choose some pictures first.")
+            gr.Warning("Choose some images first.")
             return None, gr.update(value=None, interactive=False)
         if len(files) > MAX_FILES:
             raise gr.Error(f"{len(files)} files: give at most {MAX_FILES} at once", print_exception=False)
         heads, rows = columns(models[model]), []
         for row in table(models[model], [Path(file) for file in files]):
             rows.append(row)
-            progress((len(rows), len(files)), unit="pictures")
+            progress((len(rows), len(files)), unit="images")
         target = Path(_fresh(Path(folder.name)), "predictions.csv")
         target.write_text(to_csv(heads, rows), encoding="utf-8")
         return [brief(row) for row in rows], gr.update(value=str(target), interactive=True)
 
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            files = gr.File(label=f"Pictures, up to {MAX_FILES}", file_count="multiple", height=220, elem_id="files")
+            files = gr.File(label=f"Images, up to {MAX_FILES}", file_count="multiple", height=220, elem_id="files")
             names = [(shown.title, number) for number, shown in enumerate(models)]
             model = gr.Dropdown(names, value=0, label="Model", visible=len(models) > 1)
             start = gr.Button("Name them", variant="primary", elem_id="start")
@@ -280,13 +280,13 @@ def _uploaded(payload: Any) -> Path | None:
 
 def _decode(gr: Any, file: Path | None, *, warn: bool = True) -> Any:
     from jaxnets.data.decode import decode
-    from jaxnets.data.sources import CorruptPicture
+    from jaxnets.data.sources import CorruptImage
 
     if file is None:
         return None
     try:
         return decode(file, file.name)
-    except CorruptPicture as error:
+    except CorruptImage as error:
         if warn:
             gr.Warning(str(error), title="This cannot be shown", duration=15)
         return None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import jax
-from pictures import Shown
+from images import Shown
 
 from jaxnets.config import flatten
 from jaxnets.errors import UserError

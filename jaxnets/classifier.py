@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
-from jaxnets.explain.gradcam import find_stage, make_gradcam, to_picture
+from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
 from jaxnets.models.registry import MODELS, create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
@@ -31,7 +31,7 @@ Weights = Literal["ema", "raw"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `Classifier.explain_batch` says of one picture."""
+    """What `Classifier.explain_batch` says of one image."""
 
     heat: Float32[np.ndarray, "h w"]  # 0…1
     label: int
@@ -56,16 +56,16 @@ class Classifier:
     def predict(
         self, images: Iterable[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "..."], *, batch_size: int = 64
     ) -> Float32[np.ndarray, "n classes"]:
-        """Returns each picture's probabilities over `labels`.
+        """Returns each image's probabilities over `labels`.
 
         Args:
-            images: uint8 pictures `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` of any sizes, resized and cropped
+            images: uint8 images `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` of any sizes, resized and cropped
                 as evaluation does: a list, an iterator (one at a time is held at its full size), or one array
                 `[n, h, w]` or `[n, h, w, c]`.
-            batch_size: pictures that go through the model at once, at most.
+            batch_size: images that go through the model at once, at most.
 
         Raises:
-            ValueError: if a picture has another shape or dtype.
+            ValueError: if an image has another shape or dtype.
         """
         fitted = [self.preprocess.fit(np.asarray(image)) for image in images]
         if not fitted:
@@ -79,7 +79,7 @@ class Classifier:
     def explain(
         self, image: UInt8[np.ndarray, "..."], label: str | int | None = None, stage: str | None = None
     ) -> Float32[np.ndarray, "h w"]:
-        """Returns which places of a picture speak for a class (Grad-CAM), 0…1 with 1 at the peak.
+        """Returns which places of an image speak for a class (Grad-CAM), 0…1 with 1 at the peak.
 
         Args:
             image: uint8, as for `predict`; the map has its height and width, and is 0 where the crop does not reach.
@@ -98,7 +98,7 @@ class Classifier:
         *,
         stage: str | None = None,
     ) -> list["Explanation"]:
-        """Explains pictures together; as `explain`, and says also which class is meant and how probable it is."""
+        """Explains images together; as `explain`, and says also which class is meant and how probable it is."""
         images = [np.asarray(image) for image in images]
         fitted = np.stack([self.preprocess.fit(image) for image in images])
         probabilities = self.engine.probabilities(fitted)
@@ -114,7 +114,7 @@ class Classifier:
             heat = np.asarray(self._gradcam[layer](self.variables, fitted, np.asarray(chosen, np.int32))[0])
         return [
             Explanation(
-                heat=to_picture(heat[i], self.preprocess, *image.shape[:2]),
+                heat=to_image(heat[i], self.preprocess, *image.shape[:2]),
                 label=chosen[i],
                 probability=float(probabilities[i, chosen[i]]),
             )
@@ -205,7 +205,7 @@ def _load_pretrained(source: str, engine: EngineName) -> Classifier:
     found = open_pretrained(None if source.startswith("hf:") else source, source)
     if found.preprocess is None:
         raise UserError(
-            f"nothing says how {source} wants its pictures: use jaxnets.load_pretrained, which returns its network"
+            f"nothing says how {source} wants its images: use jaxnets.load_pretrained, which returns its network"
         )
     return Classifier(
         name=found.name,

@@ -84,12 +84,12 @@ class DataConfig:
     std: tuple[float, ...] | None = None  # likewise
     validation: Share = 0.0  # share of the training examples held out to choose the best checkpoint
     test_share: Decay = 0.2  # share that becomes the test split where a source has none of its own
-    crop_padding: Natural = 0  # pixels of black around a training picture, before a random crop back to its size
-    flip: bool = False  # mirror every other training picture left to right, at random
+    crop_padding: Natural = 0  # pixels of black around a training image, before a random crop back to its size
+    flip: bool = False  # mirror every other training image left to right, at random
     placement: Literal["auto", "device", "stream"] = "auto"  # auto: on the device where it fits, else streamed
-    device_limit_mib: Natural = 2048  # MiB of uint8 pictures that auto holds on each device
-    threads: Count | None = None  # that decode pictures; None: one for each core
-    skip_corrupt: bool = False  # go on without the pictures that cannot be read (each is named) instead of stopping
+    device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
+    threads: Count | None = None  # that decode images; None: one for each core
+    skip_corrupt: bool = False  # go on without the images that cannot be read (each is named) instead of stopping
     directory: str | None = None  # where tfds: keeps its data; None: TFDS's own default
 
 

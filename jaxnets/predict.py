@@ -12,17 +12,17 @@ from jaxnets.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-_BATCH = 64  # pictures that go through the model at once, at most
+_BATCH = 64  # images that go through the model at once, at most
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxnets.predict", description="Name what is in pictures, with probabilities."
+        prog="python -m jaxnets.predict", description="Name what is in images, with probabilities."
     )
     parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to name (default 5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
+    parser.add_argument("--json", action="store_true", help="one JSON object an image and line")
     command.add_checkpoint_options(parser)
     command.add_engine_option(parser)
     command.run(parser, _predict)
@@ -32,10 +32,10 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise UserError(f"--top must be at least 1, found {options.top}")
     from jaxnets.data.decode import decode
-    from jaxnets.data.sources import CorruptPicture
-    from jaxnets.data.sources.folder import picture_files
+    from jaxnets.data.sources import CorruptImage
+    from jaxnets.data.sources.folder import image_files
 
-    files = picture_files(options.images)
+    files = image_files(options.images)
     command.use_compilation_cache()
     from jaxnets.classifier import load
 
@@ -47,12 +47,12 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         def decoded(chosen: list[Path], readable: list[Path] = readable) -> "Iterator[np.ndarray]":
             for file in chosen:
                 try:
-                    picture = decode(file, str(file))
-                except CorruptPicture as error:
+                    image = decode(file, str(file))
+                except CorruptImage as error:
                     _show({"file": str(file), "error": str(error)}, options.json)
                 else:
                     readable.append(file)
-                    yield picture
+                    yield image
 
         chosen = files[start : start + _BATCH]
         for file, p in zip(readable, classifier.predict(decoded(chosen)), strict=True):

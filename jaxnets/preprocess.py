@@ -1,4 +1,4 @@
-"""What a picture goes through before a model, in one place for training, evaluation, prediction and export."""
+"""What an image goes through before a model, in one place for training, evaluation, prediction and export."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_SUPPORT = 3  # pixels to each side of the centre that the widest filter, Lanczos, reads; of the smaller picture
+_SUPPORT = 3  # pixels to each side of the centre that the widest filter, Lanczos, reads; of the smaller image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel, of pixels scaled to 0…1
 IMAGENET_STD = (0.229, 0.224, 0.225)  # likewise
@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)  # likewise
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The way from a picture of any size to a model's input; part of the model's identity and saved with it.
+    """The way from an image of any size to a model's input; part of the model's identity and saved with it.
 
     `fit` runs on the host and keeps uint8, `normalise` runs on the device.
     """
@@ -35,52 +35,52 @@ class Preprocess:
     channels: int  # 1 (grey) or 3 (RGB)
     mean: tuple[float, ...]  # per channel, of pixels scaled to 0…1
     std: tuple[float, ...]  # likewise
-    crop_fraction: float = 1.0  # of the resized picture, kept by the centre crop
+    crop_fraction: float = 1.0  # of the resized image, kept by the centre crop
     interpolation: str = "bilinear"
-    keep_aspect: bool = True  # False: the whole picture is squeezed into the crop's shape
+    keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
 
-    def fit(self, picture: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
+    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
         """Resizes, crops the centre and converts the channels, as torchvision's and timm's evaluations do.
 
-        The picture is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
+        The image is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
         as it is where nothing is cropped.
 
         Args:
-            picture: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
+            image: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
                 over white).
 
         Raises:
-            ValueError: if the picture has another shape or dtype.
+            ValueError: if the image has another shape or dtype.
         """
-        picture = with_channels(picture, self.channels)
-        if picture.shape[:2] == (self.height, self.width) and self.crop_fraction == 1.0:
-            return picture
-        height, width = self.resized(*picture.shape[:2])
+        image = with_channels(image, self.channels)
+        if image.shape[:2] == (self.height, self.width) and self.crop_fraction == 1.0:
+            return image
+        height, width = self.resized(*image.shape[:2])
         top, left = round((height - self.height) / 2), round((width - self.width) / 2)
         if self.interpolation == "nearest":
-            y = _nearest(picture.shape[0], height)[top : top + self.height]
-            x = _nearest(picture.shape[1], width)[left : left + self.width]
-            return picture[y[:, None], x]
+            y = _nearest(image.shape[0], height)[top : top + self.height]
+            x = _nearest(image.shape[1], width)[left : left + self.width]
+            return image[y[:, None], x]
         # Across first, then down, each rounded to uint8: left to itself, Pillow 13 turns this order round for tall
-        # pictures, where earlier versions and PyTorch do not. The rows and columns that the crop loses are left out as
-        # early as can be: resized whole, a long thin picture would fill the memory.
-        rows = _side(picture.shape[0], height, top, self.height)
-        columns = _side(picture.shape[1], width, left, self.width)
-        region = picture[rows.sources, columns.sources]
-        image = Image.fromarray(region[..., 0] if self.channels == 1 else region)
+        # images, where earlier versions and PyTorch do not. The rows and columns that the crop loses are left out as
+        # early as can be: resized whole, a long thin image would fill the memory.
+        rows = _side(image.shape[0], height, top, self.height)
+        columns = _side(image.shape[1], width, left, self.width)
+        region = image[rows.sources, columns.sources]
+        resizing = Image.fromarray(region[..., 0] if self.channels == 1 else region)
         method = _FILTERS[self.interpolation]
-        across = (columns.first, 0, columns.last, image.height)
-        image = image.resize((columns.resized, image.height), method, box=across)
-        image = image.crop((columns.skipped, 0, columns.skipped + self.width, image.height))
+        across = (columns.first, 0, columns.last, resizing.height)
+        resizing = resizing.resize((columns.resized, resizing.height), method, box=across)
+        resizing = resizing.crop((columns.skipped, 0, columns.skipped + self.width, resizing.height))
         down = (0, rows.first, self.width, rows.last)
-        image = image.resize((self.width, rows.resized), method, box=down)
-        image = image.crop((0, rows.skipped, self.width, rows.skipped + self.height))
-        return np.asarray(image).reshape(self.height, self.width, self.channels)
+        resizing = resizing.resize((self.width, rows.resized), method, box=down)
+        resizing = resizing.crop((0, rows.skipped, self.width, rows.skipped + self.height))
+        return np.asarray(resizing).reshape(self.height, self.width, self.channels)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the height and width that a picture of this height and width is resized to, before the crop.
+        """Returns the height and width that an image of this height and width is resized to, before the crop.
 
-        They are the model's sides over the crop fraction, rounded down; where the aspect is kept, one of the picture's
+        They are the model's sides over the crop fraction, rounded down; where the aspect is kept, one of the image's
         sides gets that length and the other is as long or longer.
         """
         # A crop of 40 from 53 is written as 40 / 53, and 40 / (40 / 53) is a little less than 53.
@@ -93,7 +93,7 @@ class Preprocess:
         return rounded(columns * height / width), columns
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns what the model sees of a picture of this height and width: top, left, bottom, right in its pixels."""
+        """Returns what the model sees of an image of this height and width: top, left, bottom, right in its pixels."""
         rows, columns = self.resized(height, width)
         top, left = round((rows - self.height) / 2), round((columns - self.width) / 2)
         down, across = height / rows, width / columns
@@ -116,15 +116,15 @@ class Preprocess:
         return 1 / (255 * std), mean / std
 
     def for_channels(self, channels: int) -> "Preprocess":
-        """Returns the same for grey (1) or RGB (3) pictures; another number's mean and deviation are the average.
+        """Returns the same for grey (1) or RGB (3) images; another number's mean and deviation are the average.
 
         Raises:
-            ValueError: for another number of channels, of which pictures nothing is known.
+            ValueError: for another number of channels, of which images nothing is known.
         """
         if channels == self.channels:
             return self
         if channels not in (1, 3):
-            raise ValueError(f"pictures have 1 channel (grey) or 3 (RGB), found {channels}")
+            raise ValueError(f"images have 1 channel (grey) or 3 (RGB), found {channels}")
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
         return dataclasses.replace(self, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
@@ -139,26 +139,26 @@ class Preprocess:
         return cls(**fields)
 
 
-def with_channels(picture: UInt8[np.ndarray, "..."], channels: int) -> UInt8[np.ndarray, "h w channels"]:
-    """Returns a picture as grey (1) or RGB (3): grey is repeated, colours become their luma, alpha lies over white.
+def with_channels(image: UInt8[np.ndarray, "..."], channels: int) -> UInt8[np.ndarray, "h w channels"]:
+    """Returns an image as grey (1) or RGB (3): grey is repeated, colours become their luma, alpha lies over white.
 
     Raises:
-        ValueError: if it is no uint8 picture `[h, w]`, or `[h, w, c]` with c = 1, 3 or 4.
+        ValueError: if it is no uint8 image `[h, w]`, or `[h, w, c]` with c = 1, 3 or 4.
     """
-    if picture.ndim == 2:
-        picture = picture[..., None]
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3, 4) or not picture.size:
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
         raise ValueError(
-            f"a picture is uint8 [h, w] or [h, w, 1, 3 or 4] and not empty, found {picture.dtype} {picture.shape}"
+            f"an image is uint8 [h, w] or [h, w, 1, 3 or 4] and not empty, found {image.dtype} {image.shape}"
         )
-    if picture.shape[2] == 4:
-        white = Image.new("RGBA", picture.shape[1::-1], "white")
-        picture = np.asarray(Image.alpha_composite(white, Image.fromarray(picture, "RGBA")).convert("RGB"))
-    if picture.shape[2] == channels:
-        return picture
+    if image.shape[2] == 4:
+        white = Image.new("RGBA", image.shape[1::-1], "white")
+        image = np.asarray(Image.alpha_composite(white, Image.fromarray(image, "RGBA")).convert("RGB"))
+    if image.shape[2] == channels:
+        return image
     if channels == 3:
-        return np.repeat(picture, 3, axis=2)
-    return np.asarray(Image.fromarray(picture, "RGB").convert("L"))[..., None]
+        return np.repeat(image, 3, axis=2)
+    return np.asarray(Image.fromarray(image, "RGB").convert("L"))[..., None]
 
 
 def _nearest(length: int, resized: int) -> np.ndarray:
@@ -168,7 +168,7 @@ def _nearest(length: int, resized: int) -> np.ndarray:
 
 
 class _Side(NamedTuple):
-    """How one side of a picture is resized: pixels `first` to `last` of `sources` become `resized` pixels."""
+    """How one side of an image is resized: pixels `first` to `last` of `sources` become `resized` pixels."""
 
     sources: slice
     first: float  # in the slice

@@ -9,7 +9,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.train.runs import short
 
-PICTURES = [np.random.default_rng(i).integers(0, 256, shape, np.uint8) for i, shape in enumerate([(8, 8), (20, 9, 3)])]
+IMAGES = [np.random.default_rng(i).integers(0, 256, shape, np.uint8) for i, shape in enumerate([(8, 8), (20, 9, 3)])]
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +25,30 @@ def classifier(run_directory):
 
 
 def test_probabilities_add_up_to_one(classifier):
-    p = classifier.predict(PICTURES)
+    p = classifier.predict(IMAGES)
     assert p.shape == (2, 10)
     assert p.dtype == np.float32
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
 
 
-def test_a_picture_is_predicted_the_same_in_any_company(classifier):
-    together = classifier.predict([*PICTURES, *PICTURES, PICTURES[0]])
-    alone = classifier.predict(PICTURES[1:])
+def test_a_image_is_predicted_the_same_in_any_company(classifier):
+    together = classifier.predict([*IMAGES, *IMAGES, IMAGES[0]])
+    alone = classifier.predict(IMAGES[1:])
     np.testing.assert_allclose(together[[1, 3]], np.repeat(alone, 2, 0), rtol=1e-4)
-    np.testing.assert_allclose(
-        classifier.predict([PICTURES[0]] * 5, batch_size=2), together[[0, 2, 4, 0, 2]], rtol=1e-4
-    )
+    np.testing.assert_allclose(classifier.predict([IMAGES[0]] * 5, batch_size=2), together[[0, 2, 4, 0, 2]], rtol=1e-4)
 
 
-def test_a_list_and_an_array_of_the_same_pictures_agree(classifier):
-    pictures = np.stack([PICTURES[0]] * 3)
-    np.testing.assert_array_equal(classifier.predict(pictures), classifier.predict(list(pictures)))
+def test_a_list_and_an_array_of_the_same_images_agree(classifier):
+    images = np.stack([IMAGES[0]] * 3)
+    np.testing.assert_array_equal(classifier.predict(images), classifier.predict(list(images)))
 
 
-def test_no_pictures_give_no_rows(classifier):
+def test_no_images_give_no_rows(classifier):
     assert classifier.predict([]).shape == (0, 10)
 
 
-def test_what_is_no_picture_is_refused(classifier):
-    with pytest.raises(ValueError, match="a picture is uint8"):
+def test_what_is_no_image_is_refused(classifier):
+    with pytest.raises(ValueError, match="an image is uint8"):
         classifier.predict([np.zeros((8, 8))])
 
 
@@ -71,7 +69,7 @@ def test_a_moved_and_read_only_run_opens(run_directory, classifier, tmp_path):
     for path in [*moved.rglob("*"), moved]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = sorted(moved.rglob("*"))
-    np.testing.assert_array_equal(jaxnets.load(moved).predict(PICTURES), classifier.predict(PICTURES))
+    np.testing.assert_array_equal(jaxnets.load(moved).predict(IMAGES), classifier.predict(IMAGES))
     assert sorted(moved.rglob("*")) == before
 
 

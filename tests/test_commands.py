@@ -99,30 +99,30 @@ def test_a_read_only_run_reports_into_the_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for name, size in (("a.png", (8, 8)), ("b.jpg", (50, 30))):
         Image.effect_noise(size, 80).save(folder / name)
-    (folder / "notes.txt").write_text("no picture\n")
+    (folder / "notes.txt").write_text("no image\n")
     return folder
 
 
-def test_predict_names_classes_for_pictures_and_folders(run, trained, pictures):
-    done = run("jaxnets.predict", "--model", trained[0], pictures, pictures / "a.png", "--top", 3)
+def test_predict_names_classes_for_images_and_folders(run, trained, images):
+    done = run("jaxnets.predict", "--model", trained[0], images, images / "a.png", "--top", 3)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [
-        str(pictures / name) for name in ("a.png", "b.jpg", "a.png")
+        str(images / name) for name in ("a.png", "b.jpg", "a.png")
     ]
     assert len(lines) == 3 * (1 + 3)
 
 
-def test_predict_writes_json_lines_and_goes_on_after_what_is_no_picture(run, trained, pictures):
-    done = run("jaxnets.predict", "--model", trained[0], pictures / "notes.txt", pictures / "b.jpg", "--json")
+def test_predict_writes_json_lines_and_goes_on_after_what_is_no_image(run, trained, images):
+    done = run("jaxnets.predict", "--model", trained[0], images / "notes.txt", images / "b.jpg", "--json")
     first, second = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1
-    assert "is not a picture that can be read" in first["error"]
-    assert second["file"] == str(pictures / "b.jpg")
+    assert "is not an image that can be read" in first["error"]
+    assert second["file"] == str(images / "b.jpg")
     assert sum(row["probability"] for row in second["top"]) <= 1 + 1e-6
 
 
@@ -139,7 +139,7 @@ def write_idx(path, array):
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
-def write_pictures(folder, *, classes=("cat", "dog"), count=6):
+def write_images(folder, *, classes=("cat", "dog"), count=6):
     for split in ("train", "test"):
         for name in classes:
             (folder / split / name).mkdir(parents=True)
@@ -152,12 +152,12 @@ SHORT = (SMALLER, "--config.batch_size=4", "--config.steps=2", "--config.eval_ev
 
 @pytest.fixture
 def folder(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    return tmp_path / "pictures"
+    write_images(tmp_path / "images")
+    return tmp_path / "images"
 
 
 @pytest.mark.parametrize("placement", ["device", "stream"])
-def test_a_folder_of_pictures_trains(run, folder, tmp_path, placement):
+def test_a_folder_of_images_trains(run, folder, tmp_path, placement):
     source = (f"--config.data.source=folder:{folder}", f"--config.data.placement={placement}")
     done = run("jaxnets.main", "--config", "digits", *SHORT, *source, "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
@@ -265,7 +265,7 @@ def test_an_address_of_another_kind_is_no_work_directory(run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_corrupt_picture_stops_training_and_is_named(run, folder, tmp_path):
+def test_a_corrupt_image_stops_training_and_is_named(run, folder, tmp_path):
     broken = folder / "train" / "cat" / "3.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     source = f"--config.data.source=folder:{folder}"

@@ -14,15 +14,15 @@ def noise(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (30, 9), (5, 7, 3), (9, 40, 4), (1, 1, 3), (300, 2, 1)])
 @pytest.mark.parametrize("preprocess", [GREY, RGB])
-def test_pictures_of_any_shape_are_fitted(preprocess, shape):
+def test_images_of_any_shape_are_fitted(preprocess, shape):
     fitted = preprocess.fit(noise(*shape))
     assert fitted.shape == (8, 8, preprocess.channels)
     assert fitted.dtype == np.uint8
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
-    picture = noise(8, 8, 3)
-    np.testing.assert_array_equal(RGB.fit(picture), picture)
+def test_a_image_of_the_right_size_is_left_alone():
+    image = noise(8, 8, 3)
+    np.testing.assert_array_equal(RGB.fit(image), image)
 
 
 FILTERS = {
@@ -46,20 +46,20 @@ def square(size: int, channels: int, crop_fraction: float, interpolation: str) -
     )
 
 
-def whole_then_crop(picture: np.ndarray, size: int, crop_fraction: float, steps: str, method: str) -> np.ndarray:
+def whole_then_crop(image: np.ndarray, size: int, crop_fraction: float, steps: str, method: str) -> np.ndarray:
     """The plain way of torchvision and timm: the shorter side to size / crop_fraction, then the centre."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     shorter = int(size / crop_fraction + 1e-6)
     if width <= height:
         height, width = int(shorter * height / width), shorter
     else:
         height, width = shorter, int(shorter * width / height)
-    image = Image.fromarray(picture)
+    resizing = Image.fromarray(image)
     if steps == "across, then down":
-        image = image.resize((width, image.height), FILTERS[method])
-    image = image.resize((width, height), FILTERS[method])
+        resizing = resizing.resize((width, resizing.height), FILTERS[method])
+    resizing = resizing.resize((width, height), FILTERS[method])
     top, left = round((height - size) / 2), round((width - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    return np.asarray(resizing.crop((left, top, left + size, top + size)))
 
 
 def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
@@ -72,32 +72,32 @@ def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("crop_fraction", FRACTIONS)
 @pytest.mark.parametrize("shape", [(375, 500), (500, 375, 3), (256, 256), (427, 640, 3), (7, 5, 3), (2, 3)])
-def test_a_picture_is_resized_whole_and_cropped_to_the_bit(shape, crop_fraction, interpolation):
-    picture = noise(*shape)
-    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(picture)
-    expected = whole_then_crop(picture, 64, crop_fraction, "at once", interpolation)
+def test_a_image_is_resized_whole_and_cropped_to_the_bit(shape, crop_fraction, interpolation):
+    image = noise(*shape)
+    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(image)
+    expected = whole_then_crop(image, 64, crop_fraction, "at once", interpolation)
     np.testing.assert_array_equal(found, expected.reshape(found.shape))
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("crop_fraction", FRACTIONS)
 @pytest.mark.parametrize("shape", [(30, 700), (100, 250, 3), (3, 2000)])
-def test_a_wide_picture_is_as_if_it_were_resized_whole(shape, crop_fraction, interpolation):
-    picture = noise(*shape)
-    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(picture)
-    assert_alike(found, whole_then_crop(picture, 64, crop_fraction, "at once", interpolation))
+def test_a_wide_image_is_as_if_it_were_resized_whole(shape, crop_fraction, interpolation):
+    image = noise(*shape)
+    found = square(64, 3 if len(shape) == 3 else 1, crop_fraction, interpolation).fit(image)
+    assert_alike(found, whole_then_crop(image, 64, crop_fraction, "at once", interpolation))
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_pictures_of_random_sizes_are_resized_across_and_then_down(interpolation):
+def test_images_of_random_sizes_are_resized_across_and_then_down(interpolation):
     rng = np.random.default_rng(0)
     for _ in range(60):
         # From 2 to 400 pixels, small ones as often as large ones: landscapes, portraits, threads.
         height, width = np.exp(rng.uniform(np.log(2), np.log(400), 2)).astype(int)
         size, crop_fraction = int(rng.integers(4, 100)), float(rng.choice(FRACTIONS))
-        picture = rng.integers(0, 256, (height, width), np.uint8)
-        expected = whole_then_crop(picture, size, crop_fraction, "across, then down", interpolation)
-        assert_alike(square(size, 1, crop_fraction, interpolation).fit(picture), expected)
+        image = rng.integers(0, 256, (height, width), np.uint8)
+        expected = whole_then_crop(image, size, crop_fraction, "across, then down", interpolation)
+        assert_alike(square(size, 1, crop_fraction, interpolation).fit(image), expected)
 
 
 @pytest.mark.parametrize("size", [40, 224, 300, 380])
@@ -107,42 +107,42 @@ def test_a_crop_of_so_many_pixels_from_so_many_is_exact(size):
 
 
 @pytest.mark.parametrize(
-    ("picture", "resized"),
+    ("image", "resized"),
     [((375, 500), (256, 341)), ((500, 375), (341, 256)), ((512, 512), (256, 256)), ((1, 3), (256, 768))],
 )
-def test_the_longer_side_is_rounded_down(picture, resized):
-    assert square(224, 3, 0.875, "bicubic").resized(*picture) == resized
+def test_the_longer_side_is_rounded_down(image, resized):
+    assert square(224, 3, 0.875, "bicubic").resized(*image) == resized
 
 
 @pytest.mark.parametrize(
-    ("picture", "resized"),
+    ("image", "resized"),
     [((100, 400), (160, 640)), ((400, 400), (320, 320)), ((300, 500), (192, 320)), ((299, 500), (191, 320))],
 )
-def test_a_crop_that_is_no_square_is_covered(picture, resized):
+def test_a_crop_that_is_no_square_is_covered(image, resized):
     wide = Preprocess(height=160, width=320, channels=3, mean=RGB.mean, std=RGB.std)
-    assert wide.resized(*picture) == resized
+    assert wide.resized(*image) == resized
 
 
-def test_without_its_aspect_the_whole_picture_is_squeezed():
-    picture = noise(20, 40, 3)
+def test_without_its_aspect_the_whole_image_is_squeezed():
+    image = noise(20, 40, 3)
     squeezed = Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, keep_aspect=False)
-    expected = np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(squeezed.fit(picture), expected)
+    expected = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(squeezed.fit(image), expected)
 
 
-def test_a_transparent_picture_is_laid_over_white():
-    picture = np.zeros((8, 8, 4), np.uint8)
-    assert (RGB.fit(picture) == 255).all()
+def test_a_transparent_image_is_laid_over_white():
+    image = np.zeros((8, 8, 4), np.uint8)
+    assert (RGB.fit(image) == 255).all()
 
 
 def test_grey_becomes_rgb_by_repetition():
-    picture = noise(8, 8)
-    np.testing.assert_array_equal(RGB.fit(picture), np.stack([picture] * 3, -1))
+    image = noise(8, 8)
+    np.testing.assert_array_equal(RGB.fit(image), np.stack([image] * 3, -1))
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((8, 8, 2), np.uint8), np.zeros((8, 8)), np.zeros((0, 8), np.uint8)])
-def test_what_is_no_picture_is_refused_with_its_shape(wrong):
-    with pytest.raises(ValueError, match=r"a picture is uint8 .* found"):
+def test_what_is_no_image_is_refused_with_its_shape(wrong):
+    with pytest.raises(ValueError, match=r"an image is uint8 .* found"):
         GREY.fit(wrong)
 
 
@@ -170,7 +170,7 @@ def test_grey_and_rgb_share_their_average():
         RGB.for_channels(4)
 
 
-def test_a_long_thin_picture_does_not_fill_the_memory():
+def test_a_long_thin_image_does_not_fill_the_memory():
     preprocess = square(224, 3, 0.875, "bicubic")  # resized whole it would have 600 GB
     assert preprocess.fit(np.zeros((1, 3_000_000, 3), np.uint8)).shape == (224, 224, 3)
     assert preprocess.fit(np.zeros((3_000_000, 1, 3), np.uint8)).shape == (224, 224, 3)

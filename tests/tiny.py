@@ -82,7 +82,7 @@ def classifier(family: str = "cifar", classes: int = 5, **options: Any) -> Class
     )
 
 
-def pictures(count: int = 3, seed: int = 0) -> list[np.ndarray]:
-    """Returns uint8 pictures of different sizes."""
+def images(count: int = 3, seed: int = 0) -> list[np.ndarray]:
+    """Returns uint8 images of different sizes."""
     random = np.random.default_rng(seed)
     return [random.integers(0, 256, (40 + 3 * i, 50 - i, 3), np.uint8) for i in range(count)]

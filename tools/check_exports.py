@@ -2,7 +2,7 @@
 
 python -m tools.check_exports [--models resnet50 efficientnet_b0 …]
 
-Prints max|Δ| / max|logit| on four pictures of noise and how far the pictures' logits lie apart; the status is 1 if
+Prints max|Δ| / max|logit| on four images of noise and how far the images' logits lie apart; the status is 1 if
 a difference is more than 1e-4 or a network says the same of all. Models of more than --largest multiply-adds are left
 out, since XLA and the comparison take minutes for each.
 """
@@ -24,7 +24,7 @@ from jaxnets.models.registry import find_model
 from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from tests.tiny import live
 
-LIVELY = 0.01  # of the largest logit: how much the logits of two pictures differ at least
+LIVELY = 0.01  # of the largest logit: how much the logits of two images differ at least
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def measured(model: Any, variables: Any, x: jax.Array) -> Any:
-    """Returns the variables with the running statistics of pictures, the variances bent by 0.5 to 2.
+    """Returns the variables with the running statistics of images, the variances bent by 0.5 to 2.
 
     With statistics that are none a deep network may amplify float32's rounding beyond the tolerance.
     """

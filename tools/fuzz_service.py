@@ -1,12 +1,12 @@
 """Attacks the HTTP service as strangers do, and counts what it answers.
 
-python -m tools.fuzz_service [--model efficientnet_lite0] [--requests 5000] [--pictures 5000] [--schemathesis st]
+python -m tools.fuzz_service [--model efficientnet_lite0] [--requests 5000] [--images 5000] [--schemathesis st]
 
 It starts the service in a process of its own and sends it requests that schemathesis (`pip install schemathesis`, best
-in an environment of its own) makes from its OpenAPI description, pictures with bytes changed, moved, cut and doubled,
+in an environment of its own) makes from its OpenAPI description, images with bytes changed, moved, cut and doubled,
 and a list of single attacks, each with the answer that it should get. The status is 1 if anything is answered by a 500,
 if the process ends, if an attack is answered otherwise, or if its memory has grown by more than 64 MiB after the first
-tenth of the pictures.
+tenth of the images.
 """
 
 import argparse
@@ -94,20 +94,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="efficientnet_lite0", help="a run directory or the name of a model")
     parser.add_argument("--requests", type=int, default=5000, help="that schemathesis makes; 0: none")
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--schemathesis", default="st", help="its command")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     wrong = []
     with Service(options.model) as service:
         print(f"resident at the start: {service.resident():.0f} MiB", flush=True)
-        wrong += mutated_pictures(service, options.pictures, random.Random(options.seed))
+        wrong += mutated_images(service, options.images, random.Random(options.seed))
         wrong += attacks(service)
         if options.requests:
             wrong += from_description(service, options)
         print(f"resident at the end: {service.resident():.0f} MiB")
         if service.predict(photograph("JPEG")) != 200 or not service.alive:
-            wrong.append("a sound picture is not answered any more")
+            wrong.append("a sound image is not answered any more")
     print("\n".join(["", "WRONG:", *wrong]) if wrong else "\nall as it should be")
     sys.exit(bool(wrong))
 
@@ -120,7 +120,7 @@ def photograph(kind: str, side: int = 96) -> bytes:
     return file.getvalue()
 
 
-def mutated_pictures(service: Service, count: int, draw: random.Random) -> list[str]:
+def mutated_images(service: Service, count: int, draw: random.Random) -> list[str]:
     """Returns what went wrong."""
     seeds = [photograph(kind) for kind in ("JPEG", "PNG", "WEBP", "BMP")]
     seeds += [progressive(), palette(), alpha()]
@@ -137,15 +137,15 @@ def mutated_pictures(service: Service, count: int, draw: random.Random) -> list[
         if number == count // 10:
             before = service.resident()
     after = service.resident()
-    print(f"{count:,} mutated pictures: {told(answers)}; resident {before:.0f} → {after:.0f} MiB", flush=True)
-    wrong = [f"{answers[status]} mutated pictures were answered by {status}" for status in answers if status in FAILED]
+    print(f"{count:,} mutated images: {told(answers)}; resident {before:.0f} → {after:.0f} MiB", flush=True)
+    wrong = [f"{answers[status]} mutated images were answered by {status}" for status in answers if status in FAILED]
     if after - before > GROWTH:
-        wrong.append(f"the memory grew by {after - before:.0f} MiB over the mutated pictures")
+        wrong.append(f"the memory grew by {after - before:.0f} MiB over the mutated images")
     return wrong
 
 
 def mutate(content: bytes, others: list[bytes], draw: random.Random) -> bytes:
-    """Returns a picture's bytes with one to eight accidents."""
+    """Returns an image's bytes with one to eight accidents."""
     data = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 4, 8))):
         at = draw.randrange(len(data)) if len(data) > 1 else 0
@@ -199,19 +199,19 @@ def attacks(service: Service) -> list[str]:
         ("a body that never comes", {408}, lambda: slow(service, pieces=1, pause=0)),
         ("a byte a second", {408}, lambda: slow(service, pieces=60, pause=1)),
         ("headers that never end", {0}, lambda: half_a_header(service)),
-        ("1,000 idle connections, then a picture", {200}, lambda: idle(service, 1000, jpeg)),
+        ("1,000 idle connections, then an image", {200}, lambda: idle(service, 1000, jpeg)),
         ("a model called ../../etc/passwd", {404}, lambda: service.ask("POST", climb, jpeg)),
         ("the same, encoded", {404}, lambda: service.ask("POST", "/v1/models/..%2f..%2fetc%2fpasswd/predict", jpeg)),
         ("a model called %00", {404}, lambda: service.ask("POST", "/v1/models/%00/predict", jpeg)),
         ("an SVG", {415}, lambda: service.ask("POST", PREDICT, SVG, "image/svg+xml")),
         ("an SVG that is called a JPEG", {415}, lambda: service.predict(SVG)),
         ("a text file", {415}, lambda: service.predict(b"hello, world\n" * 100)),
-        ("a URL in place of a picture", {415}, lambda: service.predict(b"http://169.254.169.254/latest/meta-data")),
+        ("a URL in place of an image", {415}, lambda: service.predict(b"http://169.254.169.254/latest/meta-data")),
         ("a JPEG with a ZIP behind it", {200}, lambda: service.predict(jpeg + zipped())),
         ("a PNG that begins as a PDF", {415}, lambda: service.predict(b"%PDF-1.7\n" + photograph("PNG"))),
         ("a GIF that is JavaScript as well", {415}, lambda: service.predict(b"GIF89a=1;alert(1)//" + b"\0" * 64)),
         ("a JPEG of 2,000 scans", {422}, lambda: service.predict(many_scans())),
-        ("17 pictures in a form", {413}, lambda: service.ask("POST", PREDICT, form(17, jpeg), FORM)),
+        ("17 images in a form", {413}, lambda: service.ask("POST", PREDICT, form(17, jpeg), FORM)),
         ("a form without an end", {400}, lambda: service.ask("POST", PREDICT, form(2, jpeg)[:-20], FORM)),
         ("nothing", {400}, lambda: service.predict(b"")),
     ]  # fmt: skip
@@ -224,7 +224,7 @@ def attacks(service: Service) -> list[str]:
         if status not in expected or not service.alive:
             wrong.append(f"{what}: {status}, expected {' or '.join(map(str, sorted(expected)))}")
         if service.predict(jpeg) != 200:
-            wrong.append(f"after {what} a sound picture is not answered")
+            wrong.append(f"after {what} a sound image is not answered")
     if (grown := service.resident() - start) > GROWTH:
         wrong.append(f"the memory grew by {grown:.0f} MiB over the attacks")
     return wrong
@@ -266,7 +266,7 @@ def bomb(side: int, said: int | None = None) -> bytes:
 def webp_bomb() -> bytes:
     """Returns a WebP whose header says the largest size there is."""
     content = bytearray(photograph("WEBP"))
-    at = content.index(b"\x9d\x01\x2a") + 3  # begins the size of a lossy picture (RFC 6386, section 9.1)
+    at = content.index(b"\x9d\x01\x2a") + 3  # begins the size of a lossy image (RFC 6386, section 9.1)
     content[at : at + 4] = struct.pack("<HH", 0x3FFF, 0x3FFF)
     return bytes(content)
 
@@ -342,10 +342,10 @@ def status_of(line: socket.socket) -> int:
     return int(head.split(b" ")[1]) if head else 0
 
 
-def idle(service: Service, count: int, picture: bytes) -> int:
+def idle(service: Service, count: int, image: bytes) -> int:
     lines = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(count)]
     try:
-        return service.predict(picture)
+        return service.predict(image)
     finally:
         for line in lines:
             line.close()

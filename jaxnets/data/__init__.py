@@ -1,1 +1,1 @@
-"""From a source of pictures to batches of uint8 examples."""
+"""From a source of images to batches of uint8 examples."""

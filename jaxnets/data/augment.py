@@ -1,4 +1,4 @@
-"""Random changes to training pictures, on the device."""
+"""Random changes to training images, on the device."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Augmentation:
     flip: bool = False
 
     def __call__(self, batch: Batch, seed: int) -> UInt8[Array, "b h w c"]:
-        """Returns the batch's pictures changed, each by a draw from (seed, epoch, index)."""
+        """Returns the batch's images changed, each by a draw from (seed, epoch, index)."""
         image = batch.image
         if not (self.crop_padding or self.flip):
             return image
@@ -35,7 +35,7 @@ def _draw(seed: int, epoch: Int32[Array, ""], index: Int32[Array, ""]) -> Int32[
 
 
 def _crop(image: UInt8[Array, "b h w c"], corner: Int32[Array, "b 2"], padding: int) -> UInt8[Array, "b h w c"]:
-    """Cuts each picture's own size out of itself padded with black, at `corner` (row, column)."""
+    """Cuts each image's own size out of itself padded with black, at `corner` (row, column)."""
     padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     shape = image.shape[1:]
     return jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], jnp.zeros_like(at[0])), shape))(

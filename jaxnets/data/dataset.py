@@ -1,4 +1,4 @@
-"""A source as a run uses it: its splits, its classes and how its pictures are fitted to the model."""
+"""A source as a run uses it: its splits, its classes and how its images are fitted to the model."""
 
 import zlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from jaxnets.data.split import stratified_split
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
 
-_MEASURED = 4096  # training pictures, evenly spaced, that mean and standard deviation are measured on
+_MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def open_dataset(
     }
     for name, examples in splits.items():
         if not len(examples):
-            raise UserError(f"the {name} split of {source.description} is empty: it needs at least one picture")
+            raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
     if preprocess is None and data.mean is None and pretrained is None:
         mean, std = _measure(splits["train"], threads)
         fitted = replace(fitted, mean=mean, std=std)
@@ -94,7 +94,7 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
         height, width = source.image_size
     else:
         raise UserError(
-            f"the pictures of {source.description} have different sizes, or are too many to look at each: "
+            f"the images of {source.description} have different sizes, or are too many to look at each: "
             f"set config.data.image_size to the size to train at, in pixels (224, say)"
         )
     for key, values in (("mean", data.mean), ("std", data.std)):
@@ -124,7 +124,7 @@ def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple
                 square += (wide * wide).sum((0, 1))
                 pixels += image.shape[0] * image.shape[1]
     if not pixels:
-        raise UserError("none of the training pictures can be read")
+        raise UserError("none of the training images can be read")
     mean = total / pixels / 255
     std = np.sqrt(np.maximum(square / pixels / 255**2 - mean**2, 0))
     # A channel that never varies carries nothing, and must not be divided by nothing.

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to uint8 pixels, for every place where jaxnets opens one."""
+"""From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -7,15 +7,15 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jaxnets.data.sources.base import CorruptPicture
+from jaxnets.data.sources.base import CorruptImage
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of files that are taken for pictures, in lower case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of files that are taken for images, in lower case
 
 # What is tried, whatever the suffix says: half the formats that Pillow knows have no place in a training set, and each
 # is code that reads the bytes of strangers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
-# EXIF orientation (tag 274) and what turns the stored picture upright.
+# EXIF orientation (tag 274) and what turns the stored image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,7 +31,7 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a gr
 
 
 def decode(file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w c"]:
-    """Decodes one JPEG, PNG, WebP or BMP picture and turns it upright as its EXIF orientation says.
+    """Decodes one JPEG, PNG, WebP or BMP image and turns it upright as its EXIF orientation says.
 
     Args:
         file: where it is, or its bytes as a file opened for reading (`io.BytesIO`).
@@ -43,7 +43,7 @@ def decode(file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w c"]:
         stands for an animation.
 
     Raises:
-        CorruptPicture: if it is missing, is no such picture, is cut off or damaged, or has more than
+        CorruptImage: if it is missing, is no such image, is cut off or damaged, or has more than
             `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged bytes: one case here.
@@ -52,14 +52,14 @@ def decode(file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w c"]:
             refuse_huge(image, name)
             image.load()
             return _to_array(_upright(image))
-    except CorruptPicture:
+    except CorruptImage:
         raise
     except UnidentifiedImageError:
-        raise CorruptPicture(f"{name} is not a picture that can be read (JPEG, PNG, WebP or BMP)") from None
+        raise CorruptImage(f"{name} is not an image that can be read (JPEG, PNG, WebP or BMP)") from None
     except FileNotFoundError:
-        raise CorruptPicture(f"{name} does not exist") from None
+        raise CorruptImage(f"{name} does not exist") from None
     except Exception as error:
-        raise CorruptPicture(f"{name} cannot be decoded: {error or type(error).__name__}") from error
+        raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
 
 def read_header(path: Path) -> tuple[int, int, int] | None:
@@ -77,10 +77,10 @@ def read_header(path: Path) -> tuple[int, int, int] | None:
 
 
 def refuse_huge(image: Image.Image, name: str) -> None:
-    """Raises CorruptPicture for a picture of more than Pillow's MAX_IMAGE_PIXELS; None there means no limit."""
+    """Raises CorruptImage for an image of more than Pillow's MAX_IMAGE_PIXELS; None there means no limit."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise CorruptPicture(
+        raise CorruptImage(
             f"{name} has {image.width} × {image.height} pixels, more than the {limit:,} that are allowed: shrink it, "
             f"or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8
 
-from jaxnets.data.sources import ArraySplit, CorruptPicture, Split
+from jaxnets.data.sources import ArraySplit, CorruptImage, Split
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 
@@ -19,13 +19,13 @@ _log = logging.getLogger(__name__)
 class Example(NamedTuple):
     image: UInt8[np.ndarray, "h w c"]
     label: int
-    readable: bool  # False: the picture is corrupt, and the image black
+    readable: bool  # False: the image is corrupt, and the image black
 
 
 class Examples:
-    """Some of a split's pictures, fitted to the model's input when they are read.
+    """Some of a split's images, fitted to the model's input when they are read.
 
-    Reading is thread-safe. A picture that cannot be decoded stops the run, or with `skip_corrupt` is named once and
+    Reading is thread-safe. An image that cannot be decoded stops the run, or with `skip_corrupt` is named once and
     comes out as not readable.
     """
 
@@ -51,39 +51,39 @@ class Examples:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all pictures once they are fitted."""
+        """Bytes of all images once they are fitted."""
         return len(self) * self.preprocess.height * self.preprocess.width * self.preprocess.channels
 
     @property
     def in_memory(self) -> bool:
-        """Whether all pictures are there, or those that `load` was asked for."""
+        """Whether all images are there, or those that `load` was asked for."""
         return self._images is not None
 
     @property
     def whole(self) -> bool:
-        """Whether all pictures are in memory."""
+        """Whether all images are in memory."""
         return self._images is not None and self._loaded is None
 
     @property
     def corrupt(self) -> frozenset[int]:
-        """Indices of the pictures that were found to be corrupt so far."""
+        """Indices of the images that were found to be corrupt so far."""
         return frozenset(self._corrupt)
 
     def read(self, index: int) -> Example:
         """Returns one example.
 
         Raises:
-            UserError: if its picture is corrupt and corrupt pictures are not skipped.
+            UserError: if its image is corrupt and corrupt images are not skipped.
         """
         label = int(self.labels[index])
         if self._images is not None and (self._loaded is None or self._loaded[index]):
             return Example(self._images[index], label, index not in self._corrupt)
         try:
-            return Example(self.preprocess.fit(self._split.picture(int(self._chosen[index]))), label, True)
-        except CorruptPicture as error:
+            return Example(self.preprocess.fit(self._split.image(int(self._chosen[index]))), label, True)
+        except CorruptImage as error:
             if not self._skip_corrupt:
                 raise UserError(
-                    f"{error}: mend or remove it, or go on without such pictures with --config.data.skip_corrupt=true"
+                    f"{error}: mend or remove it, or go on without such images with --config.data.skip_corrupt=true"
                 ) from error
             with self._lock:
                 if index not in self._corrupt:
@@ -98,10 +98,10 @@ class Examples:
             example = self.read(candidate % len(self))
             if example.readable:
                 return example
-        raise UserError("none of the training pictures can be read")
+        raise UserError("none of the training images can be read")
 
     def load(self, threads: int, chosen: Int64[np.ndarray, " m"] | None = None) -> UInt8[np.ndarray, "n h w c"]:
-        """Reads every picture into memory, once, and returns them all; corrupt ones are black.
+        """Reads every image into memory, once, and returns them all; corrupt ones are black.
 
         With `chosen` only those are read, and what is returned holds nothing in place of the others.
         """
@@ -124,7 +124,7 @@ def substitutes(examples: int, corrupt: Collection[int]) -> Int32[np.ndarray, " 
     """Returns for each index the one that `Examples.read_substituting` reads."""
     indices = np.arange(examples, dtype=np.int32)
     if len(corrupt) == examples:
-        raise UserError("none of the training pictures can be read")
+        raise UserError("none of the training images can be read")
     for index in sorted(corrupt, reverse=True):
         following = (index + 1) % examples
         while following in corrupt:

@@ -24,7 +24,7 @@ def check_cores(machine: Machine, wanted: Wanted) -> list[Finding]:
             Finding(
                 check="cores",
                 level="fault",
-                found=f"{text}: pictures are decoded, steps started and checkpoints written by turns",
+                found=f"{text}: images are decoded, steps started and checkpoints written by turns",
                 remedy=remedy,
                 commands=commands,
             )

@@ -78,7 +78,7 @@ def to_onnx(
     The graph's input is "image", float32 `[b, c, h, w]`; its output is "logits", float32 `[b, classes]`.
 
     Args:
-        function: in JAX, with its weights as constants; pictures do not depend on each other in it.
+        function: in JAX, with its weights as constants; images do not depend on each other in it.
         image: height, width and channels.
         preprocess: its normalisation becomes part of the graph, whose input is then uint8 `[b, h, w, c]`.
 
@@ -116,7 +116,7 @@ class _Writer:
         return self._run(program.jaxpr, [np.asarray(const) for const in program.consts], list(arguments))
 
     def normalised(self, source: str, preprocess: Preprocess, shape: tuple[int, ...]) -> _Tensor:
-        """Returns `Preprocess.normalise` of uint8 pictures, turned to channels first while they are small."""
+        """Returns `Preprocess.normalise` of uint8 images, turned to channels first while they are small."""
         scale, offset = preprocess.scale_and_offset()
         turned = self._emit("Transpose", [source], shape, perm=list(_CHANNELS_FIRST))
         wide = self._emit("Cast", [turned.name], shape, to=TensorProto.FLOAT)
@@ -188,7 +188,7 @@ class _Writer:
         p, kernel = eqn.params, inputs[1]
         numbers = p["dimension_numbers"]
         if tuple(numbers.lhs_spec) != _CHANNELS_FIRST or set(p["lhs_dilation"]) != {1} or p["batch_group_count"] != 1:
-            raise NotImplementedError("a convolution that is not one of pictures [b, h, w, c]")
+            raise NotImplementedError("a convolution that is not one of images [b, h, w, c]")
         attributes = {
             "kernel_shape": list(kernel.shape[:2]),
             "strides": list(p["window_strides"]),
@@ -317,7 +317,7 @@ class _Writer:
                 return self._emit("Conv", names, value.shape, **value.attributes)
             return self._emit("Gemm", names, value.shape, transB=1)
         if isinstance(value, np.ndarray):
-            raise NotImplementedError("an activation that does not depend on the picture")
+            raise NotImplementedError("an activation that does not depend on the image")
         return value
 
     def _emit(self, kind: str, inputs: list[str], shape: Sequence[int], **attributes: Any) -> _Tensor:

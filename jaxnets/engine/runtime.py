@@ -1,4 +1,4 @@
-"""The engines: each takes fitted uint8 pictures to probabilities."""
+"""The engines: each takes fitted uint8 images to probabilities."""
 
 import importlib.util
 import logging
@@ -31,7 +31,7 @@ class Engine(Protocol):
     threads: int | None  # that a call keeps busy, where calls may run side by side; None: they take turns
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
-        """Returns the probabilities of pictures that `Preprocess.fit` has brought to size."""
+        """Returns the probabilities of images that `Preprocess.fit` has brought to size."""
         ...
 
 

@@ -43,7 +43,7 @@ def evaluate_run(
     if source is None and data.fingerprint() != card.data:
         raise UserError(
             f"{config.data.source} is no longer the data of this run (then {card.data}, now {data.fingerprint()}), and "
-            f"pictures it was trained on may be among the {split} split now: put the data back, or say with --source "
+            f"images it was trained on may be among the {split} split now: put the data back, or say with --source "
             f"{config.data.source} that you mean this data"
         )
     classifier = load(run.path, checkpoint, weights)

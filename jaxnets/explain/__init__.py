@@ -1,1 +1,1 @@
-"""What in a picture speaks for a class."""
+"""What in an image speaks for a class."""

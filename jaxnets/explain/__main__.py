@@ -9,10 +9,10 @@ from jaxnets.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxnets.explain", description="Draw which places of pictures speak for a class (Grad-CAM)."
+        prog="python -m jaxnets.explain", description="Draw which places of images speak for a class (Grad-CAM)."
     )
     parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
     parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")
     parser.add_argument("--stage", help="whose output is asked: stage1, stage2, … (default: the last)")
@@ -25,12 +25,12 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
 
     from jaxnets.classifier import load
     from jaxnets.data.decode import decode
-    from jaxnets.data.sources import CorruptPicture
-    from jaxnets.data.sources.folder import picture_files
+    from jaxnets.data.sources import CorruptImage
+    from jaxnets.data.sources.folder import image_files
     from jaxnets.explain.overlay import sheet
     from jaxnets.preprocess import with_channels
 
-    files = picture_files(options.images)
+    files = image_files(options.images)
     command.use_compilation_cache()
     classifier = load(options.model, options.checkpoint, options.weights)
     label = None if options.label is None else classifier.find_label(options.label)
@@ -43,19 +43,19 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     unreadable = 0
     for number, file in enumerate(files):
         try:
-            picture = with_channels(decode(file, str(file)), 3)
-        except CorruptPicture as error:
+            image = with_channels(decode(file, str(file)), 3)
+        except CorruptImage as error:
             print(f"{file}\n  error: {error}")
             unreadable += 1
             continue
-        (found,) = classifier.explain_batch([picture], None if label is None else [label], stage=options.stage)
+        (found,) = classifier.explain_batch([image], None if label is None else [label], stage=options.stage)
         name = classifier.labels[found.label]
-        # Two pictures of one name from different folders both get their drawing.
+        # Two images of one name from different folders both get their drawing.
         target = options.out / f"{file.stem}.png"
         if target.stem in {other.stem for other in files[:number]}:
             target = options.out / f"{file.stem}-{number}.png"
         try:
-            sheet(picture, found.heat, f"{name}  {found.probability:.1%}").save(target)
+            sheet(image, found.heat, f"{name}  {found.probability:.1%}").save(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written ({error}): make room or permission for it") from error
         print(f"{file}\n  {found.probability:7.2%}  {name}  {target}")

@@ -31,9 +31,9 @@ def stages(params: Any) -> dict[str, str]:
 
 
 def make_gradcam(model: nn.Module, preprocess: Preprocess, layer: str) -> Explain:
-    """Returns a function of (variables, uint8 pictures, labels) that gives the maps and the logits.
+    """Returns a function of (variables, uint8 images, labels) that gives the maps and the logits.
 
-    The map of a picture is ReLU(Σ_k α_k A_k), with A the layer's output and α_k the gradient of the label's logit by
+    The map of an image is ReLU(Σ_k α_k A_k), with A the layer's output and α_k the gradient of the label's logit by
     A_k, averaged over rows and columns (equations 1 and 2); it has the layer's rows and columns and no unit.
     """
 
@@ -43,7 +43,7 @@ def make_gradcam(model: nn.Module, preprocess: Preprocess, layer: str) -> Explai
 
         def score(change: Array) -> tuple[Array, tuple[Array, Array]]:
             logits, activation = _apply(model, variables, x, layer, change)
-            # In evaluation no picture depends on another, so that one gradient of the sum serves them all.
+            # In evaluation no image depends on another, so that one gradient of the sum serves them all.
             return jnp.take_along_axis(logits, labels[:, None], 1).sum(), (activation, logits)
 
         gradient, (activation, logits) = jax.grad(score, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
@@ -83,10 +83,10 @@ def find_stage(params: Any, stage: str | None) -> str:
     return known[stage]
 
 
-def to_picture(
+def to_image(
     heat: Float[np.ndarray, "rows columns"], preprocess: Preprocess, height: int, width: int
 ) -> Float[np.ndarray, "height width"]:
-    """Returns a map brought to a picture's own size, 0…1 with 1 at its peak; 0 where the model does not look."""
+    """Returns a map brought to an image's own size, 0…1 with 1 at its peak; 0 where the model does not look."""
     from PIL import Image
 
     top, left, bottom, right = preprocess.region(height, width)

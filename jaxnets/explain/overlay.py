@@ -1,4 +1,4 @@
-"""A map laid over its picture, in colours that people with any colour vision tell apart."""
+"""A map laid over its image, in colours that people with any colour vision tell apart."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,20 +10,20 @@ _STRONGEST = 0.75  # share of the colour where the map is 1
 _CAPTION = 28  # pixels
 
 
-def overlay(picture: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the picture in grey under the map, which is 0…1: the higher, the lighter and the more opaque."""
-    grey = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
+def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the image in grey under the map, which is 0…1: the higher, the lighter and the more opaque."""
+    grey = np.repeat(image.mean(-1, keepdims=True), 3, -1)
     at = heat.clip(0, 1) * (len(_COLOURS) - 1)
     colour = np.stack([np.interp(at, np.arange(len(_COLOURS)), _COLOURS[:, c]) for c in range(3)], -1)
     share = (_STRONGEST * heat.clip(0, 1) ** 0.5)[..., None]
     return (grey * (1 - share) + colour * share).round().astype(np.uint8)
 
 
-def sheet(picture: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], caption: str) -> Image.Image:
-    """Returns the picture and its overlay side by side under a caption."""
+def sheet(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], caption: str) -> Image.Image:
+    """Returns the image and its overlay side by side under a caption."""
     height, width = heat.shape
     page = Image.new("RGB", (2 * width, height + _CAPTION), "white")
-    page.paste(Image.fromarray(picture), (0, _CAPTION))
-    page.paste(Image.fromarray(overlay(picture, heat)), (width, _CAPTION))
+    page.paste(Image.fromarray(image), (0, _CAPTION))
+    page.paste(Image.fromarray(overlay(image, heat)), (width, _CAPTION))
     ImageDraw.Draw(page).text((6, 6), caption, fill="black", font=ImageFont.load_default(size=15))
     return page

@@ -10,7 +10,7 @@ from jaxnets.errors import UserError
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
 
-_CALIBRATION = 256  # pictures that set the ranges of int8, at most
+_CALIBRATION = 256  # images that set the ranges of int8, at most
 
 
 def main() -> None:
@@ -25,9 +25,9 @@ def main() -> None:
         action="store_true",
         help="onnx: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
     )
-    parser.add_argument("--int8", action="store_true", help="onnx: 8 bits, calibrated on real pictures")
+    parser.add_argument("--int8", action="store_true", help="onnx: 8 bits, calibrated on real images")
     parser.add_argument(
-        "--calibration", type=Path, help="int8: a folder of pictures (default: the run's own training data)"
+        "--calibration", type=Path, help="int8: a folder of images (default: the run's own training data)"
     )
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
@@ -45,8 +45,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     check_writable(options.out)
     if options.int8 and options.calibration is None and not means_run(options.model):
         raise UserError(
-            f"int8 needs pictures to find its ranges, and {options.model} is no run with training data: give a folder "
-            f"of some hundred pictures like those to come with --calibration"
+            f"int8 needs images to find its ranges, and {options.model} is no run with training data: give a folder "
+            f"of some hundred images like those to come with --calibration"
         )
     if options.format == "onnx":
         require("onnx")
@@ -81,12 +81,12 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 def _in_int8(content: bytes, classifier: "Classifier", options: argparse.Namespace) -> tuple[bytes, str]:
     import numpy as np
 
-    from jaxnets.export.calibration import calibration_pictures, scored_pictures
+    from jaxnets.export.calibration import calibration_images, scored_images
     from jaxnets.export.onnx_export import onnx_logits, quantise
 
-    pictures = calibration_pictures(options.model, classifier, options.calibration, _CALIBRATION)
-    small = quantise(content, classifier, pictures)
-    scored, labels, what = scored_pictures(options.model, pictures)
+    images = calibration_images(options.model, classifier, options.calibration, _CALIBRATION)
+    small = quantise(content, classifier, images)
+    scored, labels, what = scored_images(options.model, images)
 
     def predictions(file: bytes) -> np.ndarray:
         logits = onnx_logits(file, classifier)
@@ -95,11 +95,11 @@ def _in_int8(content: bytes, classifier: "Classifier", options: argparse.Namespa
     before, after = predictions(content), predictions(small)
     truth = before if labels is None else labels
     exact, rough = float((before == truth).mean()), float((after == truth).mean())
-    print(f"{what} of {len(scored)} pictures: {exact:.2%} in float32, {rough:.2%} in int8")
+    print(f"{what} of {len(scored)} images: {exact:.2%} in float32, {rough:.2%} in int8")
     if exact - rough > options.max_loss:
         raise UserError(
             f"int8 loses {exact - rough:.2%}, more than --max-loss {options.max_loss:g}, and was not written: "
-            f"calibrate on pictures that are more like those it will see, or allow more"
+            f"calibrate on images that are more like those it will see, or allow more"
         )
     return small, f"ONNX in int8, {what} {rough:.2%}"
 

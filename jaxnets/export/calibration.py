@@ -1,4 +1,4 @@
-"""The pictures that int8 takes its ranges from, and those that it is measured on."""
+"""The images that int8 takes its ranges from, and those that it is measured on."""
 
 from pathlib import Path
 
@@ -9,47 +9,47 @@ from jaxnets.classifier import Classifier
 from jaxnets.data.dataset import open_dataset
 from jaxnets.data.decode import decode
 from jaxnets.data.examples import Examples
-from jaxnets.data.sources import CorruptPicture
-from jaxnets.data.sources.folder import picture_files
+from jaxnets.data.sources import CorruptImage
+from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
 from jaxnets.rundir import means_run, open_run
 
 
-def calibration_pictures(
+def calibration_images(
     model: str, classifier: Classifier, folder: Path | None, count: int
 ) -> UInt8[np.ndarray, "b h w c"]:
-    """Returns up to `count` pictures, of a folder or of a run's training data, as the model sees them.
+    """Returns up to `count` images, of a folder or of a run's training data, as the model sees them.
 
     Raises:
         UserError: if there are none.
     """
     if folder is not None:
         if not folder.is_dir():
-            raise UserError(f"--calibration {folder} is no folder: give one with pictures like those to come")
-        files = picture_files([folder])
-        pictures = []
+            raise UserError(f"--calibration {folder} is no folder: give one with images like those to come")
+        files = image_files([folder])
+        images = []
         for file in (files[i] for i in _spread(len(files), count)):
             try:
-                pictures.append(classifier.preprocess.fit(decode(file, str(file))))
-            except CorruptPicture:
+                images.append(classifier.preprocess.fit(decode(file, str(file))))
+            except CorruptImage:
                 continue
-        if not pictures:
-            raise UserError(f"none of the pictures in --calibration {folder} can be read")
-        return np.stack(pictures)
+        if not images:
+            raise UserError(f"none of the images in --calibration {folder} can be read")
+        return np.stack(images)
     return _read(_examples(model, "train"), count)[0]
 
 
-def scored_pictures(
-    model: str, pictures: UInt8[np.ndarray, "b h w c"], count: int = 10_000
+def scored_images(
+    model: str, images: UInt8[np.ndarray, "b h w c"], count: int = 10_000
 ) -> tuple[UInt8[np.ndarray, "b h w c"], Int32[np.ndarray, " b"] | None, str]:
-    """Returns pictures, their labels where they are known, and what is measured on them.
+    """Returns images, their labels where they are known, and what is measured on them.
 
-    A run has its test split; otherwise the calibration's pictures tell how often int8 agrees with float32.
+    A run has its test split; otherwise the calibration's images tell how often int8 agrees with float32.
     """
     if means_run(model):
         images, labels = _read(_examples(model, "test"), count)
         return images, labels, "test accuracy"
-    return pictures, None, "agreement with float32"
+    return images, None, "agreement with float32"
 
 
 def _examples(model: str, split: str) -> Examples:

@@ -1,4 +1,4 @@
-"""An exported model beside the one it was made of, on real pictures."""
+"""An exported model beside the one it was made of, on real images."""
 
 from collections.abc import Callable
 
@@ -14,15 +14,15 @@ TOLERANCE = 1e-4  # of the largest logit
 Logits = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
 
 
-def sample_pictures(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
+def sample_images(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
     """Returns scikit-learn's two photographs, whole and in quarters, as the model sees them."""
     from sklearn.datasets import load_sample_images
 
-    pictures = []
+    images = []
     for photograph in load_sample_images().images:
         rows, columns = photograph.shape[0] // 2, photograph.shape[1] // 2
-        pictures += [photograph, photograph[:rows, :columns], photograph[rows:, columns:]]
-    return np.stack([classifier.preprocess.fit(picture) for picture in pictures])
+        images += [photograph, photograph[:rows, :columns], photograph[rows:, columns:]]
+    return np.stack([classifier.preprocess.fit(image) for image in images])
 
 
 def jax_logits(classifier: Classifier) -> Logits:
@@ -43,13 +43,13 @@ def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarra
 
 
 def check(classifier: Classifier, exported: Logits) -> float:
-    """Returns the largest difference between an export's logits and JAX's on real pictures.
+    """Returns the largest difference between an export's logits and JAX's on real images.
 
     Raises:
         UserError: if it is more than TOLERANCE; nothing should be written then.
     """
-    pictures = sample_pictures(classifier)
-    difference = largest_difference(jax_logits(classifier)(pictures), exported(pictures))
+    images = sample_images(classifier)
+    difference = largest_difference(jax_logits(classifier)(images), exported(images))
     if not difference <= TOLERANCE:
         raise UserError(
             f"the export differs from the model by {difference:.1e} of the largest logit, more than {TOLERANCE:.0e}, "

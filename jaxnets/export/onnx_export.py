@@ -1,4 +1,4 @@
-"""ONNX: float32, or int8 with calibration on real pictures."""
+"""ONNX: float32, or int8 with calibration on real images."""
 
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
 
 
 def onnx_logits(content: bytes, classifier: Classifier) -> Logits:
-    """Returns the logits of an ONNX file's bytes by ONNX Runtime, for uint8 pictures."""
+    """Returns the logits of an ONNX file's bytes by ONNX Runtime, for uint8 images."""
     require("onnxruntime")
     import onnxruntime
 
@@ -47,18 +47,18 @@ def onnx_logits(content: bytes, classifier: Classifier) -> Logits:
 
 
 def channels_first(classifier: Classifier, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b c h w"]:
-    """Returns the pictures as a graph without preprocessing wants them."""
+    """Returns the images as a graph without preprocessing wants them."""
     x = np.asarray(classifier.preprocess.normalise(jnp.asarray(images), np.float32))
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
-def quantise(content: bytes, classifier: Classifier, pictures: UInt8[np.ndarray, "b h w c"]) -> bytes:
+def quantise(content: bytes, classifier: Classifier, images: UInt8[np.ndarray, "b h w c"]) -> bytes:
     """Returns the file in 8 bits: uint8 activations, int8 weights with a scale for each feature.
 
     Args:
         content: a float32 file of `export_onnx`.
         classifier: that it was made of.
-        pictures: whose activations set the ranges; some hundreds of the kind that the model will see.
+        images: whose activations set the ranges; some hundreds of the kind that the model will see.
     """
     require("onnxruntime")
     import onnx
@@ -72,8 +72,8 @@ def quantise(content: bytes, classifier: Classifier, pictures: UInt8[np.ndarray,
             self._batches = self._read()
 
         def _read(self) -> Iterator[dict[str, Any]]:
-            for start in range(0, len(pictures), 16):
-                part = pictures[start : start + 16]
+            for start in range(0, len(images), 16):
+                part = images[start : start + 16]
                 yield {"image": part if takes_uint8 else channels_first(classifier, part)}
 
         def get_next(self) -> dict[str, Any] | None:

@@ -31,6 +31,6 @@ def export_stablehlo(classifier: Classifier) -> bytes:
 
 
 def stablehlo_logits(content: bytes) -> Logits:
-    """Returns the logits of a serialised program, for uint8 pictures."""
+    """Returns the logits of a serialised program, for uint8 images."""
     program = export.deserialize(bytearray(content))
     return lambda images: np.asarray(program.call(images))

@@ -1,17 +1,17 @@
-"""Inference a few pictures at a time, where that is quicker."""
+"""Inference a few images at a time, where that is quicker."""
 
 from collections.abc import Callable
 
 from jax import lax
 from jaxtyping import Array, Shaped
 
-_BLOCK = 4  # pictures whose activations stay in a CPU's cache
+_BLOCK = 4  # images whose activations stay in a CPU's cache
 
 
 def in_blocks(function: Callable[[Array], Array], images: Shaped[Array, "b h w c"]) -> Shaped[Array, "b ..."]:
-    """Returns `function(images)`, on a CPU four pictures at a time, so that the activations stay in its cache.
+    """Returns `function(images)`, on a CPU four images at a time, so that the activations stay in its cache.
 
-    For what treats each picture by itself, and for a batch that lies on one device. A batch that is no multiple of
+    For what treats each image by itself, and for a batch that lies on one device. A batch that is no multiple of
     four goes through at once.
     """
     batch = images.shape[0]

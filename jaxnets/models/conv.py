@@ -6,9 +6,9 @@ TPU and GPU get XLA's convolution. XLA's CPU backend (JAX 0.10) has three habits
   makes of a convolution has another order, and inside a loop runs 16 times slower. So each gradient is written as a
   convolution in the order NHWC, HWIO, NHWC, or as products.
 - a product with a small result and a long sum, as the gradient of a kernel is, runs on one thread and wants its
-  operands in cache. So that gradient is summed over blocks of pictures.
+  operands in cache. So that gradient is summed over blocks of images.
 - copying the patches of a whole batch costs more than the product they are for.
-- a convolution in groups runs 40 to 60 times slower than the same sum over shifted pictures, which XLA makes one loop
+- a convolution in groups runs 40 to 60 times slower than the same sum over shifted images, which XLA makes one loop
   over contiguous channels, shared among the threads.
 
 Where several CPU devices share a batch (in tests, as a rule), the blocks make each of them compute the kernels'
@@ -32,9 +32,9 @@ Padding = tuple[Pair, Pair]  # (low, high) of the rows and of the columns; a neg
 _plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
 
 _ORDER = ("NHWC", "HWIO", "NHWC")
-_BLOCK = 8  # pictures whose patches stay in cache
+_BLOCK = 8  # images whose patches stay in cache
 _WINOGRAD_CHANNELS = 32  # from here on fewer products pay for the sums they need
-_FEW_CHANNELS = 4  # up to here a sum over shifted pictures beats XLA's convolution
+_FEW_CHANNELS = 4  # up to here a sum over shifted images beats XLA's convolution
 _ROWS = 8  # whose products a depthwise kernel's gradient sums in registers
 _CACHED = 1 << 18  # numbers of dy that a depthwise kernel's gradient takes at a time
 _GROUPED_CHANNELS = 32  # at least so many at a time, or the products of a grouped convolution are too small
@@ -231,7 +231,7 @@ def _block_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, p
 def _kernel_gradient_as_convolution(
     x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Padding
 ) -> Array:
-    """The convolution of x with dy, channels in place of pictures and pictures in place of channels."""
+    """The convolution of x with dy, channels in place of images and images in place of channels."""
     pads = []
     for k, (low, _), s, n, out in zip(shape, padding, stride, x.shape[1:3], dy.shape[1:3]):  # noqa: B905
         pads.append((low, k + (out - 1) * s - n - low))
@@ -286,7 +286,7 @@ def _depthwise_input_gradient(dy: Array, kernel: Array, size: Pair, stride: Pair
 def _depthwise_kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Padding) -> Array:
     """Sums x · dy over the places: first over some rows in registers, then over what is left as a product with ones.
 
-    A sum over rows, columns and pictures at once would not be vectorised over the channels.
+    A sum over rows, columns and images at once would not be vectorised over the channels.
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     rows, columns, _, channels = shape
@@ -296,10 +296,10 @@ def _depthwise_kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stri
     height = (dy.shape[1] + missing - 1) * stride[0] + rows
     width = (dy.shape[2] - 1) * stride[1] + columns
     (top, _), (left, _) = padding
-    pictures = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (n == 1 or n * dy[0].size <= _CACHED))
+    images = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (n == 1 or n * dy[0].size <= _CACHED))
 
     def add_block(n: Array, total: Array) -> Array:
-        part_x, part_dy = (lax.dynamic_slice_in_dim(a, n * pictures, pictures) for a in (x, dy))
+        part_x, part_dy = (lax.dynamic_slice_in_dim(a, n * images, images) for a in (x, dy))
         part_x = _pad(part_x, (top, height - x.shape[1] - top), (left, width - x.shape[2] - left))
         part_dy = _pad(part_dy, (0, missing), (0, 0)).astype(wide)
         sums = []
@@ -309,14 +309,14 @@ def _depthwise_kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stri
             sums.append(jnp.ones(len(partial_sums), wide) @ partial_sums)
         return total + jnp.stack(sums)
 
-    total = lax.fori_loop(0, len(x) // pictures, add_block, jnp.zeros((rows * columns, channels), wide))
+    total = lax.fori_loop(0, len(x) // images, add_block, jnp.zeros((rows * columns, channels), wide))
     return total.reshape(shape).astype(x.dtype)
 
 
 def _grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int) -> Array:
     """A convolution in groups as one product for some groups at a time, with zeros where two groups meet.
 
-    It takes picture by picture, so that the patches stay in cache, and computes them again for the gradients.
+    It takes image by image, so that the patches stay in cache, and computes them again for the gradients.
     """
     rows, columns, channels, _ = kernel.shape
     features = kernel.shape[3] // groups
@@ -328,19 +328,19 @@ def _grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: in
     weights = weights.reshape(chunks, rows * columns * together * channels, together * features)
 
     @jax.checkpoint
-    def one(picture: Array, weights: Array) -> Array:
-        padded = _pad(picture[None], *padding)
+    def one(image: Array, weights: Array) -> Array:
+        padded = _pad(image[None], *padding)
         by_chunk = padded.reshape(*padded.shape[1:3], chunks, -1).transpose(2, 0, 1, 3)
         patches = jnp.concatenate([place for _, place in _shifts(by_chunk, (rows, columns), stride)], -1)
         _, height, width, _ = patches.shape
         y = lax.batch_matmul(patches.reshape(chunks, height * width, -1), weights.astype(x.dtype))
         return y.transpose(1, 0, 2).reshape(height, width, groups * features)
 
-    return lax.map(lambda picture: one(picture, weights), x)
+    return lax.map(lambda image: one(image, weights), x)
 
 
 def _product_over_places(a: Float[Array, "b h w m"], b: Float[Array, "b h w n"]) -> Float[Array, "m n"]:
-    """Returns aᵀ b, summed over pictures, rows and columns."""
+    """Returns aᵀ b, summed over images, rows and columns."""
     return lax.dot_general(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), (((0,), (0,)), ((), ())))
 
 

@@ -1,4 +1,4 @@
-"""How large a model is: its parameters, and the multiply-adds that a picture costs. Nothing is computed for it."""
+"""How large a model is: its parameters, and the multiply-adds that an image costs. Nothing is computed for it."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ class Size(NamedTuple):
 
 
 def parameters(model: nn.Module, channels: int = 3) -> int:
-    """Returns how many numbers training changes, for pictures of `channels`."""
+    """Returns how many numbers training changes, for images of `channels`."""
     return size(model, 64, 64, channels).parameters
 
 
 def multiply_adds(model: nn.Module, height: int, width: int, channels: int = 3) -> int:
-    """Returns the multiplications, each with its addition, in the convolutions and dense layers for one picture.
+    """Returns the multiplications, each with its addition, in the convolutions and dense layers for one image.
 
     This is what papers call FLOPs or multiply-adds: output places · kernel · input channels / groups · features. Norms,
     activations, pooling and the products with the gates of squeeze-and-excitation are left out, as they are there.
@@ -31,7 +31,7 @@ def multiply_adds(model: nn.Module, height: int, width: int, channels: int = 3) 
 
 
 def size(model: nn.Module, height: int, width: int, channels: int = 3) -> Size:
-    """Returns both numbers for one picture, for a network whose parameters are all in the layers of `layers.py`.
+    """Returns both numbers for one image, for a network whose parameters are all in the layers of `layers.py`.
 
     Each of those layers is replaced by its shape while the network is traced: tracing what they do takes a hundred
     times longer.
@@ -48,8 +48,8 @@ def size(model: nn.Module, height: int, width: int, channels: int = 3) -> Size:
         return jnp.zeros(shape) if norm is None else norm(jnp.zeros(shape))
 
     with nn.intercept_methods(count):
-        picture = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
-        jax.eval_shape(lambda x: model.apply({}, x, train=False), picture)
+        image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+        jax.eval_shape(lambda x: model.apply({}, x, train=False), image)
     return Size(sum(own.parameters for own in sizes), sum(own.multiply_adds for own in sizes))
 
 

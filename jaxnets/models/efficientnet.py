@@ -140,7 +140,7 @@ class EfficientNet(nn.Module):
     norm_decay: float = 0.99
     norm_epsilon: float = 1e-3
     dtype: Dtype = jnp.float32
-    preprocess: Preprocess | None = None  # what its pictures go through before; no part of the network
+    preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
         return self._outputs(x, train)[1]

@@ -76,12 +76,12 @@ def _lean_forward(activation: Activation, gates: Gates, epsilon: float, *arrays:
 def _lean_backward(activation: Activation, gates: Gates, epsilon: float, saved: Any, cotangents: Any) -> Any:
     """With u = dout Kᵀ: da = u · gate + d, where d, the averages' gradient for each place, needs Σ u · a beforehand.
 
-    The norm needs Σ dy and Σ dy · x with dy = da · a′(y). Taken for each picture by itself and for both terms of da,
+    The norm needs Σ dy and Σ dy · x with dy = da · a′(y). Taken for each image by itself and for both terms of da,
     all sums come from one pass over x. u is computed a second time for dx rather than written and read.
     """
     x, scale, bias, kernel, params, mean, inverse, averages = saved
     dout, wide = cotangents[0], scale.dtype
-    groups, pictures, rows, columns, channels = x.shape
+    groups, images, rows, columns, channels = x.shape
     gain = inverse * scale
     wide_x = x.astype(wide)
     y = (wide_x * spread(gain) + spread(bias - mean * gain)).astype(x.dtype)
@@ -95,10 +95,10 @@ def _lean_backward(activation: Activation, gates: Gates, epsilon: float, saved: 
     gate, pull_gates = jax.vjp(gates, params, averages)
     dgate = total(u * a).reshape(gate.shape).astype(gate.dtype)
     dparams, daverages = pull_gates(dgate)
-    gate, d = (v.astype(wide).reshape(groups, pictures, channels) for v in (gate, daverages / (rows * columns)))
+    gate, d = (v.astype(wide).reshape(groups, images, channels) for v in (gate, daverages / (rows * columns)))
     dbias = (gate * total(u * slope) + d * total(slope)).sum(1)
     dy_x = (gate * total(u * slope * wide_x) + d * total(slope * wide_x)).sum(1)
-    line = Line.of(dy_x, dbias, mean, inverse, scale, places=pictures * rows * columns)
+    line = Line.of(dy_x, dbias, mean, inverse, scale, places=images * rows * columns)
 
     dkernel = over_places("gnhwc,gnhwf->cf", activation(y) * _over(gate.astype(x.dtype)), dout)
     # The barrier keeps the compiler from taking the two for one, which it would have to write.
@@ -112,5 +112,5 @@ def _lean_backward(activation: Activation, gates: Gates, epsilon: float, saved: 
 lean_gated_projection.defvjp(_lean_forward, _lean_backward)
 
 
-def _over(of_pictures: Float[Array, "g n c"]) -> Float[Array, "g n 1 1 c"]:
-    return of_pictures[:, :, None, None]
+def _over(of_images: Float[Array, "g n c"]) -> Float[Array, "g n 1 1 c"]:
+    return of_images[:, :, None, None]

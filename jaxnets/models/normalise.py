@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.models.conv import conv2d
 
-PLACES = (1, 2, 3)  # axes of one group's pictures, rows and columns
+PLACES = (1, 2, 3)  # axes of one group's images, rows and columns
 
 Statistics = Float[Array, "g c"]
 

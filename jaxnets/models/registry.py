@@ -268,7 +268,7 @@ def field_names(name: str) -> list[str]:
 
 
 def preprocess_of(model: nn.Module) -> Preprocess:
-    """Returns what a picture goes through before `model`, as its family or its weights were evaluated.
+    """Returns what an image goes through before `model`, as its family or its weights were evaluated.
 
     Raises:
         UserError: if nothing is known of it, as for a CIFAR network that was not trained yet.

@@ -38,7 +38,7 @@ class StepPlan:
     batch_size: int
     outcome: Program | Refusal
     passes: int  # through the matrix unit, for each product
-    held: int  # bytes of pictures that lie on each device beside the program
+    held: int  # bytes of images that lie on each device beside the program
 
     @property
     def fits(self) -> bool:
@@ -51,8 +51,8 @@ class StepPlan:
             return self.outcome.reason
         if self.fits:
             return None
-        pictures = f", {self.held:,} bytes of pictures among them" if self.held else ""
-        return f"it takes {self.peak:,} bytes where a device has {self.topology.memory:,}{pictures}"
+        images = f", {self.held:,} bytes of images among them" if self.held else ""
+        return f"it takes {self.peak:,} bytes where a device has {self.topology.memory:,}{images}"
 
     @property
     def peak(self) -> int:
@@ -237,7 +237,7 @@ def _bytes_on_a_device(tree: Any) -> int:
 
 
 def _data(config: Config, pretrained: Preprocess | None) -> Dataset:
-    """Opens the config's data, or puts black pictures in its place where the config says how many there are."""
+    """Opens the config's data, or puts black images in its place where the config says how many there are."""
     data = config.data
     if data.num_classes is None or data.train_examples is None:
         try:
@@ -249,10 +249,10 @@ def _data(config: Config, pretrained: Preprocess | None) -> Dataset:
             ) from error
     channels = data.channels or 3
     size = (data.image_size, data.image_size) if data.image_size else None
-    picture = np.zeros((*(size or (1, 1)), channels), np.uint8)
+    image = np.zeros((*(size or (1, 1)), channels), np.uint8)
 
     def split(count: int) -> ArraySplit:
-        return ArraySplit(np.broadcast_to(picture, (count, *picture.shape)), np.zeros(count, np.int32))
+        return ArraySplit(np.broadcast_to(image, (count, *image.shape)), np.zeros(count, np.int32))
 
     source = Source(
         description=data.source,

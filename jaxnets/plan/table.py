@@ -57,13 +57,13 @@ def _cell(step: StepPlan, cell: Any) -> str:
 _STEP_ROWS: dict[str, Any] = {
     "peak memory, of a device's (GB)": lambda s: f"{s.peak / 1e9:.2f} of {s.topology.memory / 1e9:.2f}",
     "temporaries per device (GB)": lambda s: f"{s.program.temporaries / 1e9:.2f}",
-    "GFLOP per picture": lambda s: f"{s.flops_per_image / 1e9:.2f}",
-    "MB accessed per picture": lambda s: f"{s.bytes_per_image / 1e6:.1f}",
+    "GFLOP per image": lambda s: f"{s.flops_per_image / 1e9:.2f}",
+    "MB accessed per image": lambda s: f"{s.bytes_per_image / 1e6:.1f}",
     "collectives": lambda s: ", ".join(f"{c.count} {name}" for name, c in s.program.collectives.items()) or "none",
     "MB of collectives per device": lambda s: f"{sum(c.nbytes for c in s.program.collectives.values()) / 1e6:.1f}",
     "ms: compute, memory, interconnect": lambda s: ", ".join(f"{1e3 * seconds:.2f}" for seconds in s.seconds.values()),
     "bound by": lambda s: s.bound,
-    "pictures/s, at best": lambda s: f"{s.images_per_second:,.0f}",
+    "images/s, at best": lambda s: f"{s.images_per_second:,.0f}",
 }
 
 

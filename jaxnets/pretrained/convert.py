@@ -83,7 +83,7 @@ def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) ->
 
 
 def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Variables:
-    """Returns the variables for `model`'s classes and for pictures of `channels`, in the dtype of its parameters.
+    """Returns the variables for `model`'s classes and for images of `channels`, in the dtype of its parameters.
 
     Another number of classes gets a new head, drawn from the seed as a new model's is.
     """
@@ -99,7 +99,7 @@ def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Var
 
 
 def _with_channels(kernel: Float[np.ndarray, "i j c f"], channels: int) -> Float[np.ndarray, "i j channels f"]:
-    """Returns a stem's kernel for other pictures, whose response to grey is what it was.
+    """Returns a stem's kernel for other images, whose response to grey is what it was.
 
     Grey means that all channels hold the same number. Fewer channels share the sum of the kernel's; more repeat them in
     turn, each divided by how often it occurs.

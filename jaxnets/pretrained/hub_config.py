@@ -1,4 +1,4 @@
-"""What a Hub repository's own configuration says of its model, its classes and its pictures.
+"""What a Hub repository's own configuration says of its model, its classes and its images.
 
 timm and transformers write different files; both are read here without either being installed.
 """
@@ -39,7 +39,7 @@ def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def preprocess(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Preprocess | None:
-    """Returns what a repository says about pictures; None, with a warning, where `Preprocess` cannot express it.
+    """Returns what a repository says about images; None, with a warning, where `Preprocess` cannot express it.
 
     Of timm's it is what `timm.data.resolve_data_config` gives a user: the size and crop of the training, not the
     larger ones that some weights are tested at. transformers' crop may lie one pixel further to the top and the left.
@@ -209,7 +209,7 @@ def _of_convnext(processor: Mapping[str, Any]) -> Preprocess | None:
 
 
 def _of_efficientnet(processor: Mapping[str, Any]) -> Preprocess | None:
-    """transformers' EfficientNetImageProcessor, which squeezes the picture and may divide by the deviation twice."""
+    """transformers' EfficientNetImageProcessor, which squeezes the image and may divide by the deviation twice."""
     height, width = _sides(processor.get("size", 346))
     cropped = _sides(processor.get("crop_size", 289)) if processor.get("do_center_crop", False) else (height, width)
     mean, std = _normalisation(processor, twice=processor.get("include_top", True))
@@ -226,7 +226,7 @@ def _of_efficientnet(processor: Mapping[str, Any]) -> Preprocess | None:
         interpolation=interpolation,
         keep_aspect=False,
     )
-    # A crop that is larger than the picture is padded; one that leaves more above than beside has no fraction.
+    # A crop that is larger than the image is padded; one that leaves more above than beside has no fraction.
     return found if found.crop_fraction <= 1 and found.resized(height, width) == (height, width) else None
 
 

@@ -79,7 +79,7 @@ def recognise(keys: Iterable[str], description: str) -> list[Layout]:
 
 
 def slots(layout: Layout, model: nn.Module, channels: int) -> list[Slot]:
-    """Returns the place in `layout` of each of the model's arrays, for pictures of `channels`."""
+    """Returns the place in `layout` of each of the model's arrays, for images of `channels`."""
     with plain_convolutions():
         shapes: Any = jax.eval_shape(
             lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, channels), jnp.float32), train=False)

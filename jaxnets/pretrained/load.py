@@ -22,7 +22,7 @@ class Pretrained:
     model: nn.Module
     fields: dict[str, Any]  # of the model, beside those that its name gives it; JSON values
     variables: Variables  # float32 arrays on the host
-    channels: int  # of its pictures
+    channels: int  # of its images
     labels: tuple[str, ...]
     preprocess: Preprocess | None
 
@@ -35,7 +35,7 @@ def load_pretrained(
     in_channels: int | None = None,
     **fields: Any,
 ) -> tuple[nn.Module, Variables]:
-    """Builds a registered model with weights from elsewhere; `preprocess_of(model)` is how they want their pictures.
+    """Builds a registered model with weights from elsewhere; `preprocess_of(model)` is how they want their images.
 
     Padding, epsilon and preprocessing follow from the name and the layout that the file's keys are in (timm,
     torchvision, transformers, efficientnet-pytorch).
@@ -116,7 +116,7 @@ def _layout(name: str, source: Source) -> Layout:
 
 
 def _for_channels(preprocess: Preprocess, channels: int) -> Preprocess | None:
-    """Returns None for pictures that are neither grey nor RGB: nothing is known of them."""
+    """Returns None for images that are neither grey nor RGB: nothing is known of them."""
     return preprocess.for_channels(channels) if channels in (1, 3) else None
 
 

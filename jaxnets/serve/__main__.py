@@ -10,7 +10,7 @@ from jaxnets.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxnets.serve", description="Answer over HTTP what is in pictures; /docs says how to ask."
+        prog="python -m jaxnets.serve", description="Answer over HTTP what is in images; /docs says how to ask."
     )
     parser.add_argument(
         "--model", action="append", required=True, metavar="[NAME=]MODEL", dest="models",
@@ -24,10 +24,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--api-key-file", type=Path, help="keys that open the service, one a line (default: open)")
     parser.add_argument("--max-bytes", type=int, help="of a request's body (default 10 MiB)")
-    parser.add_argument("--max-pixels", type=int, help="of a picture (default 25,000,000)")
-    parser.add_argument("--max-pictures", type=int, help="of a request (default 16)")
+    parser.add_argument("--max-pixels", type=int, help="of an image (default 25,000,000)")
+    parser.add_argument("--max-images", type=int, help="of a request (default 16)")
     parser.add_argument("--timeout", type=float, help="seconds for a request's body, and then its answer (default 10)")
-    parser.add_argument("--queue", type=int, help="pictures without an answer, at most (default 256)")
+    parser.add_argument("--queue", type=int, help="images without an answer, at most (default 256)")
     parser.add_argument("--latency", type=float, help="seconds that an answer should take (default 0.05)")
     command.add_checkpoint_options(parser)
     command.add_engine_option(parser)

@@ -18,10 +18,10 @@ import jaxnets
 from jaxnets.serve import openapi
 from jaxnets.serve.batcher import Overloaded
 from jaxnets.serve.gate import Gate, too_large
+from jaxnets.serve.images import Upload, split_body
 from jaxnets.serve.limits import Keys, Limits, Refused
 from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models, overloaded
-from jaxnets.serve.pictures import Upload, split_body
 
 _GONE = 499  # nobody reads it; what the figures call a request whose client left
 
@@ -47,7 +47,7 @@ def make_app(models: Models, limits: Limits, keys: Keys | None = None) -> FastAP
 
     app = FastAPI(
         title="jaxnets",
-        description="Names what is in pictures, with probabilities.",
+        description="Names what is in images, with probabilities.",
         version=jaxnets.__version__,
         lifespan=lifespan,
         redoc_url=None,
@@ -83,7 +83,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
     async def list_models() -> Response:
         return _json({"models": models.describe()})
 
-    @app.post("/v1/models/{name}/predict", summary="Name what is in pictures", **openapi.PREDICT)
+    @app.post("/v1/models/{name}/predict", summary="Name what is in images", **openapi.PREDICT)
     async def predict(request: Request, name: str, top: Top = 5) -> Response:
         served = models.find(name)
         uploads = await _read(request, limits)
@@ -102,7 +102,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
         served = models.find(name)
         uploads = await _read(request, limits)
         if len(uploads) > 1:
-            raise Refused(413, "too_many_pictures", f"one picture is explained at a time, found {len(uploads)}")
+            raise Refused(413, "too_many_images", f"one image is explained at a time, found {len(uploads)}")
         with served.lease() as loaded:
 
             def draw() -> bytes:
@@ -113,7 +113,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
             content = await _answer(request, asyncio.ensure_future(models.aside(draw)), limits)
         return Response(content, media_type="image/png")
 
-    @app.post("/v1/models/{name}/embed", summary="Say pictures in numbers", **openapi.EMBED)
+    @app.post("/v1/models/{name}/embed", summary="Say images in numbers", **openapi.EMBED)
     async def embed(request: Request, name: str) -> Response:
         served = models.find(name)
         uploads = await _read(request, limits)

@@ -1,4 +1,4 @@
-"""Dynamic batching: pictures of many requests go through a model together."""
+"""Dynamic batching: images of many requests go through a model together."""
 
 import asyncio
 import logging
@@ -15,12 +15,12 @@ from jaxtyping import Float32, UInt8
 
 _log = logging.getLogger(__name__)
 
-Picture = UInt8[np.ndarray, "h w c"]
+Image = UInt8[np.ndarray, "h w c"]
 Compute = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
 
-_LARGEST = 64  # pictures: a larger batch is hardly quicker a picture anywhere
-_HARDLY = 1.1  # times the best time of a picture that a smaller batch may take
-_MEMORY = 0.1  # weight of the newest batch in the running means of the times that a picture takes
+_LARGEST = 64  # images: a larger batch is hardly quicker an image anywhere
+_HARDLY = 1.1  # times the best time of an image that a smaller batch may take
+_MEMORY = 0.1  # weight of the newest batch in the running means of the times that an image takes
 _HICCUP = 4.0  # times the mean: more than that counts as so much, since the machine may have paused
 
 
@@ -28,12 +28,12 @@ class Overloaded(Exception):
     """More is waiting than can be answered in time."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many pictures are waiting; try again in {seconds:.1f} s")
+        super().__init__(f"too many images are waiting; try again in {seconds:.1f} s")
         self.seconds = seconds  # until there is room, about
 
 
 class Job:
-    """The pictures of one request, from their acceptance to the future that holds their probabilities."""
+    """The images of one request, from their acceptance to the future that holds their probabilities."""
 
     def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
         self.future: asyncio.Future[Float32[np.ndarray, "n classes"]] = loop.create_future()
@@ -44,27 +44,27 @@ class Job:
 
 class _Item(NamedTuple):
     job: Job
-    place: int  # among the job's pictures
-    picture: Picture
+    place: int  # among the job's images
+    image: Image
 
 
 class Batcher:
-    """Feeds a model with the pictures that wait, as many at once as there are and fit in `batch_seconds`.
+    """Feeds a model with the images that wait, as many at once as there are and fit in `batch_seconds`.
 
-    An idle model starts at once on what comes: nothing waits for company. Pictures are made ready in `pool`, computed
+    An idle model starts at once on what comes: nothing waits for company. Images are made ready in `pool`, computed
     in threads of the batcher's own, and answered on the event loop, where all methods belong.
 
     Args:
-        compute: takes fitted pictures to probabilities, in several threads at once if there are several workers.
+        compute: takes fitted images to probabilities, in several threads at once if there are several workers.
         workers: threads that compute.
-        most: pictures that go through the model at once, at most.
-        batch_seconds: that a batch should take, at most: with the time that the latest ones took for each picture, it
+        most: images that go through the model at once, at most.
+        batch_seconds: that a batch should take, at most: with the time that the latest ones took for each image, it
             bounds the next.
-        wait: seconds that a picture should wait, at most: beyond it, new ones are refused.
-        capacity: pictures without an answer, at most.
-        pool: where pictures are decoded and fitted.
+        wait: seconds that an image should wait, at most: beyond it, new ones are refused.
+        capacity: images without an answer, at most.
+        pool: where images are decoded and fitted.
         on_batch: is told the size of each batch, in the batcher's thread.
-        seconds_per_picture: what to reckon with at first.
+        seconds_per_image: what to reckon with at first.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Batcher:
         capacity: int,
         pool: Executor,
         on_batch: Callable[[int], None] = lambda size: None,
-        seconds_per_picture: float = 0.0,
+        seconds_per_image: float = 0.0,
     ) -> None:
         self.workers = workers
-        self.pending = 0  # pictures that were accepted and have no answer
+        self.pending = 0  # images that were accepted and have no answer
         self._compute = compute
         self._most = most
         self._batch_seconds = batch_seconds
@@ -89,8 +89,8 @@ class Batcher:
         self._capacity = capacity
         self._pool = pool
         self._on_batch = on_batch
-        self._computing = seconds_per_picture  # in the model
-        self._seconds = seconds_per_picture / workers  # of the whole machine, where pictures wait for one another
+        self._computing = seconds_per_image  # in the model
+        self._seconds = seconds_per_image / workers  # of the whole machine, where images wait for one another
         self._ready: deque[_Item] = deque()
         self._arrived = threading.Condition()
         self._ending = False  # nothing new is accepted
@@ -104,12 +104,12 @@ class Batcher:
 
     @property
     def largest(self) -> int:
-        """How many pictures go through the model at once now, at most: a power of two, for what is compiled."""
+        """How many images go through the model at once now, at most: a power of two, for what is compiled."""
         fitting = self._batch_seconds / max(self._computing, 1e-9)
         return self._most if fitting >= self._most else 1 << int(math.log2(max(fitting, 1)))
 
     def full(self, count: int = 1) -> float:
-        """Returns after how many seconds there is room for so many pictures; 0 if there is now.
+        """Returns after how many seconds there is room for so many images; 0 if there is now.
 
         What is idle takes any number.
         """
@@ -118,8 +118,8 @@ class Batcher:
         excess = self.pending + count - min(self._capacity, self._wait / max(self._seconds, 1e-9))
         return max(excess * self._seconds, 1e-3) if excess > 0 else 0.0
 
-    def submit(self, pictures: Sequence[Callable[[], Picture]]) -> "asyncio.Future[Float32[np.ndarray, 'n classes']]":
-        """Accepts pictures, given as functions that return them fitted, and returns the future of their probabilities.
+    def submit(self, images: Sequence[Callable[[], Image]]) -> "asyncio.Future[Float32[np.ndarray, 'n classes']]":
+        """Accepts images, given as functions that return them fitted, and returns the future of their probabilities.
 
         What such a function raises is raised by the future. Whoever cancels the future spares its computation.
 
@@ -128,10 +128,10 @@ class Batcher:
         """
         if self._ending:
             raise Overloaded(1.0)
-        if seconds := self.full(len(pictures)):
+        if seconds := self.full(len(images)):
             raise Overloaded(seconds)
-        job = Job(len(pictures), asyncio.get_running_loop())
-        count = len(pictures)
+        job = Job(len(images), asyncio.get_running_loop())
+        count = len(images)
         self.pending += count
         self._empty.clear()
 
@@ -141,8 +141,8 @@ class Batcher:
                 self._empty.set()
 
         job.future.add_done_callback(answered)
-        for index, picture in enumerate(pictures):
-            self._pool.submit(self._prepare, job, index, picture)
+        for index, image in enumerate(images):
+            self._pool.submit(self._prepare, job, index, image)
         return job.future
 
     async def close(self) -> None:
@@ -155,11 +155,11 @@ class Batcher:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    def _prepare(self, job: Job, index: int, picture: Callable[[], Picture]) -> None:
+    def _prepare(self, job: Job, index: int, image: Callable[[], Image]) -> None:
         if job.future.done():
             return
         try:
-            item = _Item(job, index, picture())
+            item = _Item(job, index, image())
         except Exception as error:
             _call(job, _fail, [job], error)
             return
@@ -191,9 +191,9 @@ class Batcher:
         start = time.perf_counter()
         try:
             self._on_batch(len(items))
-            rows = self._compute(np.stack([item.picture for item in items]))
+            rows = self._compute(np.stack([item.image for item in items]))
         except Exception as error:
-            _log.exception("a batch of %d pictures failed", len(items))
+            _log.exception("a batch of %d images failed", len(items))
             _call(items[0].job, _fail, [item.job for item in items], error)
         else:
             self._note(items, start, finished)
@@ -201,10 +201,10 @@ class Batcher:
         return time.perf_counter()
 
     def _note(self, items: list[_Item], start: float, finished: float) -> None:
-        """Learns from a batch how long a picture takes: in the model, and from one to the next where they queue.
+        """Learns from a batch how long an image takes: in the model, and from one to the next where they queue.
 
         The latter holds all that they compete for, decoding and refusals too. It counts from the end of the worker's
-        batch before, or from the first picture's acceptance where there was nothing to do.
+        batch before, or from the first image's acceptance where there was nothing to do.
         """
         now = time.perf_counter()
         began = max(finished, min(item.job.accepted for item in items))
@@ -218,17 +218,17 @@ def _follow(mean: float, newest: float) -> float:
 
 
 def largest_batch(
-    compute: Compute, picture: Picture, seconds: float, clock: Callable[[], float] = time.perf_counter
+    compute: Compute, image: Image, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[int, float]:
-    """Returns the power of two of pictures beyond which a model is hardly quicker a picture, and the time of each then.
+    """Returns the power of two of images beyond which a model is hardly quicker an image, and the time of each then.
 
     Larger batches would only take longer. The model is run on every size up to it, so that what is compiled once is
-    compiled now, and on none that takes longer than some seconds by some clock, but for one picture.
+    compiled now, and on none that takes longer than some seconds by some clock, but for one image.
     """
-    times: dict[int, float] = {}  # of a picture, by the size of its batch
+    times: dict[int, float] = {}  # of an image, by the size of its batch
     size = 1
     while size <= _LARGEST:
-        batch = np.repeat(picture[None], size, 0)
+        batch = np.repeat(image[None], size, 0)
         compute(batch)
         taken = min(_time(compute, batch, clock) for _ in range(3))
         if size == 1 or taken <= seconds:

@@ -84,7 +84,7 @@ def too_large(limits: Limits, found: str) -> Refused:
     return Refused(
         413,
         "body_too_large",
-        f"the body has {found} bytes, more than the {limits.max_bytes:,} allowed: shrink the pictures, or send fewer",
+        f"the body has {found} bytes, more than the {limits.max_bytes:,} allowed: shrink the images, or send fewer",
     )
 
 

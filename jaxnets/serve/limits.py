@@ -16,15 +16,15 @@ class Limits:
     """Bounds of a request, with defaults that are safe on a machine of 2 cores and 2 GiB."""
 
     max_bytes: int = 10 * MEBIBYTE  # of a request's body
-    max_pixels: int = 25_000_000  # of a picture
-    max_pictures: int = 16  # of a request
+    max_pixels: int = 25_000_000  # of an image
+    max_images: int = 16  # of a request
     timeout: float = 10.0  # seconds: for a request's headers, for its body, and for its answer from then on
-    queue: int = 256  # pictures that were accepted and have no answer yet
-    latency: float = 0.05  # seconds: what a picture's answer should take; bounds the batch and the waiting
+    queue: int = 256  # images that were accepted and have no answer yet
+    latency: float = 0.05  # seconds: what an image's answer should take; bounds the batch and the waiting
     max_connections: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_pictures", "timeout", "queue", "latency", "max_connections"):
+        for name in ("max_bytes", "max_pixels", "max_images", "timeout", "queue", "latency", "max_connections"):
             if getattr(self, name) <= 0:
                 raise UserError(f"the limit {name} must be more than 0, found {getattr(self, name)}")
 

@@ -21,9 +21,9 @@ class Meters:
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
         self._batch = Histogram(
-            "jaxnets_batch_pictures", "Pictures computed together", ["model"], buckets=_SIZES, registry=self._registry
+            "jaxnets_batch_images", "Images computed together", ["model"], buckets=_SIZES, registry=self._registry
         )
-        self._queue = Gauge("jaxnets_queue_pictures", "Pictures without an answer", ["model"], registry=self._registry)
+        self._queue = Gauge("jaxnets_queue_images", "Images without an answer", ["model"], registry=self._registry)
         self._step = Gauge(
             "jaxnets_model_step", "Step of the checkpoint that answers; -1: the weights are no run's", ["model"],
             registry=self._registry,

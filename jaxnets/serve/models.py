@@ -22,10 +22,10 @@ from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
 from jaxnets.serve.batcher import Batcher, largest_batch
+from jaxnets.serve.images import Upload, open_image
 from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
-from jaxnets.serve.pictures import Upload, open_picture
 from jaxnets.storage import BUCKET, open_place
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SHARE = 0.4  # of the latency target that a batch may take: a picture waits for the batch before its own
+_SHARE = 0.4  # of the latency target that a batch may take: an image waits for the batch before its own
 _WARMED = 4  # times that share: batches that are compiled, in case that the machine is less busy later on
 _WAIT = 1.6  # latency targets of waiting, beyond which requests are refused
 _ASIDE = 8  # explanations and embeddings that wait, at most
-_LONGEST_SIDE = 768  # pixels of an explained picture
+_LONGEST_SIDE = 768  # pixels of an explained image
 _POLL, _POLL_BUCKET = 2.0, 30.0  # seconds between looks at a run directory, and where each look is paid for
 _RETRIES = (4.0, 300.0)  # seconds until a refused checkpoint is tried again: at first, and at most
 
@@ -99,10 +99,10 @@ class Loaded:
 
     def prepare(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
         """Returns one file as the model wants it."""
-        return self.predictor.preprocess.fit(open_picture(upload, limits))
+        return self.predictor.preprocess.fit(open_image(upload, limits))
 
     def embed(self, fitted: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
-        """Returns what the last stage says of pictures, averaged over rows and columns."""
+        """Returns what the last stage says of images, averaged over rows and columns."""
         import jax
         import jax.numpy as jnp
 
@@ -120,16 +120,16 @@ class Loaded:
         return np.asarray(self._embed(self.predictor.variables, padded))[: len(fitted)]
 
     def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
-        """Returns a picture beside its Grad-CAM overlay."""
-        image = Image.fromarray(with_channels(open_picture(upload, limits), 3))
-        image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-        picture = np.asarray(image)
+        """Returns an image beside its Grad-CAM overlay."""
+        shown = Image.fromarray(with_channels(open_image(upload, limits), 3))
+        shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        image = np.asarray(shown)
         try:
-            (found,) = self.predictor.explain_batch([picture], [label], stage=stage)
+            (found,) = self.predictor.explain_batch([image], [label], stage=stage)
         except UserError as error:
             raise Refused(422, "unknown_label_or_stage", str(error)) from error
         name = self.predictor.labels[found.label]
-        return sheet(picture, found.heat, f"{name}  {found.probability:.1%}")
+        return sheet(image, found.heat, f"{name}  {found.probability:.1%}")
 
 
 class ServedModel:
@@ -247,11 +247,11 @@ class ServedModel:
             capacity=self._limits.queue,
             pool=self._pool,
             on_batch=self._meters.batch_of(self.name),
-            seconds_per_picture=seconds,
+            seconds_per_image=seconds,
         )
         give_back()
         _log.info(
-            "%s: %d × up to %d pictures at once, %.1f ms each",
+            "%s: %d × up to %d images at once, %.1f ms each",
             self.name, batcher.workers, batcher.largest, 1e3 * seconds,
         )  # fmt: skip
         return Loaded(predictor, batcher)

@@ -6,20 +6,20 @@ from typing import Any
 from fastapi import FastAPI
 
 _ERROR_EXAMPLES = {
-    400: ("no_picture", "the body is empty: send a picture's bytes, or multipart/form-data with some"),
+    400: ("no_image", "the body is empty: send an image's bytes, or multipart/form-data with some"),
     401: ("unauthorized", "this service needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"),
     404: ("no_such_model", "there is no model 'resnet': GET /v1/models lists efficientnet_lite0"),
     408: ("slow_upload", "the body did not arrive within 10 s: send less, or from a faster line"),
-    413: ("too_many_pixels", "the picture has 60000 × 60000 pixels, more than the 25,000,000 allowed: shrink it"),
-    415: ("unsupported_picture", "the picture is not a picture that can be read: send JPEG, PNG, WebP or BMP"),
-    422: ("damaged_picture", "the picture cannot be decoded (image file is truncated): send it whole"),
+    413: ("too_many_pixels", "the image has 60000 × 60000 pixels, more than the 25,000,000 allowed: shrink it"),
+    415: ("unsupported_image", "the image is not an image that can be read: send JPEG, PNG, WebP or BMP"),
+    422: ("damaged_image", "the image cannot be decoded (image file is truncated): send it whole"),
     503: ("overloaded", "more is waiting than can be answered in time: try again later, as Retry-After says"),
     504: ("timeout", "there was no answer within 10 s: try again later"),
 }
 _SAYS = {
-    400: "No picture, or a form that cannot be read", 401: "No API key that is known", 404: "No such model",
-    408: "The body came too slowly", 413: "Too many bytes, pixels or pictures", 415: "Not a picture of a known format",
-    422: "A damaged picture, or a parameter out of range", 503: "Overloaded or stopping: see Retry-After",
+    400: "No image, or a form that cannot be read", 401: "No API key that is known", 404: "No such model",
+    408: "The body came too slowly", 413: "Too many bytes, pixels or images", 415: "Not an image of a known format",
+    422: "A damaged image, or a parameter out of range", 503: "Overloaded or stopping: see Retry-After",
     504: "No answer in time",
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ _ERROR_SCHEMA = {
 }
 
 _BINARY = {"type": "string", "format": "binary"}
-_PICTURES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+_IMAGES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -70,10 +70,10 @@ _STRING, _NUMBER, _STEP = {"type": "string"}, {"type": "number"}, {"type": ["int
 
 
 def _body(*, many: bool) -> dict[str, Any]:
-    content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in (*_PICTURES, "application/octet-stream")}
+    content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in (*_IMAGES, "application/octet-stream")}
     files = {"type": "array", "items": _BINARY, "minItems": 1, **({} if many else {"maxItems": 1})}
     content["multipart/form-data"] = {"schema": _object(files=files)}
-    says = "a picture (JPEG, PNG, WebP, BMP), or a form with " + ("one or more" if many else "one") + ", as `files`"
+    says = "an image (JPEG, PNG, WebP, BMP), or a form with " + ("one or more" if many else "one") + ", as `files`"
     return {"requestBody": {"required": True, "description": says, "content": content}}
 
 
@@ -102,7 +102,7 @@ MODELS = _success(
 )
 PREDICT: dict[str, Any] = {
     "responses": _success(
-        "Each picture's classes, the most probable first",
+        "Each image's classes, the most probable first",
         {"model": "pets", "step": 12000, "predictions": [{"top": [{"label": "cat", "probability": 0.93}]}]},
         _object(
             model=_STRING,
@@ -115,7 +115,7 @@ PREDICT: dict[str, Any] = {
 }
 EMBED: dict[str, Any] = {
     "responses": _success(
-        "Each picture's features: the output of the last stage, averaged over rows and columns",
+        "Each image's features: the output of the last stage, averaged over rows and columns",
         {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
         _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
     )
@@ -123,7 +123,7 @@ EMBED: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 _DRAWING: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The picture beside its Grad-CAM overlay", "content": {"image/png": {"schema": _BINARY}}}
+    200: {"description": "The image beside its Grad-CAM overlay", "content": {"image/png": {"schema": _BINARY}}}
 }
 EXPLAIN: dict[str, Any] = {"responses": _DRAWING | _REFUSALS, "openapi_extra": _body(many=False)}
 

@@ -57,7 +57,7 @@ def load_what_fits(config: Config, data: Dataset, mesh: Mesh) -> None:
             else:
                 batch_size = eval_batch_size(config, mesh)
                 share = rows_within(len(examples), batch_size, local_rows(batch_size, mesh))
-            _log.info("reading the %s split into memory: %s pictures", name, f"{len(share):,}")
+            _log.info("reading the %s split into memory: %s images", name, f"{len(share):,}")
             examples.load(data.threads, None if len(share) == len(examples) else share)
 
 
@@ -68,13 +68,13 @@ def _train_share(examples: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
 
 
 def resides(config: Config, examples: Examples) -> bool:
-    """Returns whether the config has these pictures lie on each device."""
+    """Returns whether the config has these images lie on each device."""
     fits = examples.nbytes <= config.data.device_limit_mib * 2**20
     return config.data.placement == "device" or (config.data.placement == "auto" and fits)
 
 
 class ResidentFeed:
-    """All training pictures lie on each device; one dispatch runs many steps over them."""
+    """All training images lie on each device; one dispatch runs many steps over them."""
 
     max_steps = _RESIDENT_STEPS
 
@@ -109,7 +109,7 @@ def jit_train_step(step: Callable[..., Any], state: TrainState, mesh: Mesh) -> A
 
 
 def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array]:
-    """Returns pictures and labels on each device, with what stands in for corrupt ones in their place."""
+    """Returns images and labels on each device, with what stands in for corrupt ones in their place."""
     everywhere = replicated(mesh)
     share = _train_share(len(examples), mesh)
     if examples.whole or len(share) == len(examples):
@@ -125,7 +125,7 @@ def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tup
             np.concatenate([x, np.zeros((len(local_rows(padded, mesh)) - len(x), *x.shape[1:]), x.dtype)])
             for x in (images, readable)
         ]
-        hosts.all("pictures", True)
+        hosts.all("images", True)
         gather = jax.jit(lambda x: jax.tree.map(lambda y: y[:count], x), out_shardings=everywhere)
         resident, readable_everywhere = gather(place(local, padded, mesh))
         corrupt = frozenset(np.flatnonzero(~np.asarray(readable_everywhere)).tolist())
@@ -164,7 +164,7 @@ class StreamFeed:
         if self._batches is None:
             self._batches = self._open(start)
         done = []
-        # All are read before the first step, so that a picture that cannot be read leaves the state as it is.
+        # All are read before the first step, so that an image that cannot be read leaves the state as it is.
         for batch in [next(self._batches) for _ in range(count)]:
             state, metrics = self._step(state, self._place(batch))
             done.append(metrics)

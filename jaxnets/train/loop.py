@@ -290,7 +290,7 @@ class _Session:
         if self._evaluates(step):
             try:
                 is_best = self._evaluate(state, step)
-            except UserError:  # a picture that cannot be read, for instance: no reason to lose the steps
+            except UserError:  # an image that cannot be read, for instance: no reason to lose the steps
                 if not self.hosts.several:
                     self._save(state, step)
                 raise

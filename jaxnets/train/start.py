@@ -26,7 +26,7 @@ class Start:
     variables: Variables
 
     def into(self, state: TrainState, model: Any, channels: int, seed: int) -> TrainState:
-        """Returns a fresh state with these weights, their head and stem adapted to the model and its pictures.
+        """Returns a fresh state with these weights, their head and stem adapted to the model and its images.
 
         Raises:
             UserError: if the model is built otherwise than the one that they are of.

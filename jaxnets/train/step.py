@@ -83,7 +83,7 @@ def make_train_step(
     parts: int = 1,
     part_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
-    """Returns the function that takes a state and a full batch of uint8 pictures to the next state.
+    """Returns the function that takes a state and a full batch of uint8 images to the next state.
 
     With `parts`, a batch is computed in as many equal parts one after the other, for the same result but for dropout
     and stochastic depth, which draw anew for each part. BatchNorm's groups must fit into a part. `part_sharding` is
@@ -148,7 +148,7 @@ def accumulate(
 def make_chunk(
     step: TrainStep, max_steps: int, batch_sharding: jax.sharding.Sharding
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
-    """Returns a function that runs up to `max_steps` steps on pictures that are on the device already.
+    """Returns a function that runs up to `max_steps` steps on images that are on the device already.
 
     It is `(state, images, labels, index, epoch, count) -> (state, metrics)` with `index` and `epoch` `[max_steps, b]`,
     of which the first `count` rows are used, and metrics `[max_steps]`. The loop's length is a traced number, so that

@@ -19,11 +19,11 @@ CROP_AND_FLIP = Augmentation(crop_padding=2, flip=True)
 augment = jax.jit(CROP_AND_FLIP.__call__)
 
 
-def test_without_options_pictures_stay_as_they_are():
+def test_without_options_images_stay_as_they_are():
     np.testing.assert_array_equal(Augmentation()(batch(), 0), IMAGES)
 
 
-def test_each_picture_is_one_of_its_crops_or_their_mirror_images():
+def test_each_image_is_one_of_its_crops_or_their_mirror_images():
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     for changed, original in zip(np.asarray(augment(batch(), 0)), padded, strict=True):
         crops = [original[r : r + 6, c : c + 5] for r in range(5) for c in range(5)]
@@ -34,13 +34,13 @@ def test_what_happens_to_an_example_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(augment(batch(), 0)[10:20], augment(batch(slice(10, 20)), 0))
 
 
-def test_epochs_and_seeds_change_pictures_differently():
+def test_epochs_and_seeds_change_images_differently():
     first = np.asarray(augment(batch(), 0))
     assert not np.array_equal(first, augment(batch(epoch=1), 0))
     assert not np.array_equal(first, augment(batch(), 1))
 
 
-def test_half_of_the_pictures_are_mirrored():
+def test_half_of_the_images_are_mirrored():
     ramp = np.broadcast_to(np.arange(2, dtype=np.uint8)[None, None, :, None], (4000, 1, 2, 1))
     index = np.arange(4000, dtype=np.int32)
     flipped = Augmentation(flip=True)(Batch(ramp, index, index >= 0, index, index * 0), 0)

@@ -28,7 +28,7 @@ def test_validation_is_held_out_of_train_and_leaves_test_alone():
     np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(whole.split("train").load(1), axis=0))
 
 
-def test_pictures_are_resized_to_the_size_asked_for():
+def test_images_are_resized_to_the_size_asked_for():
     data = open_dataset(resolve({"data": {"image_size": 12, "channels": 3}}))
     assert data.split("test").load(2).shape == (360, 12, 12, 3)
 

@@ -3,7 +3,7 @@ import pytest
 
 from jaxnets.data.examples import Examples, substitutes
 from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
-from jaxnets.data.sources import ArraySplit, CorruptPicture
+from jaxnets.data.sources import ArraySplit, CorruptImage
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 
@@ -21,9 +21,9 @@ class Files:
     def __len__(self):
         return len(LABELS)
 
-    def picture(self, index):
+    def image(self, index):
         if index in self.corrupt:
-            raise CorruptPicture(f"picture-{index}.png is cut off")
+            raise CorruptImage(f"image-{index}.png is cut off")
         return IMAGES[index]
 
 
@@ -54,7 +54,7 @@ def test_training_batches_are_full_and_run_over_the_ends_of_epochs():
     assert sorted(labels[:23]) == sorted(labels[23:46]) == list(range(23))
 
 
-def test_a_picture_arrives_with_its_label():
+def test_a_image_arrives_with_its_label():
     for batch in stream(examples(Files())):
         np.testing.assert_array_equal(batch.image, IMAGES[batch.label])
 
@@ -73,18 +73,18 @@ def test_chosen_examples_alone_are_read():
 
 
 @pytest.mark.parametrize("read", [lambda e: e.load(2), stream])
-def test_a_corrupt_picture_stops_training_and_is_named(read):
-    with pytest.raises(UserError, match=r"picture-4.png is cut off: .*skip_corrupt"):
+def test_a_corrupt_image_stops_training_and_is_named(read):
+    with pytest.raises(UserError, match=r"image-4.png is cut off: .*skip_corrupt"):
         read(examples(Files(corrupt=[4])))
 
 
-def test_skipped_pictures_are_replaced_by_the_next_in_training():
+def test_skipped_images_are_replaced_by_the_next_in_training():
     some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
     labels = np.concatenate([batch.label for batch in stream(some)])[:23]
     assert sorted(labels) == sorted([*range(4), 6, 6, *range(6, 22), 0])
 
 
-def test_both_feeds_replace_the_same_pictures():
+def test_both_feeds_replace_the_same_images():
     some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
     some.load(2)
     for index, substitute in enumerate(substitutes(23, some.corrupt)):
@@ -126,21 +126,21 @@ def test_a_host_that_loads_its_rows_reads_no_others():
         np.testing.assert_array_equal(batch.image[batch.mask], IMAGES[here])
 
 
-def test_skipped_pictures_are_masked_in_evaluation():
+def test_skipped_images_are_masked_in_evaluation():
     some = examples(Files(corrupt=[4, 22]), skip_corrupt=True)
     seen = np.concatenate([batch.label[batch.mask] for batch in evaluation_batches(some, batch_size=8, threads=2)])
     assert sorted(seen) == [label for label in range(23) if label not in (4, 22)]
 
 
-def test_each_skipped_picture_is_named_once(caplog):
+def test_each_skipped_image_is_named_once(caplog):
     some = examples(Files(corrupt=[4]), skip_corrupt=True)
     for _ in range(3):
         some.load(2)
         stream(some)
-    assert [record.getMessage() for record in caplog.records] == ["skipped: picture-4.png is cut off"]
+    assert [record.getMessage() for record in caplog.records] == ["skipped: image-4.png is cut off"]
 
 
-def test_pictures_that_can_none_be_read_are_refused():
+def test_images_that_can_none_be_read_are_refused():
     some = examples(Files(corrupt=range(23)), skip_corrupt=True)
-    with pytest.raises(UserError, match="none of the training pictures can be read"):
+    with pytest.raises(UserError, match="none of the training images can be read"):
         stream(some)

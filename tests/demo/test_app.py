@@ -30,7 +30,7 @@ SAMPLES = sorted((ROOT / "demo" / "examples").rglob("*.*"))
 
 @pytest.fixture(scope="module")
 def shown(digits_run):
-    from pictures import open_shown
+    from images import open_shown
 
     return open_shown(str(digits_run))
 
@@ -52,7 +52,7 @@ def digit(tmp_path, name: str):
 
 
 def test_the_table_has_the_predictions_of_the_library_in_the_order_of_the_files(shown, tmp_path):
-    from pictures import columns, table
+    from images import columns, table
 
     files = [file for file in SAMPLES if file.parent.name == "digits"]
     rows = list(table(shown, files))
@@ -63,15 +63,15 @@ def test_the_table_has_the_predictions_of_the_library_in_the_order_of_the_files(
     assert all(len(row) == len(columns(shown)) for row in rows)
 
 
-def test_a_file_that_is_no_picture_gets_its_reason_and_harms_no_other(shown, tmp_path):
-    from pictures import columns, table
+def test_a_file_that_is_no_image_gets_its_reason_and_harms_no_other(shown, tmp_path):
+    from images import columns, table
 
     (tmp_path / "notes.txt").write_text("hello")
     whole = (ROOT / "demo" / "examples" / "photos" / "coffee.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[:3000])
     files = [tmp_path / "notes.txt", digit(tmp_path, "good.png"), tmp_path / "cut.jpg"]
     bad, good, cut = table(shown, files)
-    assert "notes.txt is not a picture" in bad[-1]
+    assert "notes.txt is not an image" in bad[-1]
     assert "cut.jpg cannot be decoded" in cut[-1]
     assert good[-1] == ""
     assert good[1] in shown.names
@@ -79,14 +79,14 @@ def test_a_file_that_is_no_picture_gets_its_reason_and_harms_no_other(shown, tmp
 
 
 def test_a_batch_of_nothing_but_damage_is_a_table_of_reasons(shown, tmp_path):
-    from pictures import table
+    from images import table
 
     (tmp_path / "notes.txt").write_text("hello")
     assert all(row[-1] for row in table(shown, [tmp_path / "notes.txt"] * 20))
 
 
 def test_csv_reads_back_as_the_table_and_runs_no_formula(shown, tmp_path):
-    from pictures import columns, table, to_csv
+    from images import columns, table, to_csv
 
     rows = list(table(shown, [digit(tmp_path, "a, b.png"), digit(tmp_path, "=1+1.png")]))
     heads, first, second = csv.reader(io.StringIO(to_csv(columns(shown), rows)))
@@ -96,16 +96,16 @@ def test_csv_reads_back_as_the_table_and_runs_no_formula(shown, tmp_path):
 
 
 def test_a_row_on_the_page_has_the_best_class_and_the_others_or_the_reason():
-    from pictures import BRIEF, brief
+    from images import BRIEF, brief
 
     good = brief(["a.png", "cup", 0.75, "mug", 0.125, "pot", 0.0625, ""])
     assert good == ["a.png", "cup 75.0%", "mug 12.5%, pot 6.2%"]
-    assert brief(["b.txt", "", "", "", "", "", "", "no picture"]) == ["b.txt", "", "no picture"]
+    assert brief(["b.txt", "", "", "", "", "", "", "no image"]) == ["b.txt", "", "no image"]
     assert len(good) == len(BRIEF)
 
 
 def test_the_classes_to_explain_start_with_the_most_probable(shown):
-    from pictures import MOST_PROBABLE, choices
+    from images import MOST_PROBABLE, choices
 
     p = np.linspace(0.2, 0, 10, dtype=np.float32)[::-1]
     offered = choices(shown, p)
@@ -113,20 +113,20 @@ def test_the_classes_to_explain_start_with_the_most_probable(shown):
     assert offered[1][0] == "9, 20.0%"
 
 
-def test_the_map_of_a_large_picture_comes_back_small_and_names_its_class():
-    from pictures import Shown
+def test_the_map_of_a_large_image_comes_back_small_and_names_its_class():
+    from images import Shown
 
     shown = Shown("tiny", classifier(classes=5), None)
-    picture = np.random.default_rng(0).integers(0, 256, (600, 1500, 3), np.uint8)
-    drawn, caption = shown.explain(picture, 3, "stage2")
+    image = np.random.default_rng(0).integers(0, 256, (600, 1500, 3), np.uint8)
+    drawn, caption = shown.explain(image, 3, "stage2")
     assert drawn.shape == (410, 1024, 3)
-    assert caption.startswith(f"**class 3** {shown.probabilities([picture])[0, 3]:.1%}, as stage2")
+    assert caption.startswith(f"**class 3** {shown.probabilities([image])[0, 3]:.1%}, as stage2")
 
 
 def test_classes_of_one_name_are_told_apart(shown):
     import dataclasses
 
-    from pictures import Shown
+    from images import Shown
 
     twins = dataclasses.replace(shown.classifier, labels=("crane", "crane", *"23456789"))
     assert Shown("x", twins, None).names[:3] == ("crane (class 0)", "crane (class 1)", "2")
@@ -204,7 +204,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_the_samples_are_small_pictures_and_the_card_names_their_sources():
+def test_the_samples_are_small_images_and_the_card_names_their_sources():
     card = (ROOT / "demo" / "README.md").read_text()
     assert len(SAMPLES) == 7
     for file in SAMPLES:
@@ -236,9 +236,9 @@ def test_the_space_wants_the_versions_that_the_package_wants():
 
 
 def test_the_space_installs_whatever_the_page_imports():
-    code = """import sys; sys.path[:0] = ['demo']; import pictures, records
-pictures.open_shown('efficientnet_lite0')
-ours = [module for name, module in sys.modules.items() if name.split('.')[0] in ('jaxnets', 'pictures', 'records')]
+    code = """import sys; sys.path[:0] = ['demo']; import images, records
+images.open_shown('efficientnet_lite0')
+ours = [module for name, module in sys.modules.items() if name.split('.')[0] in ('jaxnets', 'images', 'records')]
 print(*filter(None, (module.__file__ for module in ours)), sep='\\n')
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
@@ -273,9 +273,9 @@ def test_the_run_in_a_space_predicts_as_the_run_here(digits_run, tmp_path):
     from deploy_space import files_of_space, stage
 
     stage(files_of_space(digits_run, "best"), tmp_path)
-    picture = np.asarray(Image.open(tmp_path / "examples" / "digits" / "3.png"))
+    image = np.asarray(Image.open(tmp_path / "examples" / "digits" / "3.png"))
     there, here = jaxnets.load(tmp_path / "run"), jaxnets.load(digits_run)
-    np.testing.assert_array_equal(there.predict([picture]), here.predict([picture]))
+    np.testing.assert_array_equal(there.predict([image]), here.predict([image]))
     assert open_run(tmp_path / "run").metrics.read_text() == open_run(digits_run).metrics.read_text()
 
 

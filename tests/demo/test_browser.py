@@ -71,7 +71,7 @@ def visit(browser: Any, address: str, width: int, height: int) -> Any:
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(address)
-    wait_for(lambda: find(browser, "#picture input[type=file]"))
+    wait_for(lambda: find(browser, "#image input[type=file]"))
     return browser
 
 
@@ -100,7 +100,7 @@ def wait_for(seen: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 def upload(page: Any, file: Path) -> None:
-    find(page, "#picture input[type=file]").send_keys(str(file))
+    find(page, "#image input[type=file]").send_keys(str(file))
 
 
 def map_of(page: Any, model: int) -> str:
@@ -118,7 +118,7 @@ def tab(page: Any, number: int) -> None:
     wait_for(lambda: page.find_elements("css selector", "button[role=tab]"))[number].click()
 
 
-def test_an_uploaded_picture_gets_the_library_s_prediction_and_maps_of_both_models(page):
+def test_an_uploaded_image_gets_the_library_s_prediction_and_maps_of_both_models(page):
     upload(page, PHOTOS / "chelsea.jpg")
     wait_for(lambda: "%" in text_of(page, "#prediction-0") and "%" in text_of(page, "#prediction-1"))
     classifier = jaxnets.load("efficientnet_lite0")
@@ -148,12 +148,12 @@ def test_a_sample_is_a_click_away(page):
     wait_for(lambda: "%" in text_of(page, "#prediction-0"))
 
 
-def test_what_is_no_picture_gets_a_message_and_the_next_picture_its_prediction(page, tmp_path):
+def test_what_is_no_image_gets_a_message_and_the_next_image_its_prediction(page, tmp_path):
     (tmp_path / "broken.png").write_text("hello")
     upload(page, tmp_path / "broken.png")
-    wait_for(lambda: "broken.png is not a picture that can be read" in text_of(page, "body"))
-    page.find_element("css selector", "#picture button[aria-label='Remove Image']").click()
-    upload(wait_for(lambda: find(page, "#picture input[type=file]") and page), PHOTOS / "rocket.jpg")
+    wait_for(lambda: "broken.png is not an image that can be read" in text_of(page, "body"))
+    page.find_element("css selector", "#image button[aria-label='Remove Image']").click()
+    upload(wait_for(lambda: find(page, "#image input[type=file]") and page), PHOTOS / "rocket.jpg")
     wait_for(lambda: "%" in text_of(page, "#prediction-0"))
 
 
@@ -164,7 +164,7 @@ def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
     wait_for(lambda: find(page, "#files input[type=file]")).send_keys("\n".join(map(str, files)))
     wait_for(lambda: "coffee" in text_of(page, "#files") and "notes" in text_of(page, "#files"))
     find(page, "#start").click()
-    wait_for(lambda: "espresso" in text_of(page, "#table") and "is not a picture" in text_of(page, "#table"))
+    wait_for(lambda: "espresso" in text_of(page, "#table") and "is not an image" in text_of(page, "#table"))
     assert width_of(page) == 1280
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     wait_for(lambda: find(page, "#csv").is_enabled())
@@ -174,7 +174,7 @@ def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
     assert heads[:3] == ["file", "class 1", "probability 1"]
     assert coffee[:2] == ["coffee.jpg", "espresso"]
     assert notes[0] == "notes.txt"
-    assert "is not a picture" in notes[-1]
+    assert "is not an image" in notes[-1]
 
 
 def test_a_run_s_tab_draws_its_curves_and_lists_its_configuration(page):

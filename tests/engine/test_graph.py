@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.tiny import FAMILIES, classifier, pictures
+from tests.tiny import FAMILIES, classifier, images
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -16,7 +16,7 @@ def made(request):
 
 
 def fitted(of, count=3):
-    return np.stack([of.preprocess.fit(picture) for picture in pictures(count)])
+    return np.stack([of.preprocess.fit(image) for image in images(count)])
 
 
 def test_every_family_agrees_with_jax_in_onnx_runtime_for_any_batch(made):
@@ -56,7 +56,7 @@ def test_opencv_agrees_with_jax(family, tmp_path):
     assert largest_difference(jax_logits(made)(images), net.forward()) < 1e-4
 
 
-def test_preprocessing_inside_takes_uint8_pictures():
+def test_preprocessing_inside_takes_uint8_images():
     made = classifier("lite")
     content = export_onnx(made, normalised_inside=True)
     assert onnx.load_from_string(content).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8

@@ -5,7 +5,7 @@ import pytest
 
 from jaxnets import UserError
 from jaxnets.engine import runtime
-from tests.tiny import classifier, pictures
+from tests.tiny import classifier, images
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def needs_onnx():
 
 def test_both_engines_give_the_same_probabilities(needs_onnx, tmp_path):
     found = {name: classifier("tf_efficientnet", engine_name=name, engine_folder=tmp_path) for name in ("jax", "onnx")}
-    answers = {name: made.predict(pictures(5)) for name, made in found.items()}
+    answers = {name: made.predict(images(5)) for name, made in found.items()}
     assert [made.engine.name for made in found.values()] == ["jax", "onnx"]
     np.testing.assert_allclose(answers["onnx"], answers["jax"], atol=1e-4)
 

@@ -7,14 +7,14 @@ import pytest
 from jaxnets import UserError, load
 from jaxnets.explain.gradcam import _apply, make_gradcam, stages
 from jaxnets.explain.overlay import overlay
-from tests.tiny import classifier, live, pictures
+from tests.tiny import classifier, images, live
 
 
-def test_the_map_has_the_pictures_size_and_its_peak_is_one():
+def test_the_map_has_the_images_size_and_its_peak_is_one():
     made = classifier(engine_name="jax")
-    [picture] = pictures(1)
-    heat = made.explain(picture, label=2)
-    assert heat.shape == picture.shape[:2]
+    [image] = images(1)
+    heat = made.explain(image, label=2)
+    assert heat.shape == image.shape[:2]
     assert heat.dtype == np.float32
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -23,7 +23,7 @@ def test_the_map_has_the_pictures_size_and_its_peak_is_one():
 def test_the_weights_are_the_average_gradients_of_the_logit():
     """On a linear tail (global average, dense) the gradient by A_k is the head's weight over the number of places."""
     made = classifier("cifar", engine_name="jax")
-    image = made.preprocess.fit(pictures(1)[0])[None]
+    image = made.preprocess.fit(images(1)[0])[None]
     layer = stages(made.variables["params"])["stage2"]
     heat, _ = make_gradcam(made.model, made.preprocess, layer)(made.variables, image, np.array([3]))
     x = made.preprocess.normalise(image, np.float32)
@@ -32,24 +32,24 @@ def test_the_weights_are_the_average_gradients_of_the_logit():
     np.testing.assert_allclose(heat[0], np.maximum(activation[0] @ weights, 0), rtol=1e-3, atol=1e-6)
 
 
-def test_pictures_are_explained_alone_as_together():
+def test_images_are_explained_alone_as_together():
     made = classifier("efficientnet", engine_name="jax")
-    together = made.explain_batch(pictures(3), [0, 1, 2])
-    for found, picture, label in zip(together, pictures(3), range(3), strict=True):
-        np.testing.assert_allclose(found.heat, made.explain(picture, label), atol=1e-3)
+    together = made.explain_batch(images(3), [0, 1, 2])
+    for found, image, label in zip(together, images(3), range(3), strict=True):
+        np.testing.assert_allclose(found.heat, made.explain(image, label), atol=1e-3)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_every_stage_can_be_asked(stage):
-    assert classifier(engine_name="jax").explain(pictures(1)[0], 0, stage).shape == pictures(1)[0].shape[:2]
+    assert classifier(engine_name="jax").explain(images(1)[0], 0, stage).shape == images(1)[0].shape[:2]
 
 
 def test_a_stage_or_class_that_is_none_is_refused_with_the_nearest():
     made = classifier(engine_name="jax")
     with pytest.raises(UserError, match=r"no stage 'stage3' \(did you mean 'stage"):
-        made.explain(pictures(1)[0], 0, "stage3")
+        made.explain(images(1)[0], 0, "stage3")
     with pytest.raises(UserError, match=r"no class 'clas 1' \(did you mean 'class 1'"):
-        made.explain(pictures(1)[0], "clas 1")
+        made.explain(images(1)[0], "clas 1")
 
 
 def test_the_overlay_grows_lighter_with_the_map():
@@ -67,7 +67,7 @@ def lite0():
 
 @pytest.fixture(scope="module")
 def pasted():
-    """A picture whose left half is a cat and whose right half is a cup of coffee."""
+    """An image whose left half is a cat and whose right half is a cup of coffee."""
     from PIL import Image
     from skimage import data
 

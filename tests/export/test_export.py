@@ -10,7 +10,7 @@ import jaxnets
 from jaxnets.engine.onnx_file import check_writable
 from jaxnets.errors import UserError
 from jaxnets.export import stablehlo
-from jaxnets.export.check import jax_logits, largest_difference, sample_pictures
+from jaxnets.export.check import jax_logits, largest_difference, sample_images
 from jaxnets.export.timm_layout import export_safetensors, timm_arrays, timm_name
 from jaxnets.pretrained.layouts import recognise
 from jaxnets.train.display import Display
@@ -54,7 +54,7 @@ def test_int8_is_calibrated_on_the_runs_data_and_measured_on_its_test_split(digi
     arguments = ("--model", digits, "--format", "onnx", "--int8", "--out", tmp_path / "small.onnx")
     status, said = export(*arguments, "--max-loss", 0.5)
     assert status == 0, said
-    assert re.search(r"test accuracy of 360 pictures: \d+\.\d+% in float32, \d+\.\d+% in int8", said)
+    assert re.search(r"test accuracy of 360 images: \d+\.\d+% in float32, \d+\.\d+% in int8", said)
     assert (tmp_path / "small.onnx").stat().st_size < 5e5
 
 
@@ -67,17 +67,17 @@ def test_int8_that_loses_too_much_is_not_written(digits, export, tmp_path):
     assert not (tmp_path / "small.onnx").exists()
 
 
-def test_int8_without_pictures_is_refused(export, tmp_path):
+def test_int8_without_images_is_refused(export, tmp_path):
     arguments = ("--model", "efficientnet_lite0", "--format", "onnx", "--int8", "--out", tmp_path / "small.onnx")
     status, said = export(*arguments)
     assert status == 1
-    assert "int8 needs pictures" in said
+    assert "int8 needs images" in said
 
 
 def test_one_stablehlo_file_serves_any_batch():
     made = classifier("efficientnet")
     logits = stablehlo.stablehlo_logits(stablehlo.export_stablehlo(made))
-    images = sample_pictures(made)
+    images = sample_images(made)
     expected = jax_logits(made)(images)
     for count in (1, len(images)):
         assert largest_difference(expected[:count], logits(images[:count])) < 1e-5
@@ -86,7 +86,7 @@ def test_one_stablehlo_file_serves_any_batch():
 def test_stablehlo_of_a_bfloat16_model_computes_in_float32():
     made = classifier("cifar")
     made = replace(made, model=made.model.clone(dtype=jnp.bfloat16))
-    images = sample_pictures(made)
+    images = sample_images(made)
     logits = stablehlo.stablehlo_logits(stablehlo.export_stablehlo(made))
     assert largest_difference(jax_logits(made)(images), logits(images)) < 1e-5
 

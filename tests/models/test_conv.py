@@ -35,10 +35,10 @@ def plain(x, kernel, *, stride, padding, groups):
     return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=order, feature_group_count=groups)
 
 
-def example(case, size, dtype, pictures=2):
+def example(case, size, dtype, images=2):
     (kernel, stride, padding), (channels, features, groups) = case, size
     options = {"stride": stride, "padding": padding, "groups": groups}
-    x = jnp.asarray(RNG.normal(size=(pictures, 9, 10, channels)), dtype)
+    x = jnp.asarray(RNG.normal(size=(images, 9, 10, channels)), dtype)
     k = jnp.asarray(RNG.normal(size=(*kernel, channels // groups, features)), dtype)
     y = jax.eval_shape(lambda x, k: plain(x, k, **options), x, k)
     return x, k, jnp.asarray(RNG.normal(size=y.shape), dtype), options
@@ -74,10 +74,10 @@ def test_low_precision_is_close_to_the_plain_form_in_float32(size, dtype, tolera
 
 
 @pytest.mark.usefixtures("enable_x64")
-@pytest.mark.parametrize("numbers", [1, 500])  # dy has 540 for each picture, or 150
+@pytest.mark.parametrize("numbers", [1, 500])  # dy has 540 for each image, or 150
 @pytest.mark.parametrize("case", CASES[:2])
 def test_a_depthwise_kernels_gradient_does_not_depend_on_the_blocks_it_is_summed_in(monkeypatch, case, numbers):
-    *arrays, options = example(case, SIZES[0], jnp.float64, pictures=6)
+    *arrays, options = example(case, SIZES[0], jnp.float64, images=6)
     at_once = forward_and_backward(conv2d, *arrays, options)[2]
     monkeypatch.setattr(conv, "_CACHED", numbers)
     np.testing.assert_allclose(forward_and_backward(conv2d, *arrays, options)[2], at_once, rtol=1e-11, atol=1e-11)

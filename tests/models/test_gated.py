@@ -9,7 +9,7 @@ from jaxnets.models.gated import gated_projection, lean_gated_projection
 from jaxnets.models.layers import ACTIVATIONS, BatchNorm, Conv, SqueezeExcite, gate_and_project
 
 RNG = np.random.default_rng(0)
-GROUPS, PICTURES, CHANNELS, SQUEEZED, FEATURES = 3, 4, 12, 3, 5
+GROUPS, IMAGES, CHANNELS, SQUEEZED, FEATURES = 3, 4, 12, 3, 5
 
 
 def gates(params, averages):
@@ -17,7 +17,7 @@ def gates(params, averages):
 
 
 def arrays():
-    x = RNG.normal(size=(GROUPS, PICTURES, 5, 2, CHANNELS)) * 2 + 1
+    x = RNG.normal(size=(GROUPS, IMAGES, 5, 2, CHANNELS)) * 2 + 1
     scale, bias = RNG.normal(size=(2, CHANNELS))
     kernel = RNG.normal(size=(1, 1, CHANNELS, FEATURES))
     params = {"down": RNG.normal(size=(CHANNELS, SQUEEZED)), "up": RNG.normal(size=(SQUEEZED, CHANNELS))}

@@ -35,7 +35,7 @@ CASES = [
 ]
 
 
-# Pictures, channels and features for each way that a CPU takes: one block of pictures or several, by one lane or two;
+# Images, channels and features for each way that a CPU takes: one block of images or several, by one lane or two;
 # Winograd (32 channels and more); one channel; one feature.
 SIZES = [(2, 3, 4), (16, 32, 40), (24, 8, 8), (7, 8, 8), (32, 1, 8), (8, 33, 1)]
 
@@ -55,8 +55,8 @@ def plain(x, kernel, stride, padding):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
 def test_conv2d_and_its_gradients_are_those_of_the_plain_convolution(kernel, stride, padding, size):
-    pictures, channels, features = size
-    x, k = RNG.normal(size=(pictures, 9, 10, channels)), RNG.normal(size=(*kernel, channels, features))
+    images, channels, features = size
+    x, k = RNG.normal(size=(images, 9, 10, channels)), RNG.normal(size=(*kernel, channels, features))
     ours, pull_ours = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, padding=padding), x, k)
     theirs, pull_theirs = jax.vjp(lambda x, k: plain(x, k, stride, padding), x, k)
     np.testing.assert_allclose(ours, theirs, atol=1e-11)

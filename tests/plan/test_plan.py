@@ -60,17 +60,17 @@ def test_the_slowest_of_the_three_binds_and_limits_the_speed():
     assert step(outcome=replace(PROGRAM, collectives={}), passes=6).bound == "compute"
 
 
-def test_figures_per_picture_are_those_of_all_devices_together():
+def test_figures_per_image_are_those_of_all_devices_together():
     assert step().flops_per_image == pytest.approx(8e10 / 64)
     assert step().bytes_per_image == pytest.approx(32e9 / 64)
 
 
-def test_pictures_on_the_device_need_room_beside_the_program():
+def test_images_on_the_device_need_room_beside_the_program():
     assert step().fits
     crowded = step(held=8 * 10**8)
     assert not crowded.fits
     assert crowded.refusal == (
-        "it takes 1,100,000,000 bytes where a device has 1,000,000,000, 800,000,000 bytes of pictures among them"
+        "it takes 1,100,000,000 bytes where a device has 1,000,000,000, 800,000,000 bytes of images among them"
     )
 
 
@@ -150,7 +150,7 @@ class Measured(Planner):
 def test_the_largest_batch_is_found_between_one_that_fits_and_one_that_does_not(limit):
     planner = Measured(limit)
     fit, refused = planner.search([planner.train(16)])
-    # The device's memory is a limit too: 980 pictures fill it.
+    # The device's memory is a limit too: 980 images fill it.
     assert fit.batch_size <= min(limit, 980)
     assert refused.batch_size > fit.batch_size
     assert refused.batch_size - fit.batch_size <= max(16, fit.batch_size // 16)
@@ -196,7 +196,7 @@ def test_numbers_stand_in_for_data_that_is_not_there(plan):
 
 
 def test_the_state_is_counted_as_it_lies_on_each_device(plan):
-    # ResNet-8 on grey pictures of 7 classes, in place of RGB and 10; SGD keeps a momentum of each and a counter.
+    # ResNet-8 on grey images of 7 classes, in place of RGB and 10; SGD keeps a momentum of each and a counter.
     assert plan.state.parameters == 75_290 - 2 * 9 * 16 - 3 * 65
     assert plan.state.optimizer == 4 * plan.state.parameters + 4
 
@@ -216,7 +216,7 @@ def test_a_batch_in_parts_does_the_work_of_all_its_parts(plan):
     step = Planner(config, topology(), lambda text: None).train(32)
     assert step.flops_per_image == pytest.approx(plan.train.flops_per_image)
     assert step.bytes_per_image == pytest.approx(plan.train.bytes_per_image)
-    # Its memory is that of the whole batch: two more grey pictures on each device with label, index and epoch.
+    # Its memory is that of the whole batch: two more grey images on each device with label, index and epoch.
     assert step.program.arguments == plan.train.program.arguments + 2 * (8 * 8 + 3 * 4)
 
 

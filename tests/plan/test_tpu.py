@@ -69,13 +69,13 @@ def test_groups_of_batch_norm_need_no_collectives_of_their_own(v5e, grouped):
 
 
 def test_a_step_moves_no_more_than_it_did(grouped):
-    # libtpu 0.0.42.1: 1.194 MB for each of a device's pictures, 23.0 MB of memory.
+    # libtpu 0.0.42.1: 1.194 MB for each of a device's images, 23.0 MB of memory.
     assert grouped.nbytes / (BATCH // 8) < 1.25e6
     assert grouped.peak < 25e6
 
 
 def test_a_step_of_an_efficientnet_moves_no_more_than_it_did(v5e):
-    # libtpu 0.0.42.1: 3.365 MB for each of a device's pictures, where the plain gradient moved 3.664.
+    # libtpu 0.0.42.1: 3.365 MB for each of a device's images, where the plain gradient moved 3.664.
     program = compiled(v5e, "efficientnet_b0", MBCONVS, norm_group_size=BATCH // 8)
     assert program.all_reduces <= 4
     assert program.nbytes / (BATCH // 8) < 3.5e6

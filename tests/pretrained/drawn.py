@@ -1,4 +1,4 @@
-"""Weights and pictures that NumPy draws from their names alone, so that two programs hold the same without a file.
+"""Weights and images that NumPy draws from their names alone, so that two programs hold the same without a file.
 
 `tools/make_goldens.py` loads them into the original implementations, `test_parity.py` into ours.
 """
@@ -18,7 +18,7 @@ def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
     """Returns the array under a PyTorch state dict's `key`.
 
     Gates are mostly open. `gain`, by which each convolution makes a signal's variance larger, is to be chosen for the
-    architecture, between where the signal dies out and where it explodes: the logits then depend on the picture, and
+    architecture, between where the signal dies out and where it explodes: the logits then depend on the image, and
     on every array.
     """
     layer, _, leaf = key.rpartition(".")
@@ -41,8 +41,8 @@ def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
     return uniform(-bound, bound)
 
 
-def draw_pictures(height: int, width: int) -> np.ndarray:
-    """Returns two pictures `[2, h, w, 3]` of noise that is fine in the first and coarse in the second."""
+def draw_images(height: int, width: int) -> np.ndarray:
+    """Returns two images `[2, h, w, 3]` of noise that is fine in the first and coarse in the second."""
     random = np.random.Generator(np.random.PCG64(0))
     fine = random.uniform(-2, 2, (height, width, 3)).astype(np.float32)
     tiles = random.uniform(-2, 2, (-(-height // 8), -(-width // 8), 3)).astype(np.float32)

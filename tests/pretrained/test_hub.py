@@ -415,12 +415,12 @@ def test_the_older_files_of_resnets_are_read_as_the_newer():
     np.testing.assert_allclose((found.mean, found.std), (MEAN, STD), rtol=1e-12)
 
 
-def test_large_pictures_of_resnets_are_squeezed_and_not_cropped():
+def test_large_images_of_resnets_are_squeezed_and_not_cropped():
     found = preprocess(RESNET50, {**CONVNEXT_PROCESSOR, "size": {"shortest_edge": 384}})
     assert (found.height, found.crop_fraction, found.keep_aspect) == (384, 1.0, False)
 
 
-def test_efficientnets_pictures_are_squeezed_and_divided_twice():
+def test_efficientnets_images_are_squeezed_and_divided_twice():
     found = preprocess(EFFICIENTNET_B0, EFFICIENTNET_PROCESSOR)
     assert (found.height, found.width, found.crop_fraction) == (224, 224, 1.0)
     assert (found.interpolation, found.keep_aspect) == ("nearest", False)

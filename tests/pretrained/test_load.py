@@ -170,7 +170,7 @@ def test_other_channels_keep_the_response_to_grey(lite0, channels):
     np.testing.assert_allclose(adapted.sum(2), original.sum(2), rtol=1e-5, atol=1e-6)
 
 
-def test_grey_pictures_get_the_averages_of_mean_and_deviation():
+def test_grey_images_get_the_averages_of_mean_and_deviation():
     preprocess = jaxnets.create_model("resnet50").preprocess.for_channels(1)
     assert preprocess.mean == pytest.approx((np.mean(IMAGENET_MEAN),))
     assert preprocess.channels == 1

@@ -13,12 +13,12 @@ import jaxnets
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.registry import find_model
 from jaxnets.pretrained.layouts import LAYOUTS, slots
-from tests.pretrained.drawn import checksum, draw, draw_pictures
+from tests.pretrained.drawn import checksum, draw, draw_images
 
 CASES = json.loads(Path(__file__).with_name("goldens.json").read_text())["cases"]
 GOLDENS = {case["original"]: case for case in CASES}
 TOLERANCE = 1e-4  # of max|logit|
-LIVELY = 0.1  # likewise: how much the logits of two pictures differ, or the comparison would prove nothing
+LIVELY = 0.1  # likewise: how much the logits of two images differ, or the comparison would prove nothing
 
 
 @cache
@@ -46,10 +46,10 @@ def load(original: str, folder: Path, **fields):
 def logits_of(original: str, model, variables) -> np.ndarray:
     """Compiling takes longest, so convolutions get their plain form, which test_conv.py compares with the others, and
     the compiler optimises nothing."""
-    pictures = draw_pictures(*GOLDENS[original]["size"])
+    images = draw_images(*GOLDENS[original]["size"])
     with plain_convolutions():
-        lowered = jax.jit(model.apply).lower(variables, pictures)
-    return np.asarray(lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(variables, pictures))
+        lowered = jax.jit(model.apply).lower(variables, images)
+    return np.asarray(lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(variables, images))
 
 
 def error_of(logits: np.ndarray, original: str) -> float:
@@ -68,7 +68,7 @@ def test_logits_are_those_of_the_original_implementation(original, tmp_path):
 
 
 @pytest.mark.parametrize("original", GOLDENS)
-def test_the_logits_that_are_compared_depend_on_the_picture(original):
+def test_the_logits_that_are_compared_depend_on_the_image(original):
     fine, coarse = np.asarray(GOLDENS[original]["logits"])
     assert error_of(np.stack([coarse, fine]), original) >= LIVELY
 

@@ -26,7 +26,7 @@ PREDICT = "/v1/models/fake/predict"
 
 
 class FakeEngine:
-    """Says that a picture is of class v / 25, with v its mean; `open` holds it up."""
+    """Says that an image is of class v / 25, with v its mean; `open` holds it up."""
 
     name = "fake"
     threads = None
@@ -83,8 +83,8 @@ def ask(app, method: str, path: str, **options) -> httpx2.Response:
     return asyncio.run(one())
 
 
-def picture(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
-    """Returns a grey picture file of one value."""
+def image(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
+    """Returns a grey image file of one value."""
     file = io.BytesIO()
     Image.new("L", size, value).save(file, kind, **options)
     return file.getvalue()

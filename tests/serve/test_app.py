@@ -11,7 +11,7 @@ import pytest
 from jaxnets.errors import UserError
 from jaxnets.serve.limits import Keys, Limits, read_keys
 from jaxnets.serve.models import Source, Split
-from tests.serve.fakes import PREDICT, FakePredictor, ask, client_of, fake_app, picture
+from tests.serve.fakes import PREDICT, FakePredictor, ask, client_of, fake_app, image
 
 MODELS = "/v1/models"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
@@ -43,8 +43,8 @@ def bomb(width=50_000, height=50_000):
     )
 
 
-def test_a_picture_is_named_with_the_most_probable_class_first():
-    answer = predict(picture(60), path=f"{PREDICT}?top=2")
+def test_a_image_is_named_with_the_most_probable_class_first():
+    answer = predict(image(60), path=f"{PREDICT}?top=2")
     assert answer.status_code == 200
     (found,) = answer.json()["predictions"]
     assert found["top"][0] == {"label": "class 2", "probability": 1.0}
@@ -54,39 +54,39 @@ def test_a_picture_is_named_with_the_most_probable_class_first():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_each_format_is_read_whatever_the_header_says(kind):
-    answer = predict(picture(60, kind=kind), headers={"content-type": "image/jpeg"})
+    answer = predict(image(60, kind=kind), headers={"content-type": "image/jpeg"})
     assert answer.json()["predictions"][0]["top"][0]["label"] == "class 2"
 
 
-def test_the_pictures_of_a_form_are_answered_in_order():
-    files = [("files", (f"{i}.png", picture(30 * i))) for i in range(5)]
+def test_the_images_of_a_form_are_answered_in_order():
+    files = [("files", (f"{i}.png", image(30 * i))) for i in range(5)]
     answer = predict(files=files)
     assert [found["top"][0]["label"][-1] for found in answer.json()["predictions"]] == list("01234")
 
 
 def test_two_formats_in_one_file_are_read_as_the_one_it_begins_with():
-    answer = predict(picture(60, kind="JPEG") + b"PK\x05\x06" + b"\0" * 18)
+    answer = predict(image(60, kind="JPEG") + b"PK\x05\x06" + b"\0" * 18)
     assert answer.json()["predictions"][0]["top"][0]["label"] == "class 2"
 
 
 @pytest.mark.parametrize("name", ["other", "..%2F..%2Fetc", "..", "fake%00", "%2e%2e%2ffake"])
 def test_no_such_model(name):
-    answer = predict(picture(), path=f"/v1/models/{name}/predict")
+    answer = predict(image(), path=f"/v1/models/{name}/predict")
     assert answer.status_code in (404, 405)
     assert answer.json()["error"]["code"] in ("no_such_model", "not_found", "method_not_allowed")
 
 
 def test_a_path_into_the_file_system_is_not_found():
-    assert_refused(predict(picture(), path="/v1/models/../../etc/predict"), 404, "not_found")
+    assert_refused(predict(image(), path="/v1/models/../../etc/predict"), 404, "not_found")
 
 
 def test_an_empty_body():
-    assert_refused(predict(b""), 400, "no_picture")
+    assert_refused(predict(b""), 400, "no_image")
 
 
 def test_an_empty_form():
     kind = {"content-type": "multipart/form-data; boundary=x"}
-    assert_refused(predict(b"--x--\r\n", headers=kind), 400, "no_picture")
+    assert_refused(predict(b"--x--\r\n", headers=kind), 400, "no_image")
 
 
 @pytest.mark.parametrize(
@@ -98,35 +98,35 @@ def test_a_form_that_is_none(body):
 
 
 def test_a_field_that_is_no_file():
-    assert_refused(predict(data={"url": "http://x/y.png"}, files={"files": picture()}), 422, "unknown_field", "url")
+    assert_refused(predict(data={"url": "http://x/y.png"}, files={"files": image()}), 422, "unknown_field", "url")
 
 
 @pytest.mark.parametrize("content", [b"a text file", SVG, b"GIF89a\1\0\1\0\0\0\0;", b"%PDF-1.7\n"])
-def test_what_is_no_picture(content):
-    assert_refused(predict(content), 415, "unsupported_picture", "JPEG, PNG, WebP or BMP")
+def test_what_is_no_image(content):
+    assert_refused(predict(content), 415, "unsupported_image", "JPEG, PNG, WebP or BMP")
 
 
 def test_an_svg_that_says_so():
-    assert_refused(predict(SVG, headers={"content-type": "image/svg+xml"}), 415, "unsupported_picture")
+    assert_refused(predict(SVG, headers={"content-type": "image/svg+xml"}), 415, "unsupported_image")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded"])
-def test_a_body_that_says_that_it_is_no_picture(kind):
+def test_a_body_that_says_that_it_is_no_image(kind):
     assert_refused(predict(b"{}", headers={"content-type": kind}), 415, "unsupported_media_type", kind)
 
 
-def test_a_picture_that_is_cut_off():
-    assert_refused(predict(picture(60, (99, 99), "JPEG")[:-200]), 422, "damaged_picture")
+def test_a_image_that_is_cut_off():
+    assert_refused(predict(image(60, (99, 99), "JPEG")[:-200]), 422, "damaged_image")
 
 
-def test_one_damaged_picture_of_many_is_named():
-    answer = predict(files=[("files", ("good.png", picture())), ("files", ("bad.png", picture(60, (99, 99))[:70]))])
+def test_one_damaged_image_of_many_is_named():
+    answer = predict(files=[("files", ("good.png", image())), ("files", ("bad.png", image(60, (99, 99))[:70]))])
     assert answer.status_code == 422
-    assert "picture 2 ('bad.png')" in answer.json()["error"]["message"]
+    assert "image 2 ('bad.png')" in answer.json()["error"]["message"]
 
 
-def test_a_picture_of_too_many_pixels():
-    assert_refused(predict(picture(0, (21, 20)), limits=Limits(max_pixels=400)), 413, "too_many_pixels", "21 × 20")
+def test_a_image_of_too_many_pixels():
+    assert_refused(predict(image(0, (21, 20)), limits=Limits(max_pixels=400)), 413, "too_many_pixels", "21 × 20")
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (9_000, 9_000), (2**31 - 1, 2**31 - 1)])
@@ -135,15 +135,15 @@ def test_a_decompression_bomb_is_refused_by_its_header(size):
 
 
 def test_a_jpeg_of_very_many_scans_is_not_decoded():
-    whole = picture(60, (64, 64), "JPEG", progressive=True)
+    whole = image(60, (64, 64), "JPEG", progressive=True)
     start = whole.index(b"\xff\xda")
     bad = whole[:start] + whole[start:-2] * 200 + b"\xff\xd9"
-    assert_refused(predict(bad), 422, "damaged_picture", "scans")
+    assert_refused(predict(bad), 422, "damaged_image", "scans")
 
 
-def test_too_many_pictures():
-    files = [("files", picture()) for _ in range(3)]
-    assert_refused(predict(files=files, limits=Limits(max_pictures=2)), 413, "too_many_pictures")
+def test_too_many_images():
+    files = [("files", image()) for _ in range(3)]
+    assert_refused(predict(files=files, limits=Limits(max_images=2)), 413, "too_many_images")
 
 
 def test_a_body_that_says_that_it_is_too_long():
@@ -175,7 +175,7 @@ def test_a_body_that_comes_too_slowly():
 
 @pytest.mark.parametrize("top", ["0", "-1", "many", "1001", ""])
 def test_a_top_that_is_out_of_range(top):
-    assert_refused(predict(picture(), path=f"{PREDICT}?top={top}"), 422, "invalid_query", "top")
+    assert_refused(predict(image(), path=f"{PREDICT}?top={top}"), 422, "invalid_query", "top")
 
 
 def test_a_method_that_is_not_answered():
@@ -193,7 +193,7 @@ def test_a_path_that_is_not_there():
 )
 def test_without_a_key_nothing_is_answered_but_the_probes(given):
     app, _ = fake_app(keys=Keys(["secret"]))
-    answer = ask(app, "POST", PREDICT, content=picture(), headers=given)
+    answer = ask(app, "POST", PREDICT, content=image(), headers=given)
     assert_refused(answer, 401, "unauthorized", "Bearer")
     assert answer.headers["www-authenticate"] == "Bearer"
     assert ask(app, "GET", "/metrics", headers=given).status_code == 401
@@ -203,7 +203,7 @@ def test_without_a_key_nothing_is_answered_but_the_probes(given):
 @pytest.mark.parametrize("given", [{"authorization": "Bearer secret"}, {"x-api-key": "secret"}])
 def test_with_a_key_it_is_answered(given):
     app, _ = fake_app(keys=Keys(["other", "secret"]))
-    assert ask(app, "POST", PREDICT, content=picture(), headers=given).status_code == 200
+    assert ask(app, "POST", PREDICT, content=image(), headers=given).status_code == 200
 
 
 def test_keys_are_read_one_a_line(tmp_path):
@@ -222,9 +222,9 @@ def test_overload_is_refused_at_once_with_a_time_to_come_back():
     async def body():
         async with client_of(app) as client:
             engine.open.clear()
-            waiting = [asyncio.create_task(client.post(PREDICT, content=picture())) for _ in range(2)]
+            waiting = [asyncio.create_task(client.post(PREDICT, content=image())) for _ in range(2)]
             await asyncio.sleep(0.1)
-            refused = await client.post(PREDICT, content=picture())
+            refused = await client.post(PREDICT, content=image())
             engine.open.set()
             return refused, await asyncio.gather(*waiting)
 
@@ -237,7 +237,7 @@ def test_overload_is_refused_at_once_with_a_time_to_come_back():
 def test_an_answer_that_takes_too_long():
     app, made = fake_app(limits=Limits(timeout=0.2))
     made["fake"].engine.seconds = 0.5
-    assert_refused(ask(app, "POST", PREDICT, content=picture()), 504, "timeout")
+    assert_refused(ask(app, "POST", PREDICT, content=image()), 504, "timeout")
 
 
 def test_a_client_that_leaves_is_not_computed_for():
@@ -252,7 +252,7 @@ def test_a_client_that_leaves_is_not_computed_for():
             "asgi": {"version": "3.0"}, "root_path": "",
         }  # fmt: skip
         sent: list[dict] = []
-        messages = [{"type": "http.request", "body": picture(), "more_body": False}, {"type": "http.disconnect"}]
+        messages = [{"type": "http.request", "body": image(), "more_body": False}, {"type": "http.disconnect"}]
 
         async def receive():
             return messages.pop(0)
@@ -262,7 +262,7 @@ def test_a_client_that_leaves_is_not_computed_for():
 
         async with client_of(app) as client:
             engine.open.clear()
-            first = asyncio.create_task(client.post(PREDICT, content=picture()))
+            first = asyncio.create_task(client.post(PREDICT, content=image()))
             await asyncio.sleep(0.1)
             await app(scope, receive, send)
             engine.open.set()
@@ -277,7 +277,7 @@ def test_a_client_that_leaves_is_not_computed_for():
 def test_an_engine_that_fails_is_logged_and_says_nothing_of_its_insides(caplog):
     app = failing_app()
     with caplog.at_level(logging.ERROR):
-        answer = ask(app, "POST", PREDICT, content=picture())
+        answer = ask(app, "POST", PREDICT, content=image())
     assert_refused(answer, 500, "internal")
     assert "secret" not in answer.text
     assert "secret insides" in caplog.text
@@ -298,7 +298,7 @@ def failing_app():
 def test_a_failure_is_counted_as_one():
     async def body():
         async with client_of(failing_app()) as client:
-            await client.post(PREDICT, content=picture())
+            await client.post(PREDICT, content=image())
             return (await client.get("/metrics")).text
 
     figures = asyncio.run(body())
@@ -307,11 +307,11 @@ def test_a_failure_is_counted_as_one():
 
 
 def test_a_failure_ends_the_connection_while_stopping():
-    assert ask(failing_app(), "POST", PREDICT, content=picture()).headers["connection"] == "close"
+    assert ask(failing_app(), "POST", PREDICT, content=image()).headers["connection"] == "close"
 
 
-def test_logs_hold_nothing_of_a_picture(caplog):
-    content = b"very private" + picture()
+def test_logs_hold_nothing_of_a_image(caplog):
+    content = b"very private" + image()
     with caplog.at_level(logging.DEBUG):
         predict(content)
         predict(files={"files": ("name.png", content)})
@@ -324,7 +324,7 @@ def test_while_stopping_nothing_new_is_taken():
     assert_refused(ask(app, "GET", "/readyz"), 503, "stopping")
     app, _ = fake_app()
     app.state.stopping = True
-    answer = ask(app, "POST", PREDICT, content=picture())
+    answer = ask(app, "POST", PREDICT, content=image())
     assert_refused(answer, 503, "stopping")
     assert answer.headers["connection"] == "close"
 
@@ -342,7 +342,7 @@ def test_a_split_gives_each_model_its_share():
 
     async def body():
         async with client_of(app) as client:
-            answers = [await client.post("/v1/models/ab/predict", content=picture()) for _ in range(200)]
+            answers = [await client.post("/v1/models/ab/predict", content=image()) for _ in range(200)]
         return [answer.json()["model"] for answer in answers]
 
     assert 0.65 < asyncio.run(body()).count("a") / 200 < 0.85
@@ -374,8 +374,8 @@ def test_the_figures_count_requests_batches_and_the_step():
 
     async def body():
         async with client_of(app) as client:
-            await client.post(PREDICT, content=picture())
-            await client.post("/v1/models/x/predict", content=picture())
+            await client.post(PREDICT, content=image())
+            await client.post("/v1/models/x/predict", content=image())
             await client.get("/some/path")
             return (await client.get("/metrics")).text
 
@@ -383,8 +383,8 @@ def test_the_figures_count_requests_batches_and_the_step():
     assert 'jaxnets_requests_total{route="/v1/models/{name}/predict",status="200"} 1.0' in text
     assert 'jaxnets_requests_total{route="/v1/models/{name}/predict",status="404"} 1.0' in text
     assert 'jaxnets_requests_total{route="other",status="404"} 1.0' in text
-    assert 'jaxnets_batch_pictures_count{model="fake"} 1.0' in text
-    assert 'jaxnets_queue_pictures{model="fake"} 0.0' in text
+    assert 'jaxnets_batch_images_count{model="fake"} 1.0' in text
+    assert 'jaxnets_queue_images{model="fake"} 0.0' in text
     assert 'jaxnets_model_step{model="fake"} 7.0' in text
 
 

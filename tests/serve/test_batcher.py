@@ -12,7 +12,7 @@ BLANK = np.zeros((2, 2, 1), np.uint8)
 
 
 class Model:
-    """Returns each picture's first value; waits while it is held."""
+    """Returns each image's first value; waits while it is held."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -68,7 +68,7 @@ def test_what_waits_goes_through_together_and_everyone_gets_their_own():
     assert len(model.batches) <= 4
 
 
-def test_the_pictures_of_one_request_keep_their_order_over_batches():
+def test_the_images_of_one_request_keep_their_order_over_batches():
     async def body(model, batcher):
         model.go.set()
         rows = await batcher.submit([numbered(i) for i in range(9)])
@@ -90,7 +90,7 @@ def test_beyond_the_bound_a_request_is_refused_and_says_for_how_long():
     run(body, capacity=3)
 
 
-def test_the_bound_follows_the_time_that_a_picture_takes():
+def test_the_bound_follows_the_time_that_a_image_takes():
     async def body(model, batcher):
         futures = [batcher.submit([numbered(i)]) for i in range(10)]
         with pytest.raises(Overloaded):
@@ -98,7 +98,7 @@ def test_the_bound_follows_the_time_that_a_picture_takes():
         model.go.set()
         await asyncio.gather(*futures)
 
-    run(body, wait=0.1, seconds_per_picture=0.01)
+    run(body, wait=0.1, seconds_per_image=0.01)
 
 
 def test_batches_shrink_where_the_model_takes_longer_than_they_may():
@@ -117,7 +117,7 @@ def test_the_largest_batch_is_a_power_of_two_that_fits_in_its_time(seconds, larg
     async def body(model, batcher):
         assert batcher.largest == largest
 
-    run(body, most=8, batch_seconds=seconds, seconds_per_picture=0.002)
+    run(body, most=8, batch_seconds=seconds, seconds_per_image=0.002)
 
 
 def test_workers_compute_side_by_side():
@@ -152,7 +152,7 @@ def test_what_its_client_gave_up_is_not_computed():
     assert all(1 not in batch for batch in run(body).batches)
 
 
-def test_a_picture_that_cannot_be_prepared_fails_alone():
+def test_a_image_that_cannot_be_prepared_fails_alone():
     def broken():
         raise ValueError("broken")
 

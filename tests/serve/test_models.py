@@ -18,7 +18,7 @@ from jaxnets.serve.limits import Limits
 from jaxnets.serve.models import Models, Source
 from jaxnets.train.checkpoint import Checkpointer, Progress, steps
 from jaxnets.train.step import TrainState
-from tests.serve.fakes import GREY, FakePredictor, ask, client_of, picture
+from tests.serve.fakes import GREY, FakePredictor, ask, client_of, image
 from tests.tiny import live
 from tests.train.runs import SMALL, short
 
@@ -101,25 +101,23 @@ def test_the_service_answers_as_the_library_does(finished):
     np.testing.assert_allclose([found[str(digit)] for digit in range(10)], expected, rtol=1e-5)
 
 
-def test_an_explanation_is_a_picture(finished):
-    answer = ask(
-        make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3", content=picture(60, (40, 30))
-    )
+def test_an_explanation_is_a_image(finished):
+    answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3", content=image(60, (40, 30)))
     assert answer.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(answer.content)).size[0] == 80
 
 
 @pytest.mark.parametrize("query", ["label=cat", "stage=stage9"])
 def test_an_explanation_of_what_there_is_not(finished, query):
-    answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?{query}", content=picture())
+    answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?{query}", content=image())
     assert answer.status_code == 422
     assert query.split("=")[1] in answer.json()["error"]["message"]
 
 
-def test_a_large_picture_is_explained_small(served):
-    from jaxnets.serve.pictures import Upload
+def test_a_large_image_is_explained_small(served):
+    from jaxnets.serve.images import Upload
 
-    upload = Upload(picture(60, (3000, 2000)), "a picture")
+    upload = Upload(image(60, (3000, 2000)), "an image")
     assert served.explain(upload, LIMITS, None, None).size == (2 * 768, 512 + 28)
 
 
@@ -142,7 +140,7 @@ def test_a_newer_checkpoint_takes_over_without_losing_a_request(growing):
 
             async def ask_for_ever(answers):
                 while not enough.is_set():
-                    answer = await client.post(f"{NAME}/predict", content=picture())
+                    answer = await client.post(f"{NAME}/predict", content=image())
                     answers.append((answer.status_code, answer.json().get("step")))
                     await asyncio.sleep(0.01)
 
@@ -181,7 +179,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_old_model_goes_on(growing, capl
             with caplog.at_level(logging.WARNING):
                 for _ in range(3):
                     assert not await models.served["digits"].refresh()
-            return await client.post(f"{NAME}/predict", content=picture())
+            return await client.post(f"{NAME}/predict", content=image())
 
     answer = asyncio.run(body())
     assert answer.json()["step"] == old

@@ -16,7 +16,7 @@ import pytest
 
 from jaxnets.errors import UserError
 from jaxnets.serve.server import listen
-from tests.serve.fakes import PREDICT, picture
+from tests.serve.fakes import PREDICT, image
 
 TIMEOUT = 1.0  # seconds that these services give a client
 
@@ -69,8 +69,8 @@ def read_all(client):
     return b"".join(parts)
 
 
-def test_a_picture_is_answered(port):
-    answer = httpx2.post(f"http://127.0.0.1:{port}{PREDICT}", content=picture(60))
+def test_a_image_is_answered(port):
+    answer = httpx2.post(f"http://127.0.0.1:{port}{PREDICT}", content=image(60))
     assert answer.json()["predictions"][0]["top"][0]["label"] == "class 2"
 
 
@@ -124,7 +124,7 @@ def test_a_thousand_idle_connections_leave_the_others_alone(port):
     idle = [connect(port) for _ in range(1000)]
     try:
         start = time.monotonic()
-        answer = httpx2.post(f"http://127.0.0.1:{port}{PREDICT}", content=picture(60))
+        answer = httpx2.post(f"http://127.0.0.1:{port}{PREDICT}", content=image(60))
         assert answer.status_code == 200
         assert time.monotonic() - start < 2
     finally:
@@ -149,7 +149,7 @@ def test_sigterm_under_load_loses_no_accepted_request():
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         while not outcomes or outcomes[-1] != 503:  # whose Retry-After asks for a pause
             try:
-                client.request("POST", PREDICT, picture(60))
+                client.request("POST", PREDICT, image(60))
                 answer = client.getresponse()
                 answer.read()
             except ConnectionRefusedError:

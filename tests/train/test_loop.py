@@ -187,13 +187,13 @@ def test_what_changed_and_may_is_said(finished, one_device, console):
     assert "config.data.placement: 'auto' there, 'stream' now" in said
 
 
-def test_a_corrupt_test_picture_does_not_cost_the_steps_before_it(tmp_path, one_device, monkeypatch):
+def test_a_corrupt_test_image_does_not_cost_the_steps_before_it(tmp_path, one_device, monkeypatch):
     config = short(steps=4, eval_every_steps=2, data={"validation": 0.0})
     read = Examples.read
 
     def read_but_one(examples, index):
         if index == 17 and len(examples) == 360:
-            raise UserError("picture-17.png is cut off")
+            raise UserError("image-17.png is cut off")
         return read(examples, index)
 
     monkeypatch.setattr(Examples, "read", read_but_one)

@@ -125,7 +125,7 @@ def test_a_coordination_service_that_is_gone_ends_the_run():
 @pytest.mark.parametrize(
     ("error", "said", "status"),
     [
-        (UserError("a picture is cut off"), "a picture is cut off", 1),
+        (UserError("an image is cut off"), "an image is cut off", 1),
         (TryAgain("a host is gone"), "a host is gone", 75),
         (KeyboardInterrupt(), "KeyboardInterrupt", 1),
     ],

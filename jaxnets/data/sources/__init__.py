@@ -1,10 +1,10 @@
-"""Sources of labelled pictures, opened by the name that `config.data.source` gives."""
+"""Sources of labelled images, opened by the name that `config.data.source` gives."""
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptPicture, Source, Split
+from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split
 from jaxnets.errors import UserError, nearest
 
-__all__ = ["ArraySplit", "CorruptPicture", "Source", "Split", "open_source"]
+__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "open_source"]
 
 _KINDS = {"digits": "digits", "idx": "idx:DIR", "folder": "folder:DIR", "tfds": "tfds:NAME"}
 
@@ -18,7 +18,7 @@ def open_source(spec: DataConfig, seed: int) -> Source:
         seed: of such a test split.
 
     Returns:
-        The source, with a "train" and a "test" split at least. Pictures that cannot be decoded are found when they are
+        The source, with a "train" and a "test" split at least. Images that cannot be decoded are found when they are
         read, not here.
 
     Raises:

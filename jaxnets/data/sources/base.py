@@ -1,4 +1,4 @@
-"""What every source of pictures offers to the pipeline."""
+"""What every source of images offers to the pipeline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,42 +9,42 @@ from jaxtyping import Int32, UInt8
 
 
 class Split(Protocol):
-    """Random access to labelled pictures; reading one needs no other, so that any order can be read by any thread."""
+    """Random access to labelled images; reading one needs no other, so that any order can be read by any thread."""
 
     @property
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Class of each picture, 0 … classes − 1."""
+        """Class of each image, 0 … classes − 1."""
         ...
 
     def __len__(self) -> int: ...
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Returns one picture as it is stored, decoded; c is 1 (grey), 3 (RGB) or 4 (RGB and alpha).
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Returns one image as it is stored, decoded; c is 1 (grey), 3 (RGB) or 4 (RGB and alpha).
 
         Raises:
-            CorruptPicture: if it cannot be decoded, with its name.
+            CorruptImage: if it cannot be decoded, with its name.
         """
         ...
 
 
-class CorruptPicture(Exception):
-    """A picture that cannot be decoded. The message names it and says why."""
+class CorruptImage(Exception):
+    """An image that cannot be decoded. The message names it and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set: named splits ("train" and "test" at least) of labelled pictures."""
+    """A data set: named splits ("train" and "test" at least) of labelled images."""
 
     description: str  # as in config.data.source
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
-    image_size: tuple[int, int] | None  # pixels, height and width of every picture; None where they differ
+    image_size: tuple[int, int] | None  # pixels, height and width of every image; None where they differ
     channels: int  # 1 (grey) or 3 (RGB)
 
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """Pictures of one size that are in memory already."""
+    """Images of one size that are in memory already."""
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
@@ -52,5 +52,5 @@ class ArraySplit:
     def __len__(self) -> int:
         return len(self.images)
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.images[index]

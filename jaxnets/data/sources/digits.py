@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 grey pictures of 8×8 pixels, there without a download."""
+"""scikit-learn's handwritten digits: 1,797 grey images of 8×8 pixels, there without a download."""
 
 import gzip
 import importlib.util
@@ -18,7 +18,7 @@ _SPLIT_SEED = 1797  # fixed: whoever reports an accuracy on the digits reports i
 
 
 def open_digits() -> Source:
-    """Opens the digits: "train" has 1,437 pictures, "test" 360, 36 of each class, the same in every run.
+    """Opens the digits: "train" has 1,437 images, "test" 360, 36 of each class, the same in every run.
 
     Returns:
         A source in memory, uint8 `[n, 8, 8, 1]`, scaled from 0 … 16 to 0 … 255 and rounded.

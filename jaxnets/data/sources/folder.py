@@ -1,4 +1,4 @@
-"""Folders of picture files, one folder for each class."""
+"""Folders of image files, one folder for each class."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ from jaxnets.errors import UserError
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing")
 _VALIDATION = ("val", "valid", "validation")
-_MOST_HEADERS = 20_000  # pictures whose headers are all read; 0.1 ms each
+_MOST_HEADERS = 20_000  # images whose headers are all read; 0.1 ms each
 _SAMPLE = 2_000  # headers read of a larger set, evenly spread
 _CHUNK = 256  # headers between two looks at whether the answer is known already
 _LAYOUTS = "DIR/train/CLASS/*.jpg with DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg"
@@ -27,7 +27,7 @@ _LAYOUTS = "DIR/train/CLASS/*.jpg with DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg"
 
 @dataclass(frozen=True)
 class FileSplit:
-    """Picture files and their classes; decoded when asked for."""
+    """Image files and their classes; decoded when asked for."""
 
     paths: Sequence[str]  # strings: a million of Path objects take gigabytes
     labels: Int32[np.ndarray, " n"]
@@ -35,8 +35,8 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Decodes one file (`jaxnets.data.decode`); raises CorruptPicture with its path."""
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Decodes one file (`jaxnets.data.decode`); raises CorruptImage with its path."""
         return decode(Path(self.paths[index]), self.paths[index])
 
 
@@ -45,7 +45,7 @@ def open_folder(location: str, test_share: float, seed: int) -> Source:
 
     `DIR/train/CLASS/*` with `DIR/test/CLASS/*`; where there is no `test`, `val`, `valid` or `validation` is the test
     split, and where there is one, a split "validation" of its own. Without either, and for `DIR/CLASS/*` alone, a test
-    split is drawn from the seed. Pictures may lie in folders within a class folder. Hidden files and files of
+    split is drawn from the seed. Images may lie in folders within a class folder. Hidden files and files of
     other suffixes than .jpg, .jpeg, .png, .webp and .bmp are passed over. Links are followed.
 
     Args:
@@ -54,12 +54,12 @@ def open_folder(location: str, test_share: float, seed: int) -> Source:
         seed: of that split.
 
     Returns:
-        A source whose class names are the sorted names of the training folders. `image_size` is None where pictures
+        A source whose class names are the sorted names of the training folders. `image_size` is None where images
         differ, and for more than 20,000 of them, whose headers are not all looked at.
 
     Raises:
-        UserError: if the folder is missing, has no class folders or only one, if a class folder has no pictures, or if
-            a class has test pictures and no training pictures.
+        UserError: if the folder is missing, has no class folders or only one, if a class folder has no images, or if
+            a class has test images and no training images.
     """
     root = Path(location).expanduser()
     if not root.is_dir():
@@ -82,7 +82,7 @@ def open_folder(location: str, test_share: float, seed: int) -> Source:
             raise UserError(
                 f"{folder} has the class {unknown[0]!r}, which {train_root} has not"
                 + (f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else "")
-                + ": every class needs training pictures; add them, or remove the folder"
+                + ": every class needs training images; add them, or remove the folder"
             )
         splits[split] = _list(folder, names, present)
     if "test" not in splits:
@@ -108,7 +108,7 @@ def _parts(root: Path) -> dict[str, Path]:
 
     train, test, validation = first(_TRAIN), first(_TEST), first(_VALIDATION)
     others = len(folders) - sum(part is not None for part in (train, test, validation))
-    # A set of vehicles may have a class "train": with pictures where a split has folders, and other classes beside it.
+    # A set of vehicles may have a class "train": with images where a split has folders, and other classes beside it.
     if train is None or (not _class_folders(train) and others):
         return {}
     parts = {"train": train}
@@ -127,42 +127,42 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def _list(root: Path, names: list[str], present: list[str] | None = None) -> FileSplit:
-    """Lists the pictures of the class folders `present` (all of `names` if None), sorted, labelled as in `names`."""
+    """Lists the images of the class folders `present` (all of `names` if None), sorted, labelled as in `names`."""
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(names):
         if present is not None and name not in present:
             continue
-        pictures, others = list_pictures(root / name)
-        if not pictures:
+        images, others = list_images(root / name)
+        if not images:
             found = ", ".join(f"{count} of {suffix or 'no suffix'}" for suffix, count in others.most_common(5))
             raise UserError(
-                f"the class folder {root / name} has no picture files ({', '.join(SUFFIXES)}), found "
-                f"{found or 'nothing'}: add pictures, or remove the folder"
+                f"the class folder {root / name} has no image files ({', '.join(SUFFIXES)}), found "
+                f"{found or 'nothing'}: add images, or remove the folder"
             )
-        paths += pictures
-        labels += [label] * len(pictures)
+        paths += images
+        labels += [label] * len(images)
     return FileSplit(paths, np.array(labels, np.int32))
 
 
-def picture_files(given: Iterable[Path]) -> list[Path]:
-    """Returns the files that are named, and the pictures below the folders that are.
+def image_files(given: Iterable[Path]) -> list[Path]:
+    """Returns the files that are named, and the images below the folders that are.
 
     Raises:
-        UserError: for a folder without pictures.
+        UserError: for a folder without images.
     """
     files: list[Path] = []
     for path in given:
-        found = [Path(file) for file in list_pictures(path)[0]] if path.is_dir() else [path]
+        found = [Path(file) for file in list_images(path)[0]] if path.is_dir() else [path]
         if not found:
-            raise UserError(f"there is no picture (JPEG, PNG, WebP or BMP) in the folder {path}")
+            raise UserError(f"there is no image (JPEG, PNG, WebP or BMP) in the folder {path}")
         files += found
     return files
 
 
-def list_pictures(folder: Path) -> tuple[list[str], Counter[str]]:
-    """Returns the picture files below a folder, sorted, and how many files of each other suffix there are."""
-    pictures: list[str] = []
+def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Returns the image files below a folder, sorted, and how many files of each other suffix there are."""
+    images: list[str] = []
     others: Counter[str] = Counter()
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
@@ -177,27 +177,27 @@ def list_pictures(folder: Path) -> tuple[list[str], Counter[str]]:
                 continue
             suffix = os.path.splitext(name)[1].lower()
             if suffix in SUFFIXES:
-                pictures.append(os.path.join(here, name))
+                images.append(os.path.join(here, name))
             else:
                 others[suffix] += 1
-    return sorted(pictures), others
+    return sorted(images), others
 
 
 def _too_few(folder: Path, names: list[str]) -> str:
     flat = sum(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
     found = f"{len(names)} class folder ({names[0]})" if names else "no class folders"
     return (
-        f"{folder} must have two or more class folders with pictures in them, found {found}"
-        + (f" and {flat} pictures that belong to no class: move each into its class's folder" if flat else "")
+        f"{folder} must have two or more class folders with images in them, found {found}"
+        + (f" and {flat} images that belong to no class: move each into its class's folder" if flat else "")
         + f"; expected {_LAYOUTS}"
     )
 
 
 def _look(paths: Sequence[str]) -> tuple[tuple[int, int] | None, int]:
-    """Returns the size that all pictures have, or None, and 1 if all are grey, or 3; from headers that can be read."""
+    """Returns the size that all images have, or None, and 1 if all are grey, or 3; from headers that can be read."""
     complete = len(paths) <= _MOST_HEADERS
     order = np.linspace(0, len(paths) - 1, len(paths) if complete else _SAMPLE).astype(int)
-    # Pictures that differ lie far apart as a rule, in other classes or splits: strides find them in the first chunk.
+    # Images that differ lie far apart as a rule, in other classes or splits: strides find them in the first chunk.
     stride = -(-len(order) // _CHUNK)
     sizes: set[tuple[int, int]] = set()
     colour = False

@@ -35,7 +35,7 @@ class _Files:
 def open_idx(location: str) -> Source:
     """Opens the IDX files of a folder, plain or gzipped, and reads them into memory.
 
-    EMNIST's pictures are stored with rows and columns exchanged (they come from a Matlab matrix), and TFDS and
+    EMNIST's images are stored with rows and columns exchanged (they come from a Matlab matrix), and TFDS and
     torchvision hand them out that way; those of files called emnist-* are turned upright here, so that a model trained
     on them reads what a person sees. EMNIST's letters are numbered from 1: here, as everywhere, classes start at 0.
 
@@ -50,7 +50,7 @@ def open_idx(location: str) -> Source:
 
     Raises:
         UserError: for a missing folder or file, a file that is no IDX file, is cut off or holds more than it says, and
-            for pictures and labels that do not fit together.
+            for images and labels that do not fit together.
     """
     folder, files = _find(location)
     splits: dict[str, ArraySplit] = {}
@@ -59,14 +59,14 @@ def open_idx(location: str) -> Source:
         labels = read_idx(files.paths[split, "labels"], ranks=(1,))
         if len(images) != len(labels):
             raise UserError(
-                f"{files.paths[split, 'images']} has {len(images)} pictures and {files.paths[split, 'labels'].name} "
+                f"{files.paths[split, 'images']} has {len(images)} images and {files.paths[split, 'labels'].name} "
                 f"{len(labels)} labels: they must be of the same data set and split; fetch both again"
             )
         splits[split] = ArraySplit(images, labels.astype(np.int32))
     shapes = {split: read.images.shape[1:] for split, read in splits.items()}
     if shapes["train"] != shapes["test"]:
         raise UserError(
-            f"the pictures of train and test in {folder} must have one shape (height, width, channels), found "
+            f"the images of train and test in {folder} must have one shape (height, width, channels), found "
             f"{shapes['train']} and {shapes['test']}: they are of different data sets"
         )
     names = _class_names(folder, files.prefix, [read.labels for read in splits.values()])
@@ -129,9 +129,7 @@ def _read_images(path: Path, transposed: bool) -> UInt8[np.ndarray, "n h w c"]:
     if images.ndim == 3:
         images = images[..., None]
     if images.shape[3] not in (1, 3, 4):
-        raise UserError(
-            f"{path} must have pictures of 1, 3 or 4 channels in its last dimension, found {images.shape[3]}"
-        )
+        raise UserError(f"{path} must have images of 1, 3 or 4 channels in its last dimension, found {images.shape[3]}")
     return np.ascontiguousarray(images.swapaxes(1, 2)) if transposed else images
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxnets.data.decode import decode
-from jaxnets.data.sources.base import CorruptPicture, Source, Split
+from jaxnets.data.sources.base import CorruptImage, Source, Split
 from jaxnets.data.sources.without_tensorflow import without_tensorflow
 from jaxnets.data.split import stratified_split
 from jaxnets.errors import UserError, nearest
@@ -46,9 +46,9 @@ class RecordSplit:
 
     @cached_property
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Class of each picture; −1 where a builder says that it is unknown (test splits of contests).
+        """Class of each image; −1 where a builder says that it is unknown (test splits of contests).
 
-        Labels lie beside the pictures, in the same records: all of them are read once, and then kept in a file.
+        Labels lie beside the images, in the same records: all of them are read once, and then kept in a file.
         """
         if (cached := self._from_cache()) is not None:
             return cached
@@ -66,15 +66,15 @@ class RecordSplit:
         self._to_cache(labels)
         return labels
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Decodes one picture; raises CorruptPicture with its split and number."""
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Decodes one image; raises CorruptImage with its split and number."""
         name = f"{self._name}[{index}]"
         try:
             values = _feature(self._records[int(index)], self._keys.image).bytes_list.value
         except Exception as error:  # a damaged file: the reader's own errors and protobuf's
-            raise CorruptPicture(f"{name} cannot be read: {error}") from error
+            raise CorruptImage(f"{name} cannot be read: {error}") from error
         if not values:
-            raise CorruptPicture(f"{name} has no {self._keys.image!r}")
+            raise CorruptImage(f"{name} has no {self._keys.image!r}")
         return decode(io.BytesIO(values[0]), name)
 
     def _label(self, record: bytes, index: int) -> int:
@@ -108,7 +108,7 @@ class RecordSplit:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of a split's pictures."""
+    """Some of a split's images."""
 
     whole: Split
     chosen: np.ndarray
@@ -120,8 +120,8 @@ class _Part:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        return self.whole.picture(int(self.chosen[index]))
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        return self.whole.image(int(self.chosen[index]))
 
 
 def open_tfds(name: str, directory: str | None, test_share: float, seed: int) -> Source:
@@ -139,11 +139,11 @@ def open_tfds(name: str, directory: str | None, test_share: float, seed: int) ->
         seed: of that split.
 
     Returns:
-        The source; pictures are decoded when asked for.
+        The source; images are decoded when asked for.
 
     Raises:
         UserError: if TFDS is not installed or does not know the name, the data cannot be fetched or was prepared in a
-            format that has no random access, or it has no pictures with a class.
+            format that has no random access, or it has no images with a class.
     """
     try:
         import tensorflow_datasets as tfds
@@ -248,14 +248,14 @@ def _find_keys(tfds: Any, builder: Any, name: str) -> _Keys:
     labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if not images or not labels:
         found = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
-        missing = "picture (Image)" if not images else "class (ClassLabel)"
+        missing = "image (Image)" if not images else "class (ClassLabel)"
         raise UserError(f"{name} has no {missing} among its features, so it cannot train a classifier; it has {found}")
     # What the builder calls input and target, else the usual names, else the first.
     supervised = tuple(builder.info.supervised_keys or ())
     image = next(key for key in (*supervised, "image", *images) if key in images)
     label = next(key for key in (*supervised, "label", *labels) if key in labels)
     if features[image].np_dtype != np.uint8:
-        raise UserError(f"the pictures of {name} must be uint8, found {np.dtype(features[image].np_dtype)}")
+        raise UserError(f"the images of {name} must be uint8, found {np.dtype(features[image].np_dtype)}")
     return _Keys(image, label)
 
 
@@ -279,7 +279,7 @@ def _splits(tfds: Any, builder: Any, keys: _Keys, name: str, test_share: float, 
 
     train = records("train")
     if (train.labels < 0).any():
-        raise UserError(f"the train split of {name} has pictures without a label, so it cannot train a classifier")
+        raise UserError(f"the train split of {name} has images without a label, so it cannot train a classifier")
     held_out = [split for split in ("test", "validation") if split in present]
     known = [part for part in map(records, held_out) if (part.labels >= 0).all()]
     if not known:

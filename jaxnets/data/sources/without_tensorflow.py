@@ -1,7 +1,7 @@
 """Preparing a TFDS data set where there is no TensorFlow.
 
 TFDS reads without TensorFlow and, on paper, prepares without it. In practice a builder such as MNIST opens its files
-with `tf.io.gfile.GFile`, TFDS itself unpacks a .gz and sorts a large data set with it, and pictures that a builder
+with `tf.io.gfile.GFile`, TFDS itself unpacks a .gz and sorts a large data set with it, and images that a builder
 yields as arrays are encoded by `tf.image.encode_png`. Those are a dozen functions of TensorFlow's public interface.
 TFDS and its builders all reach them through one lazily resolved module, so that one replacement, made for the time of
 the preparation, serves them all. `sys.modules` is left alone: nobody else ever sees it.
@@ -58,7 +58,7 @@ class _Tensor(np.ndarray):
 
 
 class _Text(bytes):
-    """An encoded picture, likewise."""
+    """An encoded image, likewise."""
 
     def numpy(self) -> bytes:
         return bytes(self)
@@ -108,7 +108,7 @@ def _tensorflow(asked: list[str]) -> _Namespace:
     def namespace(name: str, **members: Any) -> _Namespace:
         return _Namespace(name, asked, members)
 
-    pictures: dict[str, Callable[..., _Tensor | _Text]] = {
+    images: dict[str, Callable[..., _Tensor | _Text]] = {
         "encode_png": _encode_png,
         "encode_jpeg": _encode_jpeg,
         "decode_image": _decode,
@@ -136,8 +136,8 @@ def _tensorflow(asked: list[str]) -> _Namespace:
         errors=_Errors(),
         executing_eagerly=lambda: True,
         shape=np.shape,
-        image=namespace("tf.image", **pictures),
-        io=namespace("tf.io", gfile=gfile, **pictures),
+        image=namespace("tf.image", **images),
+        io=namespace("tf.io", gfile=gfile, **images),
         compat=namespace("tf.compat", as_text=_as_text, as_str=_as_text, as_bytes=_as_bytes),
     )
 
@@ -199,7 +199,7 @@ def _save(image: np.ndarray, **options: Any) -> _Text:
 
 
 def _decode(contents: bytes, channels: int = 0) -> _Tensor:
-    """Decodes to uint8 `[h, w, c]`; channels 0 keeps the picture's own, CMYK becoming RGB as in TensorFlow."""
+    """Decodes to uint8 `[h, w, c]`; channels 0 keeps the image's own, CMYK becoming RGB as in TensorFlow."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
     with Image.open(io.BytesIO(contents)) as image:
         if mode is None:

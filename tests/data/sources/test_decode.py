@@ -1,4 +1,4 @@
-"""Picture files of every kind that turns up become uint8 [h, w, 1, 3 or 4]; damaged ones say what is wrong."""
+"""Image files of every kind that turns up become uint8 [h, w, 1, 3 or 4]; damaged ones say what is wrong."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from jaxnets.data.decode import decode, read_header
-from jaxnets.data.sources import CorruptPicture
+from jaxnets.data.sources import CorruptImage
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
@@ -27,7 +27,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _refused(data: bytes, name: str = "x") -> str:
-    with pytest.raises(CorruptPicture) as refused:
+    with pytest.raises(CorruptImage) as refused:
         decode(io.BytesIO(data), name)
     return str(refused.value)
 
@@ -37,11 +37,11 @@ def test_rgb_without_loss_is_exact(format, options):
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(RGB), format, **options)), RGB)
 
 
-def test_a_grey_picture_has_one_channel():
+def test_a_grey_image_has_one_channel():
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(RGB[..., 0]))), RGB[..., :1])
 
 
-def test_a_black_and_white_picture_is_0_and_255():
+def test_a_black_and_white_image_is_0_and_255():
     bits = RGB[..., 0] > 128
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(bits)))[..., 0], bits * 255)
 
@@ -52,8 +52,8 @@ def test_alpha_is_kept():
 
 
 def test_grey_with_alpha_becomes_rgba():
-    picture = _decode(_bytes(Image.fromarray(RGB[..., :2])))
-    np.testing.assert_array_equal(picture, RGB[..., [0, 0, 0, 1]])
+    image = _decode(_bytes(Image.fromarray(RGB[..., :2])))
+    np.testing.assert_array_equal(image, RGB[..., [0, 0, 0, 1]])
 
 
 def test_a_palette_becomes_rgb():
@@ -70,7 +70,7 @@ def test_a_palette_with_a_transparent_colour_becomes_rgba():
     np.testing.assert_array_equal(alpha, np.where(RGB[..., 0] % 4 == 2, 0, 255))
 
 
-def test_a_transparent_colour_of_an_rgb_picture_becomes_alpha():
+def test_a_transparent_colour_of_an_rgb_image_becomes_alpha():
     alpha = _decode(_bytes(Image.fromarray(RGB), transparency=tuple(int(value) for value in RGB[2, 3])))[..., 3]
     np.testing.assert_array_equal(alpha == 0, (RGB[2, 3] == RGB).all(-1))
 
@@ -82,14 +82,14 @@ def test_16_bits_are_rounded_to_8():
 
 def test_a_cmyk_jpeg_becomes_rgb():
     grey = Image.fromarray(SMOOTH)
-    picture = _decode(_bytes(grey.convert("RGB").convert("CMYK"), "JPEG", quality=100))
-    assert picture.shape == (16, 24, 3)
-    np.testing.assert_allclose(picture, np.dstack([SMOOTH] * 3), atol=4)
+    image = _decode(_bytes(grey.convert("RGB").convert("CMYK"), "JPEG", quality=100))
+    assert image.shape == (16, 24, 3)
+    np.testing.assert_allclose(image, np.dstack([SMOOTH] * 3), atol=4)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
-def test_exif_orientation_turns_the_picture_upright(orientation, format, options):
+def test_exif_orientation_turns_the_image_upright(orientation, format, options):
     stored = {
         1: RGB,
         2: RGB[:, ::-1],
@@ -107,7 +107,7 @@ def test_exif_orientation_turns_the_picture_upright(orientation, format, options
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_a_damaged_exif_block_does_not_spoil_the_picture():
+def test_a_damaged_exif_block_does_not_spoil_the_image():
     data = _bytes(Image.fromarray(SMOOTH), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert _decode(data).shape == (16, 24, 1)
 
@@ -118,7 +118,7 @@ def test_the_first_frame_stands_for_an_animation():
     np.testing.assert_array_equal(_decode(data)[..., :3], RGB)
 
 
-def test_a_picture_can_be_written_to():
+def test_a_image_can_be_written_to():
     assert _decode(_bytes(Image.fromarray(RGB))).flags.writeable
 
 
@@ -128,19 +128,19 @@ def test_a_file_s_content_counts_and_not_its_suffix(tmp_path):
 
 
 def test_text_is_refused_with_what_can_be_read():
-    assert _refused(b"hello", "notes.txt") == "notes.txt is not a picture that can be read (JPEG, PNG, WebP or BMP)"
+    assert _refused(b"hello", "notes.txt") == "notes.txt is not an image that can be read (JPEG, PNG, WebP or BMP)"
 
 
 def test_an_empty_file_is_refused():
-    assert "empty.jpg is not a picture" in _refused(b"", "empty.jpg")
+    assert "empty.jpg is not an image" in _refused(b"", "empty.jpg")
 
 
 def test_other_formats_are_refused():
-    assert "x is not a picture that can be read" in _refused(_bytes(Image.fromarray(RGB), "GIF"))
+    assert "x is not an image that can be read" in _refused(_bytes(Image.fromarray(RGB), "GIF"))
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(CorruptPicture, match=r"gone\.png does not exist"):
+    with pytest.raises(CorruptImage, match=r"gone\.png does not exist"):
         decode(tmp_path / "gone.png", "gone.png")
 
 
@@ -167,18 +167,18 @@ def test_a_decompression_bomb_is_refused():
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_damaged_bytes_give_a_picture_or_a_corrupt_picture_and_nothing_else(format):
+def test_damaged_bytes_give_a_image_or_a_corrupt_image_and_nothing_else(format):
     data = _bytes(Image.fromarray(RGB), format)
     for _ in range(200):
         damaged = bytearray(data)
         for position in RNG.integers(0, len(data), 4):
             damaged[position] = RNG.integers(0, 256)
         try:
-            picture = _decode(bytes(damaged))
-        except CorruptPicture:
+            image = _decode(bytes(damaged))
+        except CorruptImage:
             continue
-        assert picture.dtype == np.uint8
-        assert picture.shape[2] in (1, 3, 4)
+        assert image.dtype == np.uint8
+        assert image.shape[2] in (1, 3, 4)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
@@ -189,7 +189,7 @@ def test_a_header_foretells_the_decoded_shape(tmp_path, mode):
     assert read_header(path) == decode(path, "a").shape
 
 
-def test_a_header_foretells_the_shape_of_a_picture_that_lies_on_its_side(tmp_path):
+def test_a_header_foretells_the_shape_of_a_image_that_lies_on_its_side(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", exif=exif)

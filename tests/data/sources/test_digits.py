@@ -37,7 +37,7 @@ def test_a_pixel_that_is_full_on_is_255():
     assert _arrays(_open(), "train").images.max() == 255
 
 
-def test_digits_have_360_test_pictures_with_36_of_each_class():
+def test_digits_have_360_test_images_with_36_of_each_class():
     assert np.bincount(_open().splits["test"].labels).tolist() == [36] * 10
 
 

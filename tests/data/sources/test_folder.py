@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources import CorruptPicture, Source, open_source
+from jaxnets.data.sources import CorruptImage, Source, open_source
 from jaxnets.errors import UserError
 
 
@@ -62,11 +62,11 @@ def test_a_validation_folder_beside_a_test_folder_is_a_split_of_its_own(tmp_path
     assert source.splits["validation"].labels.tolist() == [1] * 5
 
 
-def test_a_picture_is_the_file_s(tmp_path):
+def test_a_image_is_the_file_s(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     _two_levels(tmp_path)
     Image.fromarray(pixels).save(tmp_path / "train" / "dog" / "0.png")
-    np.testing.assert_array_equal(_open(tmp_path).splits["train"].picture(3), pixels)
+    np.testing.assert_array_equal(_open(tmp_path).splits["train"].image(3), pixels)
 
 
 @pytest.mark.parametrize("layout", ["", "train"])
@@ -137,27 +137,27 @@ def test_the_common_size_is_stated(tmp_path):
     assert _open(_two_levels(tmp_path)).image_size == (6, 8)
 
 
-def test_pictures_of_two_sizes_have_no_common_size(tmp_path):
+def test_images_of_two_sizes_have_no_common_size(tmp_path):
     _fill(_two_levels(tmp_path) / "test" / "dog", count=1, size=(8, 7))
     assert _open(tmp_path).image_size is None
 
 
-def test_an_unreadable_picture_leaves_the_common_size(tmp_path):
+def test_an_unreadable_image_leaves_the_common_size(tmp_path):
     (_two_levels(tmp_path) / "train" / "cat" / "bad.png").write_bytes(b"x")
     assert _open(tmp_path).image_size == (6, 8)
 
 
-def test_colour_pictures_have_three_channels(tmp_path):
+def test_colour_images_have_three_channels(tmp_path):
     assert _open(_two_levels(tmp_path)).channels == 3
 
 
-def test_grey_pictures_have_one_channel(tmp_path):
+def test_grey_images_have_one_channel(tmp_path):
     for name in ("cat", "dog"):
         _fill(tmp_path / name, mode="L")
     assert _open(tmp_path).channels == 1
 
 
-def test_one_colour_picture_among_grey_ones_makes_three_channels(tmp_path):
+def test_one_colour_image_among_grey_ones_makes_three_channels(tmp_path):
     for name in ("cat", "dog"):
         _fill(tmp_path / name, count=300, mode="L")
     Image.new("RGB", (8, 6)).save(tmp_path / "dog" / "77.png")
@@ -170,10 +170,10 @@ def test_a_large_set_is_judged_by_a_sample(tmp_path, monkeypatch):
     assert (source.image_size, source.channels) == (None, 3)
 
 
-def test_a_corrupt_picture_is_found_when_it_is_read_and_named(tmp_path):
+def test_a_corrupt_image_is_found_when_it_is_read_and_named(tmp_path):
     (_two_levels(tmp_path) / "train" / "cat" / "0.png").write_bytes(b"x")
-    with pytest.raises(CorruptPicture, match=r"train/cat/0\.png is not a picture"):
-        _open(tmp_path).splits["train"].picture(0)
+    with pytest.raises(CorruptImage, match=r"train/cat/0\.png is not an image"):
+        _open(tmp_path).splits["train"].image(0)
 
 
 def test_a_missing_folder_is_refused(tmp_path):
@@ -185,9 +185,9 @@ def test_a_file_is_refused(tmp_path):
     assert "a.zip is a file, not a folder" in _refused(tmp_path / "a.zip")
 
 
-def test_pictures_outside_class_folders_are_refused(tmp_path):
+def test_images_outside_class_folders_are_refused(tmp_path):
     _fill(tmp_path, count=3)
-    assert "found no class folders and 3 pictures that belong to no class" in _refused(tmp_path)
+    assert "found no class folders and 3 images that belong to no class" in _refused(tmp_path)
 
 
 def test_split_folders_without_class_folders_are_refused(tmp_path):
@@ -204,7 +204,7 @@ def test_a_single_class_is_refused(tmp_path):
 
 def test_an_empty_class_folder_is_refused_by_name(tmp_path):
     (_two_levels(tmp_path) / "train" / "eel").mkdir()
-    assert f"{tmp_path / 'train' / 'eel'} has no picture files" in _refused(tmp_path)
+    assert f"{tmp_path / 'train' / 'eel'} has no image files" in _refused(tmp_path)
 
 
 def test_a_class_folder_of_other_files_is_refused_with_what_was_found(tmp_path):

@@ -39,9 +39,9 @@ def _refused(folder: Path | str) -> str:
 
 
 @pytest.mark.parametrize("name", ["{}-{}-idx{}-ubyte", "{}-{}.idx{}-ubyte", "qmnist-{}-{}-idx{}-ubyte"])
-def test_pictures_are_those_of_the_file(tmp_path, name):
+def test_images_are_those_of_the_file(tmp_path, name):
     read = _open(_write(tmp_path, name=name)).splits["test"]
-    np.testing.assert_array_equal([read.picture(i)[..., 0] for i in range(len(read))], IMAGES["t10k"])
+    np.testing.assert_array_equal([read.image(i)[..., 0] for i in range(len(read))], IMAGES["t10k"])
 
 
 def test_labels_are_those_of_the_file(tmp_path):
@@ -50,7 +50,7 @@ def test_labels_are_those_of_the_file(tmp_path):
 
 def test_gzipped_files_read_as_plain_ones(tmp_path):
     _write(tmp_path, name="{}-{}-idx{}-ubyte.gz", pack=gzip.compress)
-    np.testing.assert_array_equal(_open(tmp_path).splits["train"].picture(3)[..., 0], IMAGES["train"][3])
+    np.testing.assert_array_equal(_open(tmp_path).splits["train"].image(3)[..., 0], IMAGES["train"][3])
 
 
 def test_a_file_that_was_unpacked_and_kept_its_gz_is_read(tmp_path):
@@ -63,11 +63,11 @@ def test_size_and_channels_are_stated(tmp_path):
     assert (source.image_size, source.channels) == ((5, 4), 1)
 
 
-def test_colour_pictures_of_four_dimensions_are_read(tmp_path):
+def test_colour_images_of_four_dimensions_are_read(tmp_path):
     images = {split: RNG.integers(0, 256, (len(LABELS[split]), 5, 4, 3), np.uint8) for split in LABELS}
     source = _open(_write(tmp_path, images=images))
     assert source.channels == 3
-    np.testing.assert_array_equal(source.splits["test"].picture(2), images["t10k"][2])
+    np.testing.assert_array_equal(source.splits["test"].image(2), images["t10k"][2])
 
 
 def test_classes_are_called_by_their_labels_where_nothing_names_them(tmp_path):
@@ -79,9 +79,9 @@ def test_classes_are_called_as_the_list_says(tmp_path):
     assert _open(tmp_path).class_names == ("coat", "bag", "boot")
 
 
-def test_emnist_pictures_are_turned_upright(tmp_path):
+def test_emnist_images_are_turned_upright(tmp_path):
     _write(tmp_path, name="emnist-digits-{}-{}-idx{}-ubyte")
-    np.testing.assert_array_equal(_open(tmp_path).splits["train"].picture(1)[..., 0], IMAGES["train"][1].T)
+    np.testing.assert_array_equal(_open(tmp_path).splits["train"].image(1)[..., 0], IMAGES["train"][1].T)
 
 
 def test_labels_from_1_become_classes_from_0_and_keep_their_names(tmp_path):
@@ -101,8 +101,8 @@ def test_emnist_letters_take_their_names_from_the_mapping(tmp_path):
 def test_one_of_several_sets_in_a_folder_can_be_chosen(tmp_path):
     _write(tmp_path)
     _write(tmp_path, images={s: 255 - v for s, v in IMAGES.items()}, name="kmnist-{}-{}-idx{}-ubyte")
-    picture = _open(tmp_path / "kmnist").splits["train"].picture(0)
-    np.testing.assert_array_equal(picture[..., 0], 255 - IMAGES["train"][0])
+    image = _open(tmp_path / "kmnist").splits["train"].image(0)
+    np.testing.assert_array_equal(image[..., 0], 255 - IMAGES["train"][0])
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
@@ -145,7 +145,7 @@ def test_a_wrong_magic_number_is_refused_with_both(tmp_path):
     assert "found 0x3c21444f" in message
 
 
-def test_labels_in_place_of_pictures_are_refused(tmp_path):
+def test_labels_in_place_of_images_are_refused(tmp_path):
     folder = _write(tmp_path)
     (folder / "train-labels-idx1-ubyte").write_bytes(_idx(IMAGES["train"]))
     assert "not an IDX file of labels: expected the magic number 0x00000801" in _refused(folder)
@@ -192,10 +192,10 @@ def test_a_header_that_claims_more_than_the_file_can_hold_is_refused(tmp_path, s
     assert "2147483648 × 28 × 28 = 1683627180032 bytes that its header claims" in _refused(folder)
 
 
-def test_other_numbers_of_pictures_and_labels_are_refused_with_both(tmp_path):
+def test_other_numbers_of_images_and_labels_are_refused_with_both(tmp_path):
     _write(tmp_path, labels={**LABELS, "train": LABELS["train"][:9]})
     message = _refused(tmp_path)
-    assert "has 12 pictures" in message
+    assert "has 12 images" in message
     assert "train-labels-idx1-ubyte 9 labels" in message
 
 

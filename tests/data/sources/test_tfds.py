@@ -11,7 +11,7 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from jaxnets.config import DataConfig  # noqa: E402
-from jaxnets.data.sources import CorruptPicture, Source, open_source  # noqa: E402
+from jaxnets.data.sources import CorruptImage, Source, open_source  # noqa: E402
 from jaxnets.errors import UserError  # noqa: E402
 from tests.data.sources import tfds_builders  # noqa: E402
 
@@ -35,38 +35,38 @@ def _refused(name: str, directory: Path | None) -> str:
     return str(refused.value)
 
 
-def _pictures(source: Source, split: str) -> list[tuple[bytes, int]]:
+def _images(source: Source, split: str) -> list[tuple[bytes, int]]:
     part = source.splits[split]
-    return sorted((part.picture(i).tobytes(), int(part.labels[i])) for i in range(len(part)))
+    return sorted((part.image(i).tobytes(), int(part.labels[i])) for i in range(len(part)))
 
 
 @pytest.mark.parametrize(("name", "channels"), [("jaxnets_rgb", 3), ("jaxnets_grey", 1), ("jaxnets_alpha", 4)])
 def test_arrays_are_prepared_and_read_back_exactly(directory, name, channels):
     expected = sorted((tfds_builders.array(i, channels).tobytes(), i % 3) for i in range(20))
-    assert _pictures(_open(name, directory), "train") == expected
+    assert _images(_open(name, directory), "train") == expected
 
 
 def test_encoded_files_are_prepared_and_read_back_exactly(directory):
     source = _open("jaxnets_bytes", directory)
     expected = sorted((tfds_builders.array(i, 3).tobytes(), i % 3) for i in range(30))
-    assert sorted(_pictures(source, "train") + _pictures(source, "test")) == expected
+    assert sorted(_images(source, "train") + _images(source, "test")) == expected
 
 
 def test_paths_of_unpacked_files_are_prepared_and_read_back_exactly(directory, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_builders.JaxnetsPaths, "FOLDER", str(tmp_path))
     expected = sorted((tfds_builders.array(i, 3).tobytes(), i % 3) for i in range(6))
-    assert _pictures(_open("jaxnets_paths", directory), "train") == expected
+    assert _images(_open("jaxnets_paths", directory), "train") == expected
 
 
 def test_arrays_that_are_stored_as_jpeg_come_back_nearly(directory):
     part = _open("jaxnets_jpeg", directory).splits["train"]
-    levels = sorted(float(part.picture(i).mean()) for i in range(20))
+    levels = sorted(float(part.image(i).mean()) for i in range(20))
     np.testing.assert_allclose(levels, np.arange(20) * 10, atol=1)
 
 
 def test_files_that_a_builder_encodes_anew_are_prepared(directory):
     expected = sorted((tfds_builders.array(i, 3)[..., :1].tobytes(), i % 3) for i in range(20))
-    assert _pictures(_open("jaxnets_recoded", directory), "train") == expected
+    assert _images(_open("jaxnets_recoded", directory), "train") == expected
 
 
 def test_tfds_s_own_fashion_mnist_builder_is_prepared(directory, tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_tfds_s_own_fashion_mnist_builder_is_prepared(directory, tmp_path, monke
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 8)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 8)
     source = _open("fashion_mnist", directory)
-    assert _pictures(source, "test") == sorted((image.tobytes(), label) for label, image in enumerate(images))
+    assert _images(source, "test") == sorted((image.tobytes(), label) for label, image in enumerate(images))
 
 
 def test_tensorflow_is_not_imported(directory):
@@ -98,7 +98,7 @@ import tests.data.sources.tfds_builders
 from jaxnets.config import DataConfig
 from jaxnets.data.sources import open_source
 source = open_source(DataConfig(source="tfds:jaxnets_grey", directory={str(directory / "alone")!r}), 0)
-assert source.splits["test"].picture(0).shape == (7, 5, 1)
+assert source.splits["test"].image(0).shape == (7, 5, 1)
 assert "tensorflow" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -156,7 +156,7 @@ def test_a_test_split_is_drawn_where_there_is_none(directory):
 def test_a_prepared_folder_opens_without_its_builder(directory):
     source = _open("jaxnets_rgb", directory)
     read_only = _open(str(directory / "jaxnets_rgb" / "1.0.0"), None)
-    assert _pictures(read_only, "test") == _pictures(source, "test")
+    assert _images(read_only, "test") == _images(source, "test")
 
 
 def test_a_version_can_be_named(directory):
@@ -190,8 +190,8 @@ def test_a_damaged_description_is_refused(tmp_path):
     assert f"{tmp_path} cannot be opened as a prepared TFDS data set" in _refused(str(tmp_path), None)
 
 
-def test_features_without_a_picture_are_refused_with_what_there_is(directory):
-    assert "has no picture (Image) among its features" in _refused("jaxnets_tensor", directory)
+def test_features_without_a_image_are_refused_with_what_there_is(directory):
+    assert "has no image (Image) among its features" in _refused("jaxnets_tensor", directory)
 
 
 def test_a_builder_that_computes_with_tensorflow_is_refused_with_what_it_uses(directory):
@@ -204,7 +204,7 @@ def test_a_download_that_fails_is_refused_with_the_reason(directory, monkeypatch
     monkeypatch.setattr("jaxnets.data.sources.tfds._RETRIES", 0)
     message = _refused("jaxnets_remote", directory)
     assert "cannot be downloaded" in message
-    assert "Connection refused (http://127.0.0.1:1/pictures.zip)" in message
+    assert "Connection refused (http://127.0.0.1:1/images.zip)" in message
 
 
 def test_files_without_random_access_are_refused_with_what_to_do(tmp_path):
@@ -245,13 +245,13 @@ def test_labels_in_a_damaged_file_are_refused(tmp_path):
     assert "jaxnets_rgb/train cannot be read" in _refused("jaxnets_rgb", tmp_path)
 
 
-def test_a_damaged_record_is_a_corrupt_picture(tmp_path):
+def test_a_damaged_record_is_a_corrupt_image(tmp_path):
     _open("jaxnets_rgb", tmp_path)
     (file,) = (tmp_path / "jaxnets_rgb" / "1.0.0").glob("*-test.array_record-*")
     _damage(file)
     part = _open("jaxnets_rgb", tmp_path).splits["test"]
-    with pytest.raises(CorruptPicture, match="jaxnets_rgb/test"):
-        [part.picture(index) for index in range(len(part))]
+    with pytest.raises(CorruptImage, match="jaxnets_rgb/test"):
+        [part.image(index) for index in range(len(part))]
 
 
 def test_without_tfds_it_is_said_what_to_install(monkeypatch):

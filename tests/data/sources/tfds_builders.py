@@ -146,7 +146,7 @@ class JaxnetsContest(_Builder, tfds.core.GeneratorBasedBuilder):
 
 
 class JaxnetsTensor(_Builder, tfds.core.GeneratorBasedBuilder):
-    """No picture among the features."""
+    """No image among the features."""
 
     def image_feature(self):
         return tfds.features.Tensor(shape=(7, 5, 3), dtype=np.uint8)
@@ -165,7 +165,7 @@ class JaxnetsRemote(_Builder, tfds.core.GeneratorBasedBuilder):
     """A download that nobody answers."""
 
     def _split_generators(self, dl_manager):
-        dl_manager.download("http://127.0.0.1:1/pictures.zip")
+        dl_manager.download("http://127.0.0.1:1/images.zip")
         raise AssertionError("the download must fail")
 
 

@@ -1,4 +1,4 @@
-"""From a request's body to pictures, trusting none of it."""
+"""From a request's body to images, trusting none of it."""
 
 import io
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from jaxnets.data.decode import decode
-from jaxnets.data.sources import CorruptPicture
+from jaxnets.data.sources import CorruptImage
 from jaxnets.errors import quoted
 from jaxnets.serve.limits import Limits, Refused
 
@@ -31,7 +31,7 @@ class Upload:
 
 
 def split_body(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
-    """Returns the picture files of a request, which is one such file or multipart/form-data with some.
+    """Returns the image files of a request, which is one such file or multipart/form-data with some.
 
     Raises:
         Refused: if it is neither, or holds none or too many.
@@ -40,23 +40,21 @@ def split_body(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
     if kind == b"multipart/form-data":
         uploads = _split_parts(options.get(b"boundary", b""), body, limits)
         if not uploads:
-            raise Refused(
-                400, "no_picture", "the form has no file in it: add at least one picture, in the field 'files'"
-            )
+            raise Refused(400, "no_image", "the form has no file in it: add at least one image, in the field 'files'")
         return uploads
     if kind and not kind.startswith(b"image/") and kind != b"application/octet-stream":
         raise Refused(
             415,
             "unsupported_media_type",
-            "the body must be a picture (Content-Type image/jpeg, image/png, image/webp or image/bmp) or "
-            f"multipart/form-data with pictures, found {quoted(kind.decode('latin-1'))}",
+            "the body must be an image (Content-Type image/jpeg, image/png, image/webp or image/bmp) or "
+            f"multipart/form-data with images, found {quoted(kind.decode('latin-1'))}",
         )
     if not body:
-        raise Refused(400, "no_picture", "the body is empty: send a picture's bytes, or multipart/form-data with some")
-    return [Upload(body, "the picture")]
+        raise Refused(400, "no_image", "the body is empty: send an image's bytes, or multipart/form-data with some")
+    return [Upload(body, "the image")]
 
 
-def open_picture(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
+def open_image(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
     """Decodes one file, after its header has shown that it may be.
 
     Raises:
@@ -67,7 +65,7 @@ def open_picture(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
             width, height = image.size
     except UnidentifiedImageError:
         raise Refused(
-            415, "unsupported_picture", f"{upload.name} is not a picture that can be read: send JPEG, PNG, WebP or BMP"
+            415, "unsupported_image", f"{upload.name} is not an image that can be read: send JPEG, PNG, WebP or BMP"
         ) from None
     except Exception as error:  # whatever Pillow's readers make of damaged bytes, its own decompression bombs included
         raise _damaged(upload, str(error)) from error
@@ -81,12 +79,12 @@ def open_picture(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
         raise _damaged(upload, f"a JPEG of more than {_MAX_SCANS} scans")
     try:
         return decode(io.BytesIO(upload.content), upload.name)
-    except CorruptPicture as error:
+    except CorruptImage as error:
         raise _damaged(upload, str(error).removeprefix(f"{upload.name} cannot be decoded: ")) from error
 
 
 def _damaged(upload: Upload, why: str) -> Refused:
-    return Refused(422, "damaged_picture", f"{upload.name} cannot be decoded ({why[:200]}): send it whole")
+    return Refused(422, "damaged_image", f"{upload.name} cannot be decoded ({why[:200]}): send it whole")
 
 
 def _split_parts(boundary: bytes, body: bytes, limits: Limits) -> list[Upload]:
@@ -121,13 +119,13 @@ def _split_parts(boundary: bytes, body: bytes, limits: Limits) -> list[Upload]:
             raise Refused(
                 422,
                 "unknown_field",
-                f"the form has a field {quoted(field)} that is no file: send pictures alone, as 'files'",
+                f"the form has a field {quoted(field)} that is no file: send images alone, as 'files'",
             )
-        if len(uploads) == limits.max_pictures:
+        if len(uploads) == limits.max_images:
             raise Refused(
-                413, "too_many_pictures", f"the form has more than {limits.max_pictures} pictures: send them in parts"
+                413, "too_many_images", f"the form has more than {limits.max_images} images: send them in parts"
             )
-        name = f"picture {len(uploads) + 1} ({quoted((file or b'').decode('utf-8', 'replace'))})"
+        name = f"image {len(uploads) + 1} ({quoted((file or b'').decode('utf-8', 'replace'))})"
         uploads.append(Upload(b"".join(content), name))
 
     def on_end() -> None:

@@ -1,4 +1,4 @@
-"""What the demo asks of a model, without anything of Gradio: classes, maps, and tables of many pictures."""
+"""What the demo asks of a model, without anything of Gradio: classes, maps, and tables of many images."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxnets.classifier import Classifier, load
 from jaxnets.data.decode import decode
-from jaxnets.data.sources import CorruptPicture
+from jaxnets.data.sources import CorruptImage
 from jaxnets.explain.gradcam import stages
 from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
@@ -25,7 +25,7 @@ MOST_PROBABLE = -1  # in place of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
-_BATCH = 16  # pictures that are held decoded at once
+_BATCH = 16  # images that are held decoded at once
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class Shown:
     def stages(self) -> list[str]:
         return list(stages(self.classifier.variables["params"]))
 
-    def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
-        return self.classifier.predict(pictures)
+        return self.classifier.predict(images)
 
-    def explain(self, picture: np.ndarray, label: int, stage: str) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-        """Returns the picture under its map, with at most SHOWN_SIDE pixels a side, and a sentence that names it."""
+    def explain(self, image: np.ndarray, label: int, stage: str) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+        """Returns the image under its map, with at most SHOWN_SIDE pixels a side, and a sentence that names it."""
         self._open()
         with self._explaining:
             wanted = None if label == MOST_PROBABLE else [label]
-            (found,) = self.classifier.explain_batch([picture], wanted, stage=stage)
-        small, heat = _shrink(with_channels(picture, 3)), _shrink(found.heat)
+            (found,) = self.classifier.explain_batch([image], wanted, stage=stage)
+        small, heat = _shrink(with_channels(image, 3)), _shrink(found.heat)
         caption = f"**{self.names[found.label]}** {found.probability:.1%}, as {stage} sees it."
         if not found.heat.any():
             caption += " Nothing in this stage speaks for it: the map is empty."
@@ -121,7 +121,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         for number, file in enumerate(chosen):
             try:
                 decoded[number] = decode(file, file.name)
-            except CorruptPicture as error:
+            except CorruptImage as error:
                 reasons[number] = str(error)
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))
         for number, file in enumerate(chosen):
