@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jaxnets import create_model
 from jaxnets.config import Config
 from jaxnets.preprocess import Preprocess
-from jaxnets.train.checkpoint import Checkpointer, Progress
+from jaxnets.run.checkpoints import Progress
 from jaxnets.train.mesh import make_mesh, replicated
 from jaxnets.train.optimizer import make_optimizer
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState, init_state
 
 

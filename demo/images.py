@@ -19,7 +19,7 @@ from jaxnets.data.sources import CorruptImage
 from jaxnets.explain.gradcam import stages
 from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
-from jaxnets.rundir import RunDirectory, open_run
+from jaxnets.run.directory import RunDirectory, open_run
 
 MOST_PROBABLE = -1  # in place of a class's number
 TOP = 5  # classes that are named

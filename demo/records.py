@@ -10,7 +10,7 @@ from images import Shown
 
 from jaxnets.config import flatten
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory, read_json
+from jaxnets.run.directory import RunDirectory, read_json
 
 _POINTS = 500  # of a curve, at most
 _CURVES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}  # in the order of the page

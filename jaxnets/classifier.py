@@ -16,13 +16,14 @@ from jaxtyping import Float32, UInt8
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
 from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
+from jaxnets.models.family import Variables
+from jaxnets.models.forward import Activation
 from jaxnets.models.registry import MODELS, create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
-from jaxnets.rundir import ModelCard, RunDirectory, open_run
-from jaxnets.storage import Place
-from jaxnets.train.checkpoint import choose, read_variables, steps
-from jaxnets.train.step import Variables
+from jaxnets.run.checkpoints import choose, read_variables, steps
+from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.run.storage import Place
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Classifier:
     labels: tuple[str, ...]
     step: int | None  # of the checkpoint that the weights come from; None: they are no run's
     matmul_precision: str = "default"  # as in training
+    activation: Activation = "softmax"  # that turns logits into probabilities
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
@@ -196,6 +198,7 @@ def load(
         labels=card.class_names,
         step=step,
         matmul_precision=card.matmul_precision,
+        activation=card.activation,
         engine_name=engine,
         engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from jaxnets import command
 from jaxnets.config import Config
 from jaxnets.flags import load_config
-from jaxnets.storage import open_place
+from jaxnets.run.storage import open_place
 
 _STARTED = time.monotonic()
 

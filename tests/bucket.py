@@ -24,7 +24,9 @@ class Bucket:
     def __init__(self) -> None:
         self.objects: dict[str, tuple[int, bytes]] = {}
         self.uploads: dict[str, bytearray] = {}  # that came in pieces
-        self.refuses = False  # every write, with 403
+        self.refuses = self.hides = False  # every write, or every look at it, with 403
+        self.answers = threading.Event()  # not set, it keeps everybody waiting
+        self.answers.set()
         self._lock = threading.Lock()
         self._generation = 0
 
@@ -66,7 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name, query = self._asked()
-        if name is None:
+        self.bucket.answers.wait()
+        if self.bucket.hides:
+            self._json({"error": {"code": 403, "message": "denied"}}, 403)
+        elif name is None:
             self._json({"name": "bucket", "location": "EUROPE-WEST4", "storageClass": "STANDARD"})
         elif not name:
             self._json(self.bucket.listed(query))
@@ -80,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         name, query = self._asked()
+        self.bucket.answers.wait()
         if self.bucket.refuses:
             self._json({"error": {"code": 403, "message": "denied"}}, 403)
             return

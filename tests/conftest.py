@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
@@ -17,6 +17,7 @@ import pytest
 from jax.sharding import Mesh
 
 from jaxnets.train.mesh import make_mesh
+from tests import bucket
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,6 +51,15 @@ def run() -> Run:
 
 def environment(devices: int = 1) -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+
+
+@pytest.fixture(scope="module")
+def objects() -> Iterator[bucket.Bucket]:
+    """What gs://bucket holds, for this process and those that it starts."""
+    with bucket.serving() as (served, variables), pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield served
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.train.checkpoint import steps
+from jaxnets.run.checkpoints import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.train.runs import short

@@ -9,14 +9,14 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["errors", "cores", "storage"],
+    ["errors", "cores"],
     ["config"],
     ["command", "flags", "metrics", "preprocess"],
-    ["doctor"],
     ["models"],
+    ["run"],
+    ["doctor"],
     ["pretrained", "engine", "explain"],
     ["data"],
-    ["rundir"],
     ["train"],
     ["classifier"],
     ["evaluate", "export", "plan"],

@@ -19,7 +19,7 @@ from jaxnets.cores import cores
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
 from jaxnets.doctor.remote import measure_remote
 from jaxnets.errors import UserError
-from jaxnets.storage import open_place
+from jaxnets.run.storage import open_place
 
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
 _PACKAGES = re.compile(

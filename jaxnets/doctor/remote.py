@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from jaxnets.doctor.machine import Directory
-from jaxnets.storage import open_place
+from jaxnets.run.storage import open_place
 
 _WRITTEN = 16 * 2**20  # bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxnets import command
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
-from jaxnets.storage import Place
+from jaxnets.run.storage import Place
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from rich.table import Table
 
     from jaxnets.evaluate.run import evaluate_run
-    from jaxnets.rundir import open_run, write_json
+    from jaxnets.run.directory import open_run, write_json
     from jaxnets.train.stop import Stop
     from jaxnets.train.watch import Watch, watching
 

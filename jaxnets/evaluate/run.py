@@ -10,7 +10,7 @@ from jaxnets.classifier import Weights, load
 from jaxnets.data.dataset import open_dataset
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
-from jaxnets.rundir import RunDirectory
+from jaxnets.run.directory import RunDirectory
 from jaxnets.train.evaluation import evaluate_split
 from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step

@@ -40,7 +40,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.format != "onnx" and (options.int8 or options.preprocessing_inside):
         raise UserError(f"--int8 and --preprocessing-inside are for --format onnx, found --format {options.format}")
     from jaxnets.engine.onnx_file import check_writable, require, write_bytes
-    from jaxnets.rundir import means_run
+    from jaxnets.run.directory import means_run
 
     check_writable(options.out)
     if options.int8 and options.calibration is None and not means_run(options.model):

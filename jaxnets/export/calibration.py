@@ -12,7 +12,7 @@ from jaxnets.data.examples import Examples
 from jaxnets.data.sources import CorruptImage
 from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
-from jaxnets.rundir import means_run, open_run
+from jaxnets.run.directory import means_run, open_run
 
 
 def calibration_images(

@@ -9,11 +9,11 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from jaxnets.errors import UserError
+from jaxnets.models.family import Variables
 from jaxnets.models.layers import Head, widest
 from jaxnets.pretrained.layouts import Layout, Slot, slots
 
 Arrays = Mapping[str, np.ndarray]
-Variables = dict[str, Any]
 
 
 def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int, description: str) -> Variables:

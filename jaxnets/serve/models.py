@@ -21,12 +21,12 @@ from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
+from jaxnets.run.storage import BUCKET, open_place
 from jaxnets.serve.batcher import Batcher, largest_batch
 from jaxnets.serve.images import Upload, open_image
 from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
-from jaxnets.storage import BUCKET, open_place
 
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
@@ -207,7 +207,7 @@ class ServedModel:
 
     def _newer(self) -> int | None:
         """Returns the step that should answer, if it is not the one that does."""
-        from jaxnets.train.checkpoint import choose, steps
+        from jaxnets.run.checkpoints import choose, steps
 
         served = self.current.predictor.step
         if served is None or self.source.checkpoint not in ("best", "newest"):

@@ -14,9 +14,10 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.pipeline import evaluation_batches
 from jaxnets.metrics import Sums, Totals
+from jaxnets.models.family import Variables
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.mesh import batch_like, local_rows, place, replicated, round_up
-from jaxnets.train.step import TrainState, Variables, make_eval_step
+from jaxnets.train.step import TrainState, make_eval_step
 from jaxnets.train.stop import Stop, Stopped, unless
 from jaxnets.train.watch import Watch
 

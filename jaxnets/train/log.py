@@ -13,8 +13,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory, finite
-from jaxnets.storage import bucket_errors, in_bucket, upload
+from jaxnets.run.directory import RunDirectory, finite
+from jaxnets.run.storage import bucket_errors, in_bucket, upload
 
 _log = logging.getLogger(__name__)
 

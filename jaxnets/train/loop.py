@@ -16,11 +16,11 @@ from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.models.registry import create_model
-from jaxnets.rundir import ModelCard, RunDirectory
-from jaxnets.storage import Place, in_bucket
+from jaxnets.run.checkpoints import Progress
+from jaxnets.run.checkpoints import steps as saved_steps
+from jaxnets.run.directory import ModelCard, RunDirectory
+from jaxnets.run.storage import Place, in_bucket
 from jaxnets.train.build import Built, build, model_fields
-from jaxnets.train.checkpoint import Checkpointer, Progress
-from jaxnets.train.checkpoint import steps as saved_steps
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed, load_what_fits, make_feed
@@ -30,6 +30,7 @@ from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, state_sha
 from jaxnets.train.optimizer import Schedule, total_steps
 from jaxnets.train.pace import Pace, Window
 from jaxnets.train.profiler import Profiler
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.start import Start, open_start
 from jaxnets.train.step import StepMetrics, TrainState
 from jaxnets.train.stop import Stop, Stopped, listening, unless

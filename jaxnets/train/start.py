@@ -10,13 +10,14 @@ import numpy as np
 
 from jaxnets.config import Config
 from jaxnets.errors import UserError
+from jaxnets.models.family import Variables
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
-from jaxnets.rundir import means_run, open_run
-from jaxnets.train.checkpoint import choose, read_variables
+from jaxnets.run.checkpoints import choose, read_variables
+from jaxnets.run.directory import means_run, open_run
 from jaxnets.train.mesh import put
-from jaxnets.train.step import TrainState, Variables
+from jaxnets.train.step import TrainState
 
 
 @dataclass(frozen=True, kw_only=True)

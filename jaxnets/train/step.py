@@ -15,10 +15,9 @@ from jaxnets import metrics
 from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
 from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.family import Variables
 from jaxnets.preprocess import Preprocess
 from jaxnets.train.losses import cross_entropy
-
-Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
 
 
 @flax.struct.dataclass

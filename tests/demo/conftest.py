@@ -10,8 +10,9 @@ import pytest
 
 from jaxnets import create_model
 from jaxnets.preprocess import Preprocess
-from jaxnets.rundir import ModelCard, RunDirectory
-from jaxnets.train.checkpoint import Checkpointer, Progress
+from jaxnets.run.checkpoints import Progress
+from jaxnets.run.directory import ModelCard, RunDirectory
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
 from tests.tiny import live
 from tests.train.runs import SMALL, short

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import jaxnets
-from jaxnets.rundir import open_run
+from jaxnets.run.directory import open_run
 from tests.conftest import environment
 from tests.demo.conftest import ROOT
 from tests.tiny import classifier
@@ -144,7 +144,7 @@ def test_curves_are_train_and_evaluation_by_step(shown):
 def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_line(tmp_path):
     from records import curves
 
-    from jaxnets.rundir import RunDirectory
+    from jaxnets.run.directory import RunDirectory
 
     rows = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, 12_346)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 12346, "train/lo']))
@@ -157,7 +157,7 @@ def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_l
 def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_path):
     from records import metrics, per_class
 
-    from jaxnets.rundir import RunDirectory
+    from jaxnets.run.directory import RunDirectory
 
     assert metrics(shown.run) == []  # no report was written
     classes = {"a": {"count": 4, "accuracy": 0.75}, "b": {"count": 4, "accuracy": 0.5}, "c": {"count": 0}}

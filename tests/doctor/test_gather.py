@@ -11,7 +11,6 @@ import pytest
 from jaxnets.doctor import gather
 from jaxnets.doctor.machine import Gpu
 from jaxnets.doctor.remote import measure_remote
-from tests import bucket
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -111,15 +110,6 @@ def test_a_directory_without_permission_cannot_be_written_to(tmp_path):
     assert gather.measure_directory(str(tmp_path)).error == "Permission denied"
 
 
-@pytest.fixture
-def objects(monkeypatch):
-    """The objects of gs://bucket."""
-    with bucket.serving() as (served, variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        yield served
-
-
 def test_an_address_that_no_run_can_have_is_said(monkeypatch):
     assert "neither a directory nor a folder of a bucket" in (gather.measure_directory("s3://bucket/run").error or "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -133,13 +123,17 @@ def test_a_bucket_is_written_to_and_left_empty(objects):
     assert objects.objects == {}
 
 
-def test_why_a_bucket_cannot_be_written_to_is_told(objects):
-    objects.refuses = True
+def test_why_a_bucket_cannot_be_written_to_is_told(objects, monkeypatch):
+    monkeypatch.setattr(objects, "refuses", True)
     assert "denied" in (gather.measure_directory("gs://bucket/x").error or "")
 
 
 def test_a_bucket_that_does_not_answer_is_given_up(objects):
-    assert measure_remote("gs://bucket/x", seconds=0.1).error == "nothing came back within 0 s"
+    objects.answers.clear()
+    try:
+        assert measure_remote("gs://bucket/x", seconds=3.0).error == "nothing came back within 3 s"
+    finally:
+        objects.answers.set()
 
 
 def test_the_file_system_is_that_of_the_deepest_mount():

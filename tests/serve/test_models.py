@@ -12,11 +12,12 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.errors import UserError
-from jaxnets.rundir import ModelCard, RunDirectory
+from jaxnets.run.checkpoints import Progress, steps
+from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app
 from jaxnets.serve.limits import Limits
 from jaxnets.serve.models import Models, Source
-from jaxnets.train.checkpoint import Checkpointer, Progress, steps
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
 from tests.serve.fakes import GREY, FakePredictor, ask, client_of, image
 from tests.tiny import live

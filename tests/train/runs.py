@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxnets.config import Config, resolve
-from jaxnets.storage import Place, absolute
-from jaxnets.train.checkpoint import read_item, read_variables, steps
+from jaxnets.run.checkpoints import read_item, read_variables, steps
+from jaxnets.run.storage import Place, absolute
 
 SMALL = "resnet8_cifar"  # the smallest network, since compiling it is what costs
 TIMES = {"time", "train/images_per_second"}  # what differs between two runs that are the same

@@ -2,32 +2,25 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
 
 import jaxnets
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory, open_run
-from jaxnets.storage import Place, open_place
+from jaxnets.run.checkpoints import Progress, steps, verify
+from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.storage import Place, open_place
 from jaxnets.train import log as log_module
-from jaxnets.train.checkpoint import steps, verify
 from jaxnets.train.display import Display
 from jaxnets.train.log import RunLog
 from jaxnets.train.loop import train
-from tests import bucket
+from jaxnets.train.saver import Checkpointer
+from jaxnets.train.step import TrainState
 from tests.train.runs import assert_same_run, rows_of, short
 
 STEPS = {"eval_every_steps": 2, "checkpoint_every_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def objects():
-    """The objects of gs://bucket."""
-    with bucket.serving() as (served, variables), pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        yield served
 
 
 def in_two_sessions(place: Place, mesh: Mesh) -> Place:
@@ -153,6 +146,35 @@ def test_a_bucket_that_may_not_be_written_to_is_one_message(objects, one_device,
     monkeypatch.setattr(objects, "refuses", True)
     with pytest.raises(UserError, match=r"work directory gs://bucket/runs/new cannot be written to \(.*denied"):
         train(short(**STEPS), open_place("gs://bucket/runs/new"), Display(), one_device)
+
+
+def test_a_checkpoint_that_a_bucket_refuses_is_one_message_and_costs_no_earlier_one(
+    objects, remote, one_device, monkeypatch
+):
+    copy(objects, "remote", "refusing")
+    place = open_place("gs://bucket/runs/refusing")
+
+    class Refusing(Display):
+        def update(self, step, *figures):
+            objects.refuses = True
+
+    monkeypatch.setattr(objects, "refuses", False)
+    with pytest.raises(UserError, match=r"gs://bucket/runs/refusing/.* (could not|cannot) be written"):
+        train(short(**STEPS, steps=6), place, Refusing(), one_device)
+    assert steps(place / "checkpoints") == [2, 4]
+
+
+def save_and_wait(checkpointer, state):
+    checkpointer.save(state, Progress(step=1))
+    checkpointer.wait()
+
+
+def test_a_save_that_a_bucket_refuses_is_one_message(objects, monkeypatch):
+    checkpointer = Checkpointer(open_place("gs://bucket/runs/full/checkpoints"))
+    monkeypatch.setattr(objects, "refuses", True)
+    state = TrainState(step=jnp.int32(1), variables={"params": {"w": jnp.ones(3)}}, opt_state={}, ema=None)
+    with pytest.raises(UserError, match=r"could not be written to gs://bucket/runs/full/checkpoints \(.*denied"):
+        save_and_wait(checkpointer, state)
 
 
 def test_a_missing_run_in_a_bucket_is_one_message(objects):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.train.checkpoint import steps
+from jaxnets.run.checkpoints import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment

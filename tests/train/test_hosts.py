@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets.train.checkpoint import steps
+from jaxnets.run.checkpoints import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.train import processes

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory
+from jaxnets.run.checkpoints import read_progress, steps
+from jaxnets.run.directory import RunDirectory
 from jaxnets.train import loop
-from jaxnets.train.checkpoint import read_progress, steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.conftest import environment

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.rundir import RunDirectory
+from jaxnets.run.checkpoints import read_variables
+from jaxnets.run.directory import RunDirectory
 from jaxnets.train.build import build
-from jaxnets.train.checkpoint import read_variables
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from jaxnets.train.start import open_start

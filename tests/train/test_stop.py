@@ -9,9 +9,9 @@ import pytest
 
 from jaxnets import command
 from jaxnets.errors import TEMPORARY
-from jaxnets.rundir import RunDirectory
+from jaxnets.run.checkpoints import steps
+from jaxnets.run.directory import RunDirectory
 from jaxnets.train import loop, stop
-from jaxnets.train.checkpoint import steps
 from jaxnets.train.display import Display
 from jaxnets.train.feed import ResidentFeed
 from jaxnets.train.loop import train

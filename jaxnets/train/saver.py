@@ -1,20 +1,22 @@
-"""Checkpoints: written in the background with Orbax, read on any hardware, the newest and the best kept."""
+"""Writes checkpoints in the background with Orbax, and keeps the newest and the best."""
 
 import json
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
-from jaxnets.rundir import read_json, write_json
-from jaxnets.storage import (
+from jaxnets.run.checkpoints import AMENDED, MANIFEST, Progress, amended, first_line, listing, steps, verify
+from jaxnets.run.directory import write_json
+from jaxnets.run.storage import (
     Place,
     absolute,
     bucket_errors,
@@ -26,25 +28,13 @@ from jaxnets.storage import (
     remove_folder,
 )
 from jaxnets.train.hosts import Hosts, broke_off
-from jaxnets.train.step import TrainState, Variables
+from jaxnets.train.step import TrainState
 
 _log = logging.getLogger(__name__)
 
 KEPT = 2  # newest ones, so that there is one to fall back on
 _SPARE = 2**20  # bytes left free beside a checkpoint, for its metadata and the logs
 _NONE = -1  # in place of a step
-_AMENDED = "amended.json"  # the progress, where it was replaced
-_MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands, beside its arrays; saved as JSON."""
-
-    step: int
-    evaluation: dict[str, Any] | None = None  # of these weights: split, accuracy, loss, count, …
-    best: dict[str, Any] | None = None  # step and accuracy of the best so far on the validation split
-    window: dict[str, Any] = field(default_factory=dict)  # sums over the steps since the last row of metrics.jsonl
 
 
 class Checkpointer:
@@ -95,12 +85,8 @@ class Checkpointer:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
-        try:
+        with self._writing():
             self._saver.save(self._directory / str(progress.step), args=ocp.args.Composite(**items))
-        except (OSError, ValueError) as error:
-            if self._hosts.several and broke_off(error):
-                raise
-            raise self._refusal(error) from error
 
     def _check_room(self, needed: int) -> None:
         if not self._directory.is_dir():
@@ -118,7 +104,7 @@ class Checkpointer:
         self.wait()
         self._best = progress.best["step"] if progress.best else None
         if self._hosts.leads:
-            write_json(self._directory / str(progress.step) / _AMENDED, asdict(progress))
+            write_json(self._directory / str(progress.step) / AMENDED, asdict(progress))
 
     def wait(self) -> None:
         """Returns when what was saved is on disk, and removes what is neither new nor best.
@@ -126,13 +112,21 @@ class Checkpointer:
         Raises:
             UserError: if it could not be written.
         """
-        try:
+        with self._writing():
             self._saver.wait_until_finished()
-        except (OSError, ValueError) as error:
-            if self._hosts.several and broke_off(error):
+        with suppress(UserError):  # a bucket that cannot be listed just now: the next save discards more
+            self._discard_old()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one message of whatever comes of writing, but for what the end of another process leads to."""
+        try:
+            yield
+        except Exception as error:  # in a bucket, of its libraries
+            ours = in_bucket(self._directory) or isinstance(error, OSError | ValueError)
+            if not ours or (self._hosts.several and broke_off(error)):
                 raise
             raise self._refusal(error) from error
-        self._discard_old()
 
     def newest(self) -> int | None:
         """Returns the newest step that is safely on disk."""
@@ -159,7 +153,7 @@ class Checkpointer:
         try:
             state, progress = self._restore(path, like)
         except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
-            raise UserError(f"checkpoint {path} cannot be restored ({_first_line(error)})") from error
+            raise UserError(f"checkpoint {path} cannot be restored ({first_line(error)})") from error
         if progress.best and progress.best["step"] not in steps(self._directory):
             progress = replace(progress, best=None)
         self._best = progress.best["step"] if progress.best else None
@@ -172,6 +166,8 @@ class Checkpointer:
             path = self._directory / str(step)
             try:
                 verify(path)
+            except OSError as error:  # which says nothing of the checkpoint
+                raise UserError(f"checkpoint {path} cannot be read ({error.strerror}): try again") from error
             except ValueError as error:
                 _log.warning("checkpoint %s is damaged (%s)", path, error)
                 damaged.append(path)
@@ -194,7 +190,7 @@ class Checkpointer:
         for path in _unfinished(self._directory):
             if path.name.partition(".")[0] == str(self._saving):
                 with bucket_errors(path):
-                    (path / _MANIFEST).write_text(json.dumps(fingerprints(path)))
+                    (path / MANIFEST).write_text(json.dumps(fingerprints(path)))
         self.slowest = max(self.slowest, time.monotonic() - self._began)
 
     def _discard_old(self) -> None:
@@ -223,125 +219,28 @@ class Checkpointer:
             opt_state=restored["optimizer"]["opt_state"],
             ema=restored["ema"] if like.ema is not None else None,
         )
-        return state, _amended(path) or Progress(**restored["progress"])
+        return state, amended(path) or Progress(**restored["progress"])
 
     def _refusal(self, error: Exception) -> UserError:
-        left = steps(self._directory)
+        try:
+            left = steps(self._directory)
+        except UserError:
+            kept = "what was saved before stays"
+        else:
+            kept = f"step {left[-1]} is safe" if left else "no earlier one exists"
         return UserError(
-            f"a checkpoint could not be written to {self._directory} ({_first_line(error)}): make room there and run "
-            f"the same command again; " + (f"step {left[-1]} is safe" if left else "no earlier one exists")
+            f"a checkpoint could not be written to {self._directory} ({first_line(error)}): make room or permission "
+            f"there and run the same command again; {kept}"
         )
-
-
-def steps(directory: Place) -> list[int]:
-    """Returns the steps that are saved under `directory`, ascending; half-written ones are left out."""
-    return sorted(int(name) for name in names_in(directory) if name.isdecimal() and is_committed(directory / name))
 
 
 def _unfinished(directory: Place) -> list[Place]:
     """Returns what is being written under `directory`, or was when a run was killed."""
-    if in_bucket(directory):
-        return [
-            directory / name for name in names_in(directory) if name.isdecimal() and not is_committed(directory / name)
-        ]
-    return [directory / name for name in names_in(directory) if ".orbax-checkpoint-tmp" in name]
-
-
-def verify(path: Place, item: str = "") -> None:
-    """Compares a checkpoint's files, or those of one of its items, with what was noted when they were written.
-
-    Raises:
-        ValueError: that names the first file that is missing or differs.
-    """
-    try:
-        with bucket_errors(path):
-            noted = json.loads((path / _MANIFEST).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{_MANIFEST} is missing") from None
-    found = fingerprints(path, item)
-    for name, (size, checksum) in noted.items():
-        if item and not name.startswith(f"{item}/"):
-            continue
-        if name not in found:
-            raise ValueError(f"{name} is missing")
-        size_now, checksum_now = found[name]
-        if size_now != size or (checksum_now and checksum and checksum_now != checksum):
-            raise ValueError(f"{name} has {size_now} bytes that are not the {size} that were written")
-
-
-def choose(directory: Place, checkpoint: str | int) -> int:
-    """Returns the step that "best", "newest" or a number names.
-
-    Raises:
-        UserError: if there is no such checkpoint.
-    """
-    found = steps(directory)
-    if not found:
-        raise UserError(f"there is no checkpoint in {directory} yet: train first, or wait for the first to be saved")
-    if checkpoint == "newest":
-        return found[-1]
-    if checkpoint == "best":
-        for step in reversed(found):
-            try:
-                best = read_progress(directory, step).best
-            except UserError:
-                continue
-            return best["step"] if best and best["step"] in found else found[-1]
-        return found[-1]
-    if str(checkpoint).isdecimal() and int(checkpoint) in found:
-        return int(checkpoint)
-    saved = ", ".join(map(str, found))
-    raise UserError(f"checkpoint must be best, newest or one of the saved steps ({saved}), found {checkpoint!r}")
-
-
-def read_variables(directory: Place, step: int, weights: str) -> Variables:
-    """Returns the variables (or with `weights="ema"` their average, where one was kept) as NumPy arrays.
-
-    Raises:
-        UserError: if they cannot be read.
-    """
-    path = absolute(directory) / str(step)
-    item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
-    try:
-        verify(path, item.name)
-        return read_item(item)
-    except Exception as error:  # whatever a damaged file makes Orbax raise
-        raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
-
-
-def read_item(item: Place) -> Any:
-    """Returns the tree of NumPy arrays in one item of a checkpoint, wherever it was saved."""
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        shapes = _tree(reader.metadata(item))
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-
-
-def read_progress(directory: Place, step: int) -> Progress:
-    """Returns the progress of a saved step.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    path = absolute(directory) / str(step)
-    try:
-        if amended := _amended(path):
-            return amended
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return Progress(**reader.restore(path / "progress", args=ocp.args.JsonRestore()))
-    except Exception as error:  # whatever a damaged file makes Orbax raise
-        raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
-
-
-def _amended(path: Place) -> Progress | None:
-    return Progress(**read_json(path / _AMENDED)) if (path / _AMENDED).is_file() else None
-
-
-def _tree(metadata: Any) -> Any:
-    """Returns the tree of array descriptions; where it hangs differs between Orbax releases."""
-    for name in ("item_metadata", "tree"):
-        metadata = getattr(metadata, name, metadata)
-    return metadata
+    with listing(directory):
+        paths = [directory / name for name in names_in(directory)]
+        if in_bucket(directory):
+            return [path for path in paths if path.name.isdecimal() and not is_committed(path)]
+        return [path for path in paths if ".orbax-checkpoint-tmp" in path.name]
 
 
 def _nbytes(tree: Any) -> int:
@@ -351,7 +250,3 @@ def _nbytes(tree: Any) -> int:
 def _all_finite(tree: Any) -> jax.Array:
     floating = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in floating]))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

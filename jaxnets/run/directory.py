@@ -14,8 +14,9 @@ from typing import Any
 
 from jaxnets.config import RESUMABLE, Config, flatten, resolve
 from jaxnets.errors import UserError
+from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
+from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class ModelCard:
     preprocess: Preprocess
     data: dict[str, int]  # Dataset.fingerprint of what it was trained on
     matmul_precision: str = "default"  # as config.matmul_precision
+    activation: Activation = "softmax"  # that turns its logits into probabilities
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -46,6 +48,7 @@ class ModelCard:
             preprocess=Preprocess.from_json(saved["preprocess"]),
             data=dict(saved["data"]),
             matmul_precision=saved["matmul_precision"],
+            activation=saved.get("activation", "softmax"),  # format 1 knew no other
         )
 
 

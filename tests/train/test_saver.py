@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.train.checkpoint import Checkpointer, Progress, choose, read_progress, read_variables, steps
+from jaxnets.run.checkpoints import Progress, choose, read_progress, read_variables, steps
 from jaxnets.train.mesh import replicated
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)

@@ -1,0 +1,38 @@
+"""From uint8 images to what a model says of them: the one way, for everything that asks a model."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from jaxnets.models.family import Variables
+from jaxnets.preprocess import Preprocess
+
+Activation = Literal["softmax", "sigmoid"]
+
+# What turns logits into probabilities; it belongs to the loss that the model was trained with.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+
+
+def forward(
+    model: nn.Module,
+    preprocess: Preprocess,
+    variables: Variables,
+    images: UInt8[Array, "b h w c"],
+    *,
+    method: Literal["__call__", "features", "embed"] = "__call__",
+) -> Any:
+    """Returns a model's logits `[b, classes]` of images that `Preprocess.fit` has brought to size, in evaluation mode.
+
+    `method` asks for the outputs of its stages by name ("features"), or for the pooled vector `[b, f]` that its head
+    sees ("embed").
+    """
+    x = preprocess.normalise(images, model.dtype)  # type: ignore[attr-defined]
+    return model.apply(variables, x, train=False, method=method)
+
+
+def probabilities(logits: Float[Array, "b classes"], activation: Activation) -> Float[Array, "b classes"]:
+    """Returns what the logits mean: shares of one whole (softmax), or each class by itself (sigmoid)."""
+    return ACTIVATIONS[activation](logits)
