@@ -29,7 +29,7 @@ def forward(
     `method` asks for the outputs of its stages by name ("features"), or for the pooled vector `[b, f]` that its head
     sees ("embed").
     """
-    x = preprocess.normalise(images, model.dtype)  # type: ignore[attr-defined]
+    x = preprocess.normalise(images, model.dtype)
     return model.apply(variables, x, train=False, method=method)
 
 
