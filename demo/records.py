@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from images import Shown
 
-from jaxnets.config import flatten
+from jaxnets.schema import flatten
 from jaxnets.errors import UserError
 from jaxnets.run.directory import RunDirectory, read_json
 

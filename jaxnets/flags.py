@@ -9,8 +9,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxnets.config import Config, default_config, flatten, resolve
+from jaxnets.config import Config, default_config, resolve
 from jaxnets.errors import UserError, nearest
+from jaxnets.schema import flatten
 
 
 def load_config(file: str, overrides: list[str]) -> Config:

@@ -280,3 +280,7 @@ def preprocess_of(model: nn.Module) -> Preprocess:
             f"preprocess=jaxnets.Preprocess(...)), or open a run with jaxnets.load"
         )
     return preprocess
+
+
+def layer_groups(model: nn.Module) -> list[list[str]]:
+    raise NotImplementedError

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxnets.config import Config, flatten
+from jaxnets.config import Config
+from jaxnets.schema import flatten
 
 
 class _Console(Console):
@@ -54,9 +55,11 @@ class Display:
         self._bar.start()
         self._bar.refresh()
 
-    def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
         if self._bar is not None:
-            figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {images_per_second:,.0f} images/s"
+            figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}"
+            if images_per_second is not None:
+                figures += f"  {images_per_second:,.0f} images/s"
             self._bar.update(self._task, completed=step, figures=figures)
             self._bar.refresh()
 
