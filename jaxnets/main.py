@@ -5,7 +5,8 @@ import os
 import time
 from dataclasses import replace
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config
 from jaxnets.flags import load_config
 from jaxnets.run.storage import open_place
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--workdir", required=True, help="the run directory, which may be gs://BUCKET/RUN: made, or gone on with"
     )
-    command.run(parser, _train, takes_rest=True)
+    cli.run(parser, _train, takes_rest=True)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -33,7 +34,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
-    command.use_compilation_cache()
+    use_compilation_cache()
     hosts = join(config.distributed)
     from jaxnets.train.display import Display
     from jaxnets.train.loop import train

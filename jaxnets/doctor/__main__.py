@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from functools import partial
 
-from jaxnets import command
+from jaxnets import cli
 from jaxnets.doctor.checks import examine
 from jaxnets.doctor.gather import gather
 from jaxnets.doctor.machine import Wanted
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, metavar="N", help="a fault if JAX has another number of devices")
     parser.add_argument("--timeout", type=float, default=120, help="seconds that JAX may take to start (default 120)")
     parser.add_argument("--json", action="store_true", help="print one JSON object: verdict, findings, machine")
-    command.run(parser, _doctor)
+    cli.run(parser, _doctor)
 
 
 def _doctor(options: argparse.Namespace, _: list[str]) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets.cache import cache_directory
 from jaxnets.cores import cores
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
 from jaxnets.doctor.remote import measure_remote
@@ -276,8 +276,8 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 def compilation_cache(environment: Mapping[str, str]) -> Cache:
-    """Returns the cache that training would use, by the rules of `command.use_compilation_cache`."""
-    path = Path(environment.get("JAX_COMPILATION_CACHE_DIR") or command.cache_directory() / "compiled").expanduser()
+    """Returns the cache that training would use, by the rules of `cache.use_compilation_cache`."""
+    path = Path(environment.get("JAX_COMPILATION_CACHE_DIR") or cache_directory() / "compiled").expanduser()
     off = environment.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false", "no", "off", "f", "n")
     sizes = []
     for entry in _listed(path):

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 
@@ -16,8 +17,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
     parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")
     parser.add_argument("--stage", help="whose output is asked: stage1, stage2, … (default: the last)")
-    command.add_checkpoint_options(parser)
-    command.run(parser, _explain)
+    cli.add_checkpoint_options(parser)
+    cli.run(parser, _explain)
 
 
 def _explain(options: argparse.Namespace, _: list[str]) -> int:
@@ -31,7 +32,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.preprocess import with_channels
 
     files = image_files(options.images)
-    command.use_compilation_cache()
+    use_compilation_cache()
     classifier = load(options.model, options.checkpoint, options.weights)
     label = None if options.label is None else classifier.find_label(options.label)
     try:

@@ -1,17 +1,14 @@
-"""What all commands share: options, one message for a user's mistake, and the compilation cache."""
+"""What all commands share: options, what the terminal shows of logs, and one message for a user's mistake."""
 
 import argparse
 import logging
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
+from jaxnets import exit
 from jaxnets.errors import UserError
-
-_at_once = threading.Event()
 
 
 def run(
@@ -27,7 +24,7 @@ def run(
     if rest and not takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     _quieten(debug=options.debug)
-    _at_once.clear()  # what a training in this process left behind before is not this command's
+    exit.forget()  # what a training in this process left behind before is not this command's
     try:
         status = body(options, rest)
     except UserError as error:
@@ -42,16 +39,7 @@ def run(
     except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    if _at_once.is_set():
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
-def end_at_once() -> None:
-    """Lets `run` end the process at once: an orderly end would tear threads at work to pieces, or wait for them."""
-    _at_once.set()
+    exit.end(status)
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -68,22 +56,6 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "jax", "onnx"),
         help="jax; onnx, quicker on a CPU; or auto (default): onnx where it is installed and there is no accelerator",
     )
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache, unless JAX's own settings say otherwise."""
-    import jax
-
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "compiled"))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def cache_directory() -> Path:
-    """Returns the user's cache directory for jaxnets."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "jaxnets"
 
 
 def _quieten(*, debug: bool) -> None:
