@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from jaxnets import exit
+from jaxnets import exit, terminal
 from jaxnets.errors import UserError
 
 
@@ -20,26 +20,54 @@ def run(
     is what the parser does not know; it is refused unless the command takes it.
     """
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options, rest = parser.parse_known_args()
-    if rest and not takes_rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    _quieten(debug=options.debug)
+    terminal.show_anything(sys.stdout, sys.stderr)
     exit.forget()  # what a training in this process left behind before is not this command's
     try:
-        status = body(options, rest)
+        status = _status(parser, body, takes_rest)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
+        terminal.silence()
+        status = 0
+    exit.end(status)
+
+
+def _status(
+    parser: argparse.ArgumentParser, body: Callable[[argparse.Namespace, list[str]], int], takes_rest: bool
+) -> int:
+    try:
+        options, rest = parser.parse_known_args()
+        if rest and not takes_rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    except SystemExit as asked:  # after --help, or a message of argparse
+        return asked.code if isinstance(asked.code, int) else 0
+    _quieten(debug=options.debug)
+    try:
+        return body(options, rest)
     except UserError as error:
         if options.debug:
             traceback.print_exc()
         else:
             print(f"error: {error}", file=sys.stderr)
-        status = error.status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    exit.end(status)
+        return error.status
+    except (RuntimeError, AssertionError) as error:
+        if options.debug or not _is_missing_backend(error):
+            raise
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        print(
+            f"error: JAX finds no device with JAX_PLATFORMS={wanted} ({str(error) or 'it knows none of that kind'}): "
+            f"leave JAX_PLATFORMS unset to use what is here; python -m jaxnets.doctor says what JAX sees",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _is_missing_backend(error: Exception) -> bool:
+    """Says whether JAX raised while it looked for devices; the exceptions themselves are of no particular kind."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.filename.endswith("xla_bridge.py") and last.name == "backends"
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +87,21 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _quieten(*, debug: bool) -> None:
-    """Shows our own log; that of libraries, whose errors reach us as exceptions, only while debugging."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.CRITICAL)
+    """Shows our own log, and of libraries what they warn of, less what is known to mean nothing here.
+
+    While debugging all of it is shown.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.WARNING)
     logging.getLogger("jaxnets").setLevel(logging.INFO)
-    logging.getLogger("absl").setLevel(logging.INFO if debug else logging.CRITICAL)
+    if not debug:
+        logging.getLogger("absl").addFilter(_says_something)
+
+
+# Beginnings of warnings that a user can do nothing about, by what writes them.
+_NOISE = (
+    "Metadata file does not exist",  # orbax, of a file that only its own manager of checkpoints writes
+)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOISE)

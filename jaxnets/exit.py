@@ -1,6 +1,7 @@
 """How the process ends once its work is done: in order, or at once because other threads can't be waited for."""
 
 import os
+import signal
 import sys
 import threading
 from typing import NoReturn
@@ -24,4 +25,6 @@ def end(status: int) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python tidies up ends it without a traceback
     sys.exit(status)

@@ -1,7 +1,6 @@
 """Predicts: `python -m jaxnets.predict --model MODEL IMAGE… [--top K] [--json]`."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.terminal import json_text, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,13 +66,13 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json_text(found))
     elif "error" in found:
-        print(f"{found['file']}\n  error: {found['error']}")
+        print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
-        print(found["file"])
+        print(shown(found["file"]))
         for row in found["top"]:
-            print(f"  {row['probability']:7.2%}  {row['label']}")
+            print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["errors", "cores", "cache", "exit"],
+    ["errors", "cores", "cache", "exit", "terminal"],
     ["config"],
     ["metrics", "preprocess"],
     ["models"],
@@ -21,7 +21,7 @@ ORDER = [
     ["classifier"],
     ["evaluate", "export", "plan"],
     ["serve"],
-    ["cli", "flags"],
+    ["cli", "keys", "flags"],
     ["predict", "benchmark", "main"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -46,7 +46,7 @@ def test_a_stage_imports_from_earlier_ones_only(file):
                 assert RANK[name] <= RANK[room], f"{file.name} imports {name}, which comes after {room}"
 
 
-COMMAND_LINE = {"cli", "flags", "main", "predict", "benchmark"}
+COMMAND_LINE = {"cli", "flags", "keys", "main", "predict", "benchmark"}
 
 
 def test_only_commands_import_the_command_line():

@@ -4,7 +4,6 @@ The status is 0 where a run would do well, and 1 where it would suffer.
 """
 
 import argparse
-import json
 from dataclasses import asdict
 from functools import partial
 
@@ -15,6 +14,7 @@ from jaxnets.doctor.machine import Wanted
 from jaxnets.doctor.probe import probe
 from jaxnets.doctor.report import show
 from jaxnets.errors import UserError
+from jaxnets.terminal import json_text
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def _doctor(options: argparse.Namespace, _: list[str]) -> int:
     if options.json:
         verdict = "fault" if status else "fine"
         content = {"format": 1, "verdict": verdict, "findings": list(map(asdict, findings)), "machine": asdict(machine)}
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(json_text(content, indent=2))
     else:
         show(findings)
     return status

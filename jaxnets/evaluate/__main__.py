@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from jaxnets import cli
+from jaxnets import cli, terminal
 from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
@@ -38,7 +38,6 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.train.hosts import join
 
     hosts = join(addresses)
-    from rich.console import Console
     from rich.table import Table
 
     from jaxnets.evaluate.run import evaluate_run
@@ -61,10 +60,11 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     target = report_target(options.out, run.report)
     write_json(target, report)
 
-    console = Console(highlight=False)
+    console = terminal.console()
     table = Table("class", "examples", "accuracy", title=f"{report['model']}, step {report['step']}, {report['split']}")
     for name, row in report["per_class"].items():
-        table.add_row(name, str(row["count"]), "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}")
+        accuracy = "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        table.add_row(terminal.shown(name), str(row["count"]), accuracy)
     console.print(table)
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     console.print(

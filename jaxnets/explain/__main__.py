@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.terminal import shown
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
         try:
             image = with_channels(decode(file, str(file)), 3)
         except CorruptImage as error:
-            print(f"{file}\n  error: {error}")
+            print(f"{shown(str(file))}\n  error: {shown(str(error))}")
             unreadable += 1
             continue
         (found,) = classifier.explain_batch([image], None if label is None else [label], stage=options.stage)
@@ -59,7 +60,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
             sheet(image, found.heat, f"{name}  {found.probability:.1%}").save(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written ({error}): make room or permission for it") from error
-        print(f"{file}\n  {found.probability:7.2%}  {name}  {target}")
+        print(f"{shown(str(file))}\n  {found.probability:7.2%}  {shown(name)}  {shown(str(target))}")
         if not np.any(found.heat):
             print("  nothing in this stage speaks for it: the map is empty")
     return 1 if unreadable else 0

@@ -140,7 +140,7 @@ def _prepare(
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, card)
-    _describe(display, config, data, state, mesh, steps)
+    display.describe(config, data, state.variables["params"], mesh, steps)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {steps}")
     load_what_fits(config, data, mesh)
@@ -376,19 +376,6 @@ class _Session:
         epoch = step * self.config.batch_size / len(self.data.split("train"))
         self.log.write(step, epoch, values)
         self.display.row(step, self.steps, epoch, values)
-
-
-def _describe(display: Display, config: Config, data: Dataset, state: TrainState, mesh: Mesh, steps: int) -> None:
-    from clu import parameter_overview  # 0.1 s, and only for this table
-
-    display.say(parameter_overview.get_parameter_overview(state.variables["params"], include_stats=False))
-    p = data.preprocess
-    sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
-    display.say(
-        f"data: {config.data.source}, {sizes}, {p.height}×{p.width}×{p.channels}, {len(data.class_names)} classes"
-    )
-    devices = mesh.devices.flatten()
-    display.say(f"devices: {len(devices)} × {devices[0].device_kind}; {steps} steps of {config.batch_size} examples")
 
 
 def _finished(workdir: Place, progress: Progress, steps: int) -> str:
