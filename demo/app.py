@@ -15,7 +15,8 @@ from typing import Any
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the card may be shared
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 HERE = Path(__file__).parent
@@ -48,8 +49,8 @@ def main() -> None:
         "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")), help="default 7860"
     )
     parser.add_argument("--share", action="store_true", help="ask gradio.live for a public address")
-    command.add_engine_option(parser)
-    command.run(parser, _demo)
+    cli.add_engine_option(parser)
+    cli.run(parser, _demo)
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
@@ -59,7 +60,7 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError("the demo needs Gradio, which is not installed: pip install 'jaxnets[demo]'")
     importing = threading.Thread(target=importlib.import_module, args=("gradio",), daemon=True)
     importing.start()
-    command.use_compilation_cache()
+    use_compilation_cache()
     from images import open_shown
 
     sources = options.model or [str(HERE / "run") if (HERE / "run").is_dir() else DEFAULT]

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
-from jaxnets.command import cache_directory
+from jaxnets.cache import cache_directory
 from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def main() -> None:
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
     )
-    command.add_checkpoint_options(parser)
-    command.run(parser, _export)
+    cli.add_checkpoint_options(parser)
+    cli.run(parser, _export)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
@@ -51,7 +52,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.format == "onnx":
         require("onnx")
         require("onnxruntime")
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import load
     from jaxnets.export import check, stablehlo
 

@@ -4,7 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 
@@ -29,9 +30,9 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, help="seconds for a request's body, and then its answer (default 10)")
     parser.add_argument("--queue", type=int, help="images without an answer, at most (default 256)")
     parser.add_argument("--latency", type=float, help="seconds that an answer should take (default 0.05)")
-    command.add_checkpoint_options(parser)
-    command.add_engine_option(parser)
-    command.run(parser, _serve)
+    cli.add_checkpoint_options(parser)
+    cli.add_engine_option(parser)
+    cli.run(parser, _serve)
 
 
 def _serve(options: argparse.Namespace, _: list[str]) -> int:
@@ -53,7 +54,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     sources = [Source.parse(text, options.checkpoint) for text in options.models]
     splits = [Split.parse(text) for text in options.splits]
     listening = listen(options.host, options.port)
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import Classifier, load
     from jaxnets.serve.app import make_app
 

@@ -11,7 +11,6 @@ from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
-from jaxnets.models.describe import parameters
 from jaxnets.models.registry import create_model
 from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
@@ -75,7 +74,7 @@ def _prepare(
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, plan.card)
-    _describe(display, config, plan)
+    display.describe(config, plan.data, state.params, plan.mesh, plan.steps)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {plan.steps}")
     return _session(config, run, plan, progress, checkpointer, display, around), state, progress
@@ -221,18 +220,6 @@ def _session(
         display=display,
         around=around,
     )
-
-
-def _describe(display: Display, config: Config, plan: Plan) -> None:
-    """Says what is trained on what, a line each."""
-    data, p = plan.data, plan.data.preprocess
-    count = parameters(plan.built.model, p.channels)
-    display.say(f"model: {config.model.name}, {count:,} parameters, {p.height}×{p.width}×{p.channels}, {config.dtype}")
-    sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
-    names = ", ".join(data.class_names[:5]) + (", …" if len(data.class_names) > 5 else "")
-    display.say(f"data: {config.data.source}, {sizes}, {len(data.class_names)} classes ({names})")
-    devices = plan.mesh.devices.flatten()
-    display.say(f"devices: {len(devices)} × {devices[0].device_kind}; {plan.steps} steps of {config.batch_size} images")
 
 
 def _finished(workdir: Place, progress: Progress, steps: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TEMPORARY
 
 _LEAST_MARGIN, _MOST_MARGIN = 0.1, 120.0  # share of the time, and seconds, that are kept for saving
@@ -104,5 +104,5 @@ def unless(stop: Stop, work: Callable[[], _T]) -> _T:
         raise errors[0]
     if results:
         return results[0]
-    command.end_at_once()
+    exit.end_at_once()
     raise Stopped

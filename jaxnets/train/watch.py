@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import jax
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TryAgain
 from jaxnets.train.hosts import Hosts, broke_off
 from jaxnets.train.stop import Stop
@@ -124,7 +124,7 @@ def watching(watch: Watch, hosts: Hosts) -> Iterator[None]:
     thread = threading.Thread(target=watch.run, name="jaxnets: watch", daemon=True)
     thread.start()
     if hosts.several:
-        command.end_at_once()  # an orderly end waits for the others, who may be gone; `part` has waited for the rest
+        exit.end_at_once()  # an orderly end waits for the others, who may be gone; `part` has waited for the rest
     try:
         yield
         hosts.part()

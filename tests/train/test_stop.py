@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TEMPORARY
 from jaxnets.run.checkpoints import steps
 from jaxnets.run.directory import RunDirectory
@@ -35,7 +35,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def orderly(monkeypatch):
-    monkeypatch.setattr(command, "_at_once", threading.Event())  # is for good, otherwise
+    monkeypatch.setattr(exit, "_at_once", threading.Event())  # is for good, otherwise
 
 
 @pytest.fixture

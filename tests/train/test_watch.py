@@ -6,7 +6,7 @@ import threading
 import jax
 import pytest
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TryAgain, UserError
 from jaxnets.train.stop import Stop
 from jaxnets.train.watch import Watch, watching
@@ -40,7 +40,7 @@ class Lone:
 
 @pytest.fixture(autouse=True)
 def orderly(monkeypatch):
-    monkeypatch.setattr(command, "_at_once", threading.Event())  # is for good, otherwise
+    monkeypatch.setattr(exit, "_at_once", threading.Event())  # is for good, otherwise
 
 
 class Ended(Exception):
