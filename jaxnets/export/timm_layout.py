@@ -7,8 +7,8 @@ from jaxtyping import Float32
 
 from jaxnets.classifier import Classifier
 from jaxnets.errors import UserError
+from jaxnets.models.registry import family_of
 from jaxnets.pretrained.convert import to_arrays
-from jaxnets.pretrained.layouts import LAYOUTS
 
 
 def export_safetensors(classifier: Classifier) -> bytes:
@@ -28,7 +28,7 @@ def export_safetensors(classifier: Classifier) -> bytes:
 
 def timm_arrays(classifier: Classifier) -> dict[str, Float32[np.ndarray, "..."]]:
     model: Any = classifier.model
-    layout = next(x for x in LAYOUTS if x.name == "timm" and isinstance(model, x.network))
+    layout = next(layout for layout in family_of(model).layouts if layout.name == "timm")
     return to_arrays(classifier.variables, layout, model, classifier.preprocess.channels)
 
 

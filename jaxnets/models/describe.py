@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxnets.models.layers import BatchNorm, Conv, Dense, Head, same_padding, torch_padding
+from jaxnets.models.conventions import same_padding, torch_padding
+from jaxnets.models.layers import BatchNorm, Conv, Dense, Head
 
 
 class Size(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +11,14 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnets.models.conv import Padding, conv2d
+from jaxnets.models.conv import conv2d
+from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
 from jaxnets.models.gated import gated_projection
 from jaxnets.models.normalise import normalise, project_and_normalise
 
 ModuleDef = Callable[..., nn.Module]
-PaddingRule = Literal["torch", "same"]
 
 _WIDENING = 2  # times as many features as channels, from which normalising a product by its channels pays
-
-
-def torch_padding(kernel: tuple[int, int]) -> Padding:
-    """Returns (k − 1) / 2 on every side, as PyTorch's models pad odd kernels at any stride."""
-    return ((kernel[0] // 2, kernel[0] // 2), (kernel[1] // 2, kernel[1] // 2))
-
-
-def same_padding(size: tuple[int, ...], kernel: tuple[int, int], stride: int) -> Padding:
-    """Returns what TensorFlow's SAME pads: as much as ceil(size / stride) outputs need, the odd pixel at the end."""
-    totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, kernel, strict=True)]
-    return ((totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2))
 
 
 class Conv(nn.Module):

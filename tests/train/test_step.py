@@ -6,7 +6,7 @@ import pytest
 
 from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
-from jaxnets.models.resnet import ResNet, Stage
+from jaxnets.models.resnet.network import ResNet, Stage
 from jaxnets.preprocess import Preprocess
 from jaxnets.train.mesh import over_data, replicated, state_shardings
 from jaxnets.train.step import init_state, make_chunk, make_train_step

@@ -11,12 +11,12 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from jaxnets.models.conventions import PaddingRule
 from jaxnets.models.layers import (
     ACTIVATIONS,
     BatchNorm,
     Conv,
     Head,
-    PaddingRule,
     SqueezeExcite,
     StochasticDepth,
     depth_rates,
@@ -201,34 +201,3 @@ class EfficientNet(nn.Module):
         x = global_average(x, dtypes["param_dtype"])
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return features, Head(self.num_classes, name="head", **dtypes)(x)
-
-
-def b_stages(squeeze: float) -> tuple[Stage, ...]:
-    """Returns Tan & Le 2019, table 1; `squeeze` is 0.25 there, and 0 in the Lite variants."""
-    rows = partial(Stage, squeeze=squeeze)
-    return (
-        rows(kernel=3, repeats=1, stride=1, expand=1, features=16),
-        rows(kernel=3, repeats=2, stride=2, expand=6, features=24),
-        rows(kernel=5, repeats=2, stride=2, expand=6, features=40),
-        rows(kernel=3, repeats=3, stride=2, expand=6, features=80),
-        rows(kernel=5, repeats=3, stride=1, expand=6, features=112),
-        rows(kernel=5, repeats=4, stride=2, expand=6, features=192),
-        rows(kernel=3, repeats=1, stride=1, expand=6, features=320),
-    )
-
-
-def v2_stages(repeats: tuple[int, ...], features: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Returns the stages of Tan & Le 2021, table 4, with as many blocks and features as given: six, or seven."""
-    strides, expansions = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
-    return tuple(
-        Stage(
-            kernel=3,
-            repeats=n,
-            stride=stride,
-            expand=expand,
-            features=f,
-            squeeze=0.0 if i < 3 else 0.25,
-            fused=i < 3,
-        )
-        for i, (n, f, stride, expand) in enumerate(zip(repeats, features, strides, expansions))  # noqa: B905
-    )

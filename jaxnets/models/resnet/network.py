@@ -286,28 +286,3 @@ class ResNet(nn.Module):
         if reduction is None:
             return None
         return lambda features, name: SqueezeExcite(features // reduction, name=name, **dtypes)
-
-
-def cifar_stages(depth: int) -> tuple[Stage, ...]:
-    """Returns three stages of n blocks, depth = 6n + 2 (He et al. 2016a, section 4.2)."""
-    return _three_stages((depth - 2) // 6, 1)
-
-
-def wide_stages(depth: int, widening: int) -> tuple[Stage, ...]:
-    """Returns three stages of n blocks, depth = 6n + 4 (Zagoruyko & Komodakis 2016, table 1)."""
-    return _three_stages((depth - 4) // 6, widening)
-
-
-def _three_stages(blocks: int, widening: int) -> tuple[Stage, ...]:
-    return tuple(
-        Stage(blocks=blocks, features=widening * features, stride=stride)
-        for features, stride in ((16, 1), (32, 2), (64, 2))
-    )
-
-
-def imagenet_stages(*blocks: int) -> tuple[Stage, ...]:
-    """Returns the four stages of He et al. 2016a, table 1, with as many blocks each as given."""
-    return tuple(
-        Stage(blocks=n, features=features, stride=stride)
-        for n, features, stride in zip(blocks, (64, 128, 256, 512), (1, 2, 2, 2), strict=True)
-    )
