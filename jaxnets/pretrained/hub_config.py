@@ -22,8 +22,8 @@ def architecture(config: Mapping[str, Any]) -> str | None:
         if "architecture" in config:
             return str(config["architecture"]) if _is_plain(config.get("model_args") or {}) else None
         kind = str(config.get("model_type"))
-        named = [family.transformers[kind](config) for family in FAMILIES if kind in family.transformers]
-        return named[0] if named else None
+        found = next((family.transformers[kind](config) for family in FAMILIES if kind in family.transformers), None)
+        return None if found is None or found.differences else found.name
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:

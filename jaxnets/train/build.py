@@ -1,5 +1,6 @@
 """The pure parts of a run, from its config: model, schedule, first state and step."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,13 @@ from jaxnets.config import Config
 from jaxnets.data.augment import Augmentation
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import UserError
+from jaxnets.models.describe import describe
 from jaxnets.models.registry import create_model, field_names
+from jaxnets.models.statistics import check_statistics
 from jaxnets.train.optimizer import Schedule, make_optimizer, make_schedule
 from jaxnets.train.step import TrainState, TrainStep, init_state, make_train_step
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,11 @@ def build(
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
+    preprocess = data.preprocess
+    norms = describe(model, preprocess.height, preprocess.width, preprocess.channels).norms
+    group = config.batch_norm.group_size or config.batch_size // config.accumulate_steps
+    if warning := check_statistics(norms, group):
+        _log.warning("%s", warning)
     schedule = make_schedule(config, steps, len(data.split("train")))
     optimizer = make_optimizer(config.optimizer, schedule)
     step = make_train_step(
