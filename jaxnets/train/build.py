@@ -1,5 +1,6 @@
 """The pure parts of a run, from its config: model, recipe, first state and steps."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Metric, Sums
+from jaxnets.models.describe import describe
 from jaxnets.models.family import Variables
-from jaxnets.models.registry import create_model, field_names, layer_groups
+from jaxnets.models.registry import create_model, family_of, field_names
+from jaxnets.models.statistics import check_statistics
 from jaxnets.recipe.augment.cut import CentreCut
 from jaxnets.recipe.augment.table import ops
 from jaxnets.recipe.ema import Average
@@ -25,6 +28,8 @@ from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
 from jaxnets.train.step import TrainState, TrainStep, init_state, make_eval_step, make_train_step
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,10 @@ def build(
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
+    p = data.preprocess
+    norms = describe(model, p.height, p.width, p.channels).norms
+    if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size // config.accumulate_steps):
+        _log.warning("%s", warning)
     recipe = make_recipe(config, data, model)
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
     step = make_train_step(
@@ -86,7 +95,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
     decay = config.optimizer.layer_decay
-    rates = layer_decay(layer_groups(model), decay) if decay < 1 else None
+    rates = layer_decay(family_of(model).structure(model).groups(), decay) if decay < 1 else None
     return Recipe(
         cut=None if data.canvas_is_input else CentreCut.of(data.preprocess),
         ops=ops(config.augment),

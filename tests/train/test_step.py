@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from jaxnets.data.batch import Batch
-from jaxnets.models.resnet import ResNet, Stage
+from jaxnets.models.resnet.network import ResNet, Stage
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
