@@ -333,7 +333,7 @@ class _Session:
         self.log.publish()  # a resume finds the rows up to its checkpoint
         self.checkpointer.save(state, self.progress)
         self.saved = step
-        self.stop.took(self.checkpointer.slowest)
+        self.stop.expect_save(self.checkpointer.slowest)
         self.watch.progress()
 
     def _drain(self, under_way: deque[tuple[int, int, list[StepMetrics]]]) -> None:
