@@ -81,6 +81,7 @@ class DistributedConfig:
     coordinator: str | None = None  # HOST:PORT of process 0; None: found on TPU pods, SLURM, Open MPI, Kubernetes
     processes: Count | None = None  # of the run, one for each host as a rule; given together with coordinator
     process: Natural | None = None  # the number of this one, from 0; likewise
+    start_minutes: Positive = 2.0  # in which all of them must have met, after which a session gives up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ RESUMABLE = frozenset({
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate", "optimizer.clip_norm",
     "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
-    "distributed.coordinator", "distributed.processes", "distributed.process",
+    "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 
 

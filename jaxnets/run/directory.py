@@ -16,7 +16,7 @@ from jaxnets.config import RESUMABLE, Config, resolve
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
+from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
 from jaxnets.run.upgrade import FORMAT, upgrade_config
 from jaxnets.schema import flatten
 
@@ -82,7 +82,7 @@ class RunDirectory:
 
     def is_run(self) -> bool:
         with self._readable():
-            return self.config.is_file() and self.model.is_file()
+            return kind_of(self.config) == kind_of(self.model) == "file"
 
     def check_writable(self) -> None:
         """Refuses a directory that cannot be made or written to, without making it; as far as permissions tell.
@@ -91,9 +91,9 @@ class RunDirectory:
         """
         if not isinstance(self.path, Path):
             return
-        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
         if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is a file")
+            raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is no directory")
 
     def create(self) -> None:
         """Makes the directory and makes sure that it can be written to.
