@@ -25,6 +25,7 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
         classifier.preprocess,
         name=classifier.name,
         labels=classifier.labels,
+        activation=classifier.activation,
         normalised_inside=normalised_inside,
     )
     return made.SerializeToString()
