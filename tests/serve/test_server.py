@@ -69,7 +69,7 @@ def read_all(client):
     return b"".join(parts)
 
 
-def test_a_image_is_answered(port):
+def test_an_image_is_answered(port):
     answer = httpx2.post(f"http://127.0.0.1:{port}{PREDICT}", content=image(60))
     assert answer.json()["predictions"][0]["top"][0]["label"] == "class 2"
 
