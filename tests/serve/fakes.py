@@ -102,10 +102,12 @@ def image(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
 
 
 def main() -> None:
+    from jaxnets.serve import gate
     from jaxnets.serve.server import listen, serve
 
     port, seconds, *rest = sys.argv[1:]
     limits = Limits(timeout=float(rest[0]) if rest else 5, latency=10)  # however busy the machine is
+    gate._LINGER = limits.timeout / 2
     app, made = fake_app(limits=limits)
     made["fake"].engine.seconds = float(seconds)
     serve(app, listen("127.0.0.1", int(port)), limits)
