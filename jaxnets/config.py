@@ -71,7 +71,7 @@ class BatchNormConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = "digits"  # digits, idx:DIR, folder:DIR or tfds:NAME
+    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
     image_size: Count | None = (
         None  # pixels, height and width; None: the pretrained model's, else the source's own size
     )
@@ -79,6 +79,7 @@ class DataConfig:
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
     train_examples: Count | None = None  # for jaxnets.plan, which with this and num_classes opens no data
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None  # None: pretrained, else bilinear
+    white_level: Annotated[int, Range(1, 65535)] = 65535  # of grey images of 16 bits: 4095 where 12 of them are used
     crop_fraction: Fraction | None = None  # of the shorter side, kept by the centre crop; None: pretrained, else 1
     mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
     std: tuple[float, ...] | None = None  # likewise

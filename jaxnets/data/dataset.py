@@ -1,21 +1,22 @@
 """A source as a run uses it: its splits, its classes and how its images are fitted to the model."""
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
 from jaxnets.data.examples import Examples
-from jaxnets.data.sources import Source, open_source
-from jaxnets.data.split import stratified_split
+from jaxnets.data.fingerprint import fingerprint
+from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
+from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
+_NAMED = 12  # classes that the notes name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,9 @@ class Dataset:
     preprocess: Preprocess
     splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out
     threads: int
+    notes: tuple[str, ...] = ()  # what there is, how it was understood and what was passed over, a sentence each
+    unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    stored: Mapping[str, Split] = field(default_factory=dict)  # the examples of each split as the source has them
 
     def split(self, name: str) -> Examples:
         if name not in self.splits:
@@ -31,12 +35,8 @@ class Dataset:
         return self.splits[name]
 
     def fingerprint(self) -> dict[str, int]:
-        """Returns what tells this data from other data, wherever it lies: the sizes and a checksum of the labels."""
-        sizes = {name: len(examples) for name, examples in self.splits.items()}
-        checksum = 0
-        for name in sorted(self.splits):
-            checksum = zlib.crc32(self.splits[name].labels.tobytes(), checksum)
-        return {**sizes, "labels_crc32": checksum}
+        """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
+        return fingerprint(self.stored)
 
 
 def open_dataset(
@@ -60,42 +60,72 @@ def open_dataset(
             f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "
             f"classes: leave it out, or look at the source"
         )
-    threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
-    parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
+    splits = dict(source.splits)
     if data.validation:
-        if "validation" in parts:
+        if "validation" in splits:
             raise UserError(
                 f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
             )
-        train = source.splits["train"]
-        kept, held_out = stratified_split(train.labels, data.validation, config.seed)
-        parts |= {"train": (train, kept), "validation": (train, held_out)}
-    splits = {
-        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
-    }
+        train = splits["train"]
+        kept, held_out = hold_out(train.identities, train.labels, data.validation, config.seed, "validation")
+        splits |= {"train": Subset(train, kept), "validation": Subset(train, held_out)}
+    opened = _open_splits(replace(source, splits=splits), fitted, data)
+    if preprocess is None and data.mean is None and pretrained is None:
+        mean, std = _measure(opened.split("train"), opened.threads)
+        return replace(opened, preprocess=replace(fitted, mean=mean, std=std))
+    return opened
+
+
+def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequence[str]) -> Dataset:
+    """Opens all of the config's source to evaluate a model of these classes on it: nothing is held out.
+
+    Returns:
+        The splits that the source has, or the one split "all". Labels count the model's classes, which are matched by
+        name; the notes say which have no images.
+
+    Raises:
+        UserError: if the source cannot be read or has a class that the model does not know.
+    """
+    return _open_splits(open_labelled(config.data, class_names), preprocess, config.data)
+
+
+def _open_splits(source: Source, preprocess: Preprocess, data: DataConfig) -> Dataset:
+    splits = {name: _examples(split, preprocess, data) for name, split in source.splits.items()}
     for name, examples in splits.items():
         if not len(examples):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
-    if preprocess is None and data.mean is None and pretrained is None:
-        mean, std = _measure(splits["train"], threads)
-        fitted = replace(fitted, mean=mean, std=std)
-    return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
+    names = ", ".join(source.class_names[:_NAMED]) + (", …" if len(source.class_names) > _NAMED else "")
+    return Dataset(
+        class_names=source.class_names,
+        preprocess=preprocess,
+        splits=splits,
+        threads=data.threads or cores(),
+        notes=(f"{len(source.class_names)} classes: {names}", *source.notes),
+        unlabelled=source.unlabelled,
+        stored=source.splits,
+    )
+
+
+def _examples(split: Split, preprocess: Preprocess, data: DataConfig) -> Examples:
+    if isinstance(split, Subset) and split.class_of is None:
+        return Examples(split.whole, split.chosen, preprocess, skip_corrupt=data.skip_corrupt)
+    return Examples(split, np.arange(len(split)), preprocess, skip_corrupt=data.skip_corrupt)
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:
     channels = data.channels or source.channels
     own = pretrained.for_channels(channels) if pretrained else None
     if data.image_size is not None:
-        height = width = data.image_size
+        height, width = height_and_width(data.image_size)
     elif own is not None:
         height, width = own.height, own.width
     elif source.image_size is not None:
         height, width = source.image_size
     else:
         raise UserError(
-            f"the images of {source.description} have different sizes, or are too many to look at each: "
-            f"set config.data.image_size to the size to train at, in pixels (224, say)"
+            f"the images of {source.description} have different sizes: set config.data.image_size to the size to train "
+            f"at, in pixels (224, or 64x256 for height and width)"
         )
     for key, values in (("mean", data.mean), ("std", data.std)):
         if values is not None and len(values) != channels:
@@ -108,7 +138,16 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
         std=data.std or (own.std if own else (1.0,) * channels),
         crop_fraction=data.crop_fraction or (own.crop_fraction if own else 1.0),
         interpolation=data.interpolation or (own.interpolation if own else "bilinear"),
+        white_level=data.white_level,
     )
+
+
+def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns the two that `config.data.image_size` gives as one, of a square, or as (height, width)."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
 
 
 def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

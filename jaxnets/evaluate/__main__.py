@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
     parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
     command.add_checkpoint_options(parser)
-    parser.add_argument("--source", help="where the data lies now, if it has moved (as config.data.source)")
+    parser.add_argument(
+        "--source", help="new data to evaluate on, or where the run's own lies now (as config.data.source)"
+    )
     parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
@@ -61,9 +63,16 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     write_json(target, report)
 
     console = Console(highlight=False)
-    table = Table("class", "examples", "accuracy", title=f"{report['model']}, step {report['step']}, {report['split']}")
+    table = Table(
+        "class",
+        "examples",
+        "accuracy",
+        title=f"{report['model']}, step {report['step']}, {report['split']} of {report['source']}",
+    )
     for name, row in report["per_class"].items():
         table.add_row(name, str(row["count"]), "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}")
+    for note in report["notes"]:
+        console.print(note, markup=False, soft_wrap=True)
     console.print(table)
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     console.print(

@@ -387,6 +387,8 @@ def _describe(display: Display, config: Config, data: Dataset, state: TrainState
     display.say(
         f"data: {config.data.source}, {sizes}, {p.height}×{p.width}×{p.channels}, {len(data.class_names)} classes"
     )
+    for note in data.notes:
+        display.say(note)
     devices = mesh.devices.flatten()
     display.say(f"devices: {len(devices)} × {devices[0].device_kind}; {steps} steps of {config.batch_size} examples")
 
