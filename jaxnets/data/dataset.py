@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
@@ -18,25 +19,35 @@ from jaxnets.preprocess import Preprocess
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 _NAMED = 12  # classes that the notes name
 
+Part = tuple[Split, Int64[np.ndarray, " n"]]  # a split as the source has it, and the numbers of its examples that count
+
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-    splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out
+class Labelled:
+    """What a model can be evaluated on."""
+
+    splits: Mapping[str, Examples]
     threads: int
-    notes: tuple[str, ...] = ()  # what there is, how it was understood and what was passed over, a sentence each
-    unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
-    stored: Mapping[str, Split] = field(default_factory=dict)  # the examples of each split as the source has them
+    notes: tuple[str, ...]  # what there is, how it was understood and what was passed over, a sentence each
 
     def split(self, name: str) -> Examples:
         if name not in self.splits:
             raise UserError(f"there is no split {name!r}{nearest(name, self.splits)}; it has {', '.join(self.splits)}")
         return self.splits[name]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Labelled):
+    """What a run trains on: train, test, and validation where there is one or a share of train is held out."""
+
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
     def fingerprint(self) -> dict[str, int]:
         """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
-        return fingerprint(self.stored)
+        return fingerprint(self.parts)
 
 
 def open_dataset(
@@ -60,24 +71,39 @@ def open_dataset(
             f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "
             f"classes: leave it out, or look at the source"
         )
+    threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
-    splits = dict(source.splits)
+    parts = {name: _part(split) for name, split in source.splits.items()}
     if data.validation:
-        if "validation" in splits:
+        if "validation" in parts:
             raise UserError(
                 f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
             )
-        train = splits["train"]
-        kept, held_out = hold_out(train.identities, train.labels, data.validation, config.seed, "validation")
-        splits |= {"train": Subset(train, kept), "validation": Subset(train, held_out)}
-    opened = _open_splits(replace(source, splits=splits), fitted, data)
+        train, chosen = parts["train"]
+        labels, identities = train.labels[chosen], train.identities[chosen]
+        kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
+        parts |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
+    splits = {
+        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
+    }
+    for name, examples in splits.items():
+        if not len(examples):
+            raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
     if preprocess is None and data.mean is None and pretrained is None:
-        mean, std = _measure(opened.split("train"), opened.threads)
-        return replace(opened, preprocess=replace(fitted, mean=mean, std=std))
-    return opened
+        mean, std = _measure(splits["train"], threads)
+        fitted = replace(fitted, mean=mean, std=std)
+    return Dataset(
+        class_names=source.class_names,
+        preprocess=fitted,
+        splits=splits,
+        threads=threads,
+        notes=_notes(source),
+        unlabelled=source.unlabelled,
+        parts=parts,
+    )
 
 
-def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequence[str]) -> Dataset:
+def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequence[str]) -> Labelled:
     """Opens all of the config's source to evaluate a model of these classes on it: nothing is held out.
 
     Returns:
@@ -87,30 +113,27 @@ def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequenc
     Raises:
         UserError: if the source cannot be read or has a class that the model does not know.
     """
-    return _open_splits(open_labelled(config.data, class_names), preprocess, config.data)
-
-
-def _open_splits(source: Source, preprocess: Preprocess, data: DataConfig) -> Dataset:
-    splits = {name: _examples(split, preprocess, data) for name, split in source.splits.items()}
-    for name, examples in splits.items():
-        if not len(examples):
-            raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
-    names = ", ".join(source.class_names[:_NAMED]) + (", …" if len(source.class_names) > _NAMED else "")
-    return Dataset(
-        class_names=source.class_names,
-        preprocess=preprocess,
-        splits=splits,
+    data = config.data
+    source = open_labelled(data, class_names)
+    return Labelled(
+        splits={
+            name: Examples(*_part(split), preprocess, skip_corrupt=data.skip_corrupt)
+            for name, split in source.splits.items()
+        },
         threads=data.threads or cores(),
-        notes=(f"{len(source.class_names)} classes: {names}", *source.notes),
-        unlabelled=source.unlabelled,
-        stored=source.splits,
+        notes=_notes(source),
     )
 
 
-def _examples(split: Split, preprocess: Preprocess, data: DataConfig) -> Examples:
+def _part(split: Split) -> Part:
     if isinstance(split, Subset) and split.class_of is None:
-        return Examples(split.whole, split.chosen, preprocess, skip_corrupt=data.skip_corrupt)
-    return Examples(split, np.arange(len(split)), preprocess, skip_corrupt=data.skip_corrupt)
+        return split.whole, split.chosen
+    return split, np.arange(len(split))
+
+
+def _notes(source: Source) -> tuple[str, ...]:
+    names = ", ".join(source.class_names[:_NAMED]) + (", …" if len(source.class_names) > _NAMED else "")
+    return (f"{len(source.class_names)} classes: {names}", *source.notes)
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:

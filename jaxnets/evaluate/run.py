@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.classifier import Weights, load
 from jaxnets.config import Config
-from jaxnets.data.dataset import Dataset, open_dataset, open_evaluation
+from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
@@ -39,7 +39,7 @@ def evaluate_run(
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
     """
     config, card = run.read_config(), run.read_model()
-    data = _open_own(config, card, split) if source is None else _open_given(config, card, source)
+    data = open_data(config, card, split, source)
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
     examples = data.split(split)
@@ -60,33 +60,38 @@ def evaluate_run(
     return {**report, "source": config.data.source if source is None else source, "notes": list(data.notes)}
 
 
-def _open_own(config: Config, card: ModelCard, split: str) -> Dataset:
-    """Opens the run's data where it was, and refuses it if it has changed."""
-    data = open_dataset(config, card.preprocess)
-    if changed := _changes(data, card):
-        raise UserError(
-            f"{config.data.source} is no longer the data of this run ({'; '.join(changed)}), and images it was trained "
-            f"on may be among the {split} split now: put the data back, or say with --source {config.data.source} that "
-            f"you mean this data"
-        )
-    return data
+def open_data(config: Config, card: ModelCard, split: str, source: str | None) -> Labelled:
+    """Opens what a run is evaluated on.
 
+    Without `source` it is the run's data, where it was. Else it is what `source` names: the run's own data, which may
+    lie elsewhere now, or other data, and then all of it, its classes matched by name.
 
-def _open_given(config: Config, card: ModelCard, source: str) -> Dataset:
-    """Opens what --source names: the run's own data, which may lie elsewhere now, or new data, and then all of it."""
+    Raises:
+        UserError: if it cannot be read, has a class that the model does not know, or has changed since.
+    """
+    if source is None:
+        data = open_dataset(config, card.preprocess)
+        if changed := _changes(data, card):
+            raise UserError(
+                f"{config.data.source} is no longer the data of this run ({'; '.join(changed)}), and images it was "
+                f"trained on may be among the {split} split now: put the data back, or say with --source "
+                f"{config.data.source} that you mean this data"
+            )
+        return data
     given = replace(config, data=replace(config.data, source=source))
     try:
         data = open_dataset(given, card.preprocess)
+        # In the run's own folder, changed, what was held out still is, whereas all of it was trained on.
+        own = _is_same(source, config.data.source) and data.class_names == card.class_names
+        if own or not _changes(data, card):
+            return data
     except UserError:  # data to evaluate on need not be fit to train on
-        return open_evaluation(given, card.preprocess, card.class_names)
-    # The run's own folder, changed: a split that was held out is still held out, whereas all of it was trained on.
-    if not _changes(data, card) or (_is_same(source, config.data.source) and data.class_names == card.class_names):
-        return data
-    data = open_evaluation(given, card.preprocess, card.class_names)
-    if "all" in data.splits:
-        warning = f"all images of {source} are evaluated: if the model was trained on some of them, it looks too good"
-        data = replace(data, notes=(*data.notes, warning))
-    return data
+        pass
+    found = open_evaluation(given, card.preprocess, card.class_names)
+    if "all" not in found.splits:
+        return found
+    warning = f"all images of {source} are evaluated: if the model was trained on some of them, it looks too good"
+    return replace(found, notes=(*found.notes, warning))
 
 
 def _changes(data: Dataset, card: ModelCard) -> list[str]:

@@ -96,6 +96,7 @@ def test_an_older_fingerprint_is_compared_by_what_it_says():
     assert changes(older, now) == []
     assert changes({**older, "labels_crc32": 7}, now) == ["images have other classes than they had"]
     assert changes({**older, "test": 359}, now) == ["the test split has 360 images, and had 359"]
+    assert changes({**older, "train": 1438, "test": 359}, now)[0].startswith("an earlier version of jaxnets drew")
 
 
 def test_the_digits_of_older_runs_are_known():
