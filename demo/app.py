@@ -13,7 +13,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from variables import check
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 HERE = Path(__file__).parent
@@ -41,8 +42,8 @@ def main() -> None:
     parser.add_argument("--host", help="default GRADIO_SERVER_NAME, else 127.0.0.1")
     parser.add_argument("--port", type=int, help="default GRADIO_SERVER_PORT, else 7860")
     parser.add_argument("--share", action="store_true", help="ask gradio.live for a public address")
-    command.add_engine_option(parser)
-    command.run(parser, _demo)
+    cli.add_engine_option(parser)
+    cli.run(parser, _demo)
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
@@ -55,7 +56,7 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError("the demo needs Gradio, which is not installed: pip install 'jaxnets[demo]'")
     importing = threading.Thread(target=importlib.import_module, args=("gradio",), daemon=True)
     importing.start()
-    command.use_compilation_cache()
+    use_compilation_cache()
     from images import open_shown
     from page import build
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 
@@ -45,9 +46,9 @@ def main() -> None:
         help="whose pages may ask from a browser, https://www.example.org for instance, or *; give it once for each",
     )  # fmt: skip
     parser.add_argument("--root-path", default="", help="the path under which a proxy shows the service (/vision)")
-    command.add_checkpoint_options(parser)
-    command.add_engine_option(parser)
-    command.run(parser, _serve)
+    cli.add_checkpoint_options(parser)
+    cli.add_engine_option(parser)
+    cli.run(parser, _serve)
 
 
 def _serve(options: argparse.Namespace, _: list[str]) -> int:
@@ -69,7 +70,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     splits = [Split.parse(text) for text in options.splits]
     web = Web.parse(options.origins, options.root_path)
     listening = listen(options.host, options.port)
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import Classifier, load
 
     with _extra():
