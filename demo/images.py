@@ -58,7 +58,7 @@ class Shown:
 
     @cached_property
     def stages(self) -> list[str]:
-        return list(stages(self.classifier.variables["params"]))
+        return list(stages(self.classifier.model))
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()

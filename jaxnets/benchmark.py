@@ -95,15 +95,16 @@ def _time_step(config: Config, steps: int) -> float:
 
     mesh = make_mesh()
     data = open_dataset(config)
-    built = build(config, data, steps)
-    index = (np.arange(config.batch_size) % len(data.split("train"))).astype(np.int32)
-    images = np.stack([data.split("train").read(int(i)).image for i in index])
+    built = build(config, data)
+    index = (np.arange(config.batch_size) % len(data.training)).astype(np.int32)
+    images = np.stack([data.training.read(int(i)).image for i in index])
     arrays: dict[str, Any] = {
         "image": images,
-        "label": data.split("train").labels[index],
+        "label": data.training.labels[index],
         "mask": index >= 0,
         "index": index,
         "epoch": np.zeros_like(index),
+        "aspect": data.training.aspects[index],
     }
     batch = jax.device_put(Batch(**arrays), over_data(mesh))
     step = jax.jit(built.step, donate_argnums=0, out_shardings=replicated(mesh))
@@ -131,7 +132,7 @@ def _time_loop(config: Config, steps: int, workdir: Path) -> float:
             super().__init__(Console(quiet=True))
             self.ended: dict[int, float] = {}
 
-        def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
             self.ended[step] = time.perf_counter()
 
     clock = Clock()

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jaxnets.config import Config, Range, _schema
+from jaxnets.config import Config
 from jaxnets.errors import UserError
+from jaxnets.schema import Range
+from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
 _SYNONYMS = {
@@ -33,8 +35,12 @@ _SYNONYMS = {
     "epochs": "epoch num_epochs n_epochs max_epochs num_train_epochs nb_epochs",
     "eval_batch_size": "val_batch_size validation_batch_size test_batch_size",
     "eval_every_steps": "eval_steps eval_interval val_interval",
-    "flip": "hflip horizontal_flip mirror",
+    "flip.horizontal": "flip hflip horizontal_flip mirror",
     "freeze": "frozen freeze_backbone freeze_layers trainable",
+    "pad_and_crop.padding": "crop_padding padding pad random_crop",
+    "mix.mixup": "mixup mixup_alpha",
+    "loss.name": "loss criterion",
+    "layer_decay": "llrd layer_wise_decay layerwise_decay",
     "image_size": "size img_size imgsz imgs input_size resolution res image_dim",
     "label_smoothing": "smoothing smooth",
     "learning_rate": "lr base_lr max_lr initial_lr lr0 rate",
@@ -74,6 +80,8 @@ class Key:
             form = "one of " + ", ".join(map(str, self.restraint))
         elif isinstance(self.restraint, Range):
             form = f"{words[self.kind]}, {self.restraint}"
+        elif self.restraint is str:
+            form = "names, with commas between them"
         else:
             form = words.get(self.kind) or str(self.restraint or self.kind.__name__)
         return form + (", or None" if self.default is None else "")
@@ -99,7 +107,7 @@ class Key:
         if text.strip().lower() == "none" and self.default is None:
             return None
         try:
-            return _parse(self.kind, text)
+            return _parse(self.kind, text, self.restraint)
         except (ValueError, SyntaxError, OverflowError) as error:
             raise UserError(
                 f"config.{self.name} must be {self.form}, found {text!r}: write for instance "
@@ -107,7 +115,7 @@ class Key:
             ) from error
 
 
-def _parse(kind: type, text: str) -> Any:
+def _parse(kind: type, text: str, restraint: Any) -> Any:
     if kind is str:
         return text
     if kind is bool:
@@ -123,6 +131,8 @@ def _parse(kind: type, text: str) -> Any:
             return int(float(text))
     if kind is float:
         return float(text)
+    if kind is tuple and restraint is str:
+        return tuple(name.strip(" '\"") for name in text.strip("()[] ").split(",") if name.strip(" '\""))
     if kind is tuple:
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -155,7 +165,7 @@ def groups() -> set[str]:
 def _walk(spec: Any, prefix: str = "") -> Iterator[Key]:
     comments = _comments(type(spec))
     nested = []
-    for name, kind, restraint in _schema(type(spec)):
+    for name, kind, restraint in schema_keys(type(spec)):
         value = getattr(spec, name)
         if dataclasses.is_dataclass(value):
             nested.append((value, f"{prefix}{name}."))

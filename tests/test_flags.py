@@ -21,7 +21,7 @@ def test_overrides_reach_keys_of_every_type():
         [
             "--config.steps=7",
             "--config.epochs=2",
-            "--config.data.flip=true",
+            "--config.augment.flip.horizontal=0.5",
             "--config.model.zero_init_last_norm=false",
             "--config.model.shortcut",
             "B",
@@ -31,7 +31,7 @@ def test_overrides_reach_keys_of_every_type():
             "--config.log_every_steps=1e3",
         ],
     )
-    assert (config.steps, config.epochs, config.data.flip) == (7, 2.0, True)
+    assert (config.steps, config.epochs, config.augment.flip.horizontal) == (7, 2.0, 0.5)
     assert (config.model.zero_init_last_norm, config.model.shortcut) == (False, "B")
     assert config.log_every_steps == 1000
     assert (config.data.mean, config.data.std) == ((0.5,), (0.25,))

@@ -9,11 +9,13 @@ import numpy as np
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
+from jaxnets.data.canvas import choose_canvas
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import Source, open_source
 from jaxnets.data.split import stratified_split
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
+from jaxnets.schema import sides
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 
@@ -22,7 +24,9 @@ _MEASURED = 4096  # training images, evenly spaced, that mean and standard devia
 class Dataset:
     class_names: tuple[str, ...]
     preprocess: Preprocess
-    splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out
+    splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out; as evaluated
+    training: Examples  # the train split on its canvas
+    canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
     threads: int
 
     def split(self, name: str) -> Examples:
@@ -62,6 +66,7 @@ def open_dataset(
         )
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
+    canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
     parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
     if data.validation:
         if "validation" in parts:
@@ -71,23 +76,31 @@ def open_dataset(
         train = source.splits["train"]
         kept, held_out = stratified_split(train.labels, data.validation, config.seed)
         parts |= {"train": (train, kept), "validation": (train, held_out)}
-    splits = {
-        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
-    }
-    for name, examples in splits.items():
-        if not len(examples):
+    for name, (_, chosen) in parts.items():
+        if not len(chosen):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
+    training = Examples(*parts["train"], canvas, skip_corrupt=data.skip_corrupt)
     if preprocess is None and data.mean is None and pretrained is None:
-        mean, std = _measure(splits["train"], threads)
+        mean, std = _measure(training, threads)
         fitted = replace(fitted, mean=mean, std=std)
-    return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
+    return Dataset(
+        class_names=source.class_names,
+        preprocess=fitted,
+        splits={
+            name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt)
+            for name, (split, chosen) in parts.items()
+        },
+        training=training,
+        canvas_is_input=source.image_size == (canvas.height, canvas.width) and fitted.keeps(training.shape),
+        threads=threads,
+    )
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:
     channels = data.channels or source.channels
     own = pretrained.for_channels(channels) if pretrained else None
     if data.image_size is not None:
-        height = width = data.image_size
+        height, width = sides(data.image_size)
     elif own is not None:
         height, width = own.height, own.width
     elif source.image_size is not None:
@@ -114,10 +127,10 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
 def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation per channel, of pixels scaled to 0…1, rounded to four digits."""
     indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
-    channels = examples.preprocess.channels
+    channels = examples.shape[2]
     total, square, pixels = np.zeros(channels), np.zeros(channels), 0
     with ThreadPoolExecutor(threads) as pool:
-        for image, _, readable in pool.map(examples.read, indices.tolist()):
+        for image, _, readable, _ in pool.map(examples.read, indices.tolist()):
             if readable:
                 wide = image.astype(np.float64)
                 total += wide.sum((0, 1))

@@ -16,7 +16,7 @@ from jaxnets.cache import cache_directory
 from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
-from jaxnets.models.blocks import in_blocks
+from jaxnets.models.cpu.inference import in_blocks
 from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)

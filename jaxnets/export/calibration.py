@@ -59,7 +59,7 @@ def _examples(model: str, split: str) -> Examples:
 
 def _read(examples: Examples, count: int) -> tuple[np.ndarray, np.ndarray]:
     read = [examples.read(int(i)) for i in _spread(len(examples), count)]
-    good = [(image, label) for image, label, readable in read if readable]
+    good = [(image, label) for image, label, readable, _ in read if readable]
     return np.stack([image for image, _ in good]), np.array([label for _, label in good], np.int32)
 
 

@@ -7,8 +7,9 @@ from jaxtyping import Float32
 
 from jaxnets.classifier import Classifier
 from jaxnets.errors import UserError
+from jaxnets.models.family import TRAINING_FIELDS
+from jaxnets.models.registry import create_model, family_of
 from jaxnets.pretrained.convert import to_arrays
-from jaxnets.pretrained.layouts import LAYOUTS
 
 
 def export_safetensors(classifier: Classifier) -> bytes:
@@ -27,26 +28,55 @@ def export_safetensors(classifier: Classifier) -> bytes:
 
 
 def timm_arrays(classifier: Classifier) -> dict[str, Float32[np.ndarray, "..."]]:
+    """Returns the weights under timm's keys, for networks of the families that timm has too.
+
+    Raises:
+        UserError: if timm has no such family.
+    """
     model: Any = classifier.model
-    layout = next(x for x in LAYOUTS if x.name == "timm" and isinstance(model, x.network))
-    return to_arrays(classifier.variables, layout, model, classifier.preprocess.channels)
+    layouts = [layout for layout in family_of(model).layouts if layout.name == "timm"]
+    if not layouts:
+        raise UserError(f"timm has nothing like {classifier.name}: {_OTHERWISE}")
+    return to_arrays(classifier.variables, layouts[0], model, classifier.preprocess.channels)
 
 
 def timm_name(classifier: Classifier) -> str:
-    """Returns the name under which timm pads and normalises as this model does.
+    """Returns the name under which timm has the network that this model is, its padding and epsilon included.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is none, with where the nearest differs.
     """
     model: Any = classifier.model
-    name = classifier.name.removeprefix("tf_")
-    if not hasattr(model, "padding"):
-        return name
-    convention = (model.padding, model.norm_epsilon)
-    known = {("torch", 1e-5): name, ("same", 1e-3): f"tf_{name}"}
-    if convention not in known:
-        raise UserError(
-            f"timm has no {name} with {model.padding} padding and an epsilon of {model.norm_epsilon:g}: give timm's "
-            f"own model bn_eps={model.norm_epsilon:g} by hand, with weights from jaxnets.export.timm_layout.timm_arrays"
-        )
-    return known[convention]
+    entries = family_of(model).entries
+    # Its own name first, then those of the same network by other conventions.
+    own = classifier.name.removeprefix("tf_")
+    names = sorted(entries, key=lambda name: (name != classifier.name, name.removeprefix("tf_") != own))
+    known = [(name, timm) for name in names if (timm := entries[name].timm_name) is not None]
+    for name, timm in known:
+        if not _differences(model, name):
+            return timm
+    alike = [(name, timm) for name, timm in known if name.removeprefix("tf_") == own]
+    if not alike:
+        raise UserError(f"timm has no {classifier.name}: {_OTHERWISE}")
+    name, timm = alike[0]
+    differing = ", ".join(
+        f"{field} {found!r} in place of {usual!r}" for field, found, usual in _differences(model, name)
+    )
+    raise UserError(f"timm has no network like this one; its {timm} differs from it in {differing}: {_OTHERWISE}")
+
+
+_OTHERWISE = (
+    "export it with --format onnx or stablehlo, or take the arrays from jaxnets.export.timm_layout.timm_arrays for a "
+    "network of your own in PyTorch"
+)
+
+
+def _differences(model: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """Returns where a model computes something else than the registered one: (field, found, usual)."""
+    usual = create_model(name)
+    fields = [field for field in type(model).__dataclass_fields__ if field not in ("parent", "name")]
+    return [
+        (field, getattr(model, field), getattr(usual, field))
+        for field in fields
+        if field not in TRAINING_FIELDS and getattr(model, field) != getattr(usual, field)
+    ]

@@ -1,6 +1,5 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxnets import terminal
-from jaxnets.config import Config, flatten
+from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
+from jaxnets.schema import flatten
 
 _NAMES = 8  # class names that are shown, at most
 
@@ -75,10 +75,10 @@ class Display:
         self._bar.start()
         self._bar.refresh()
 
-    def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
         if self._bar is not None:
             figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}"
-            if not math.isnan(images_per_second):
+            if images_per_second is not None:
                 figures += f"  {images_per_second:,.0f} images/s"
             self._bar.update(self._task, completed=step, figures=figures)
             self._bar.refresh()

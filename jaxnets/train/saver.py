@@ -215,7 +215,8 @@ class Checkpointer:
             restored = reader.restore(path, args=ocp.args.Composite(**items))
         state = TrainState(
             step=restored["optimizer"]["step"],
-            variables=restored["variables"],
+            params=restored["variables"]["params"],
+            batch_stats=restored["variables"].get("batch_stats", {}),
             opt_state=restored["optimizer"]["opt_state"],
             ema=restored["ema"] if like.ema is not None else None,
         )

@@ -11,12 +11,13 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from jaxnets.models.conventions import PaddingRule
+from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     ACTIVATIONS,
     BatchNorm,
     Conv,
     Head,
-    PaddingRule,
     SqueezeExcite,
     StochasticDepth,
     depth_rates,
@@ -113,13 +114,8 @@ class MBConv(nn.Module):
         return y
 
 
-class EfficientNet(nn.Module):
-    """A network of MBConv blocks for any input size and number of channels.
-
-    `__call__` gives logits `[b, num_classes]`, float32 or wider. `method="features"` gives the outputs of the stem, of
-    each stage and of the last convolution by name: `{"stem": …, "stage1": …, …, "top": …}`. While training, `dropout`
-    and `stochastic_depth` draw from the random stream "dropout".
-    """
+class EfficientNet(Network):
+    """A network of MBConv blocks; its features are `{"stem": …, "stage1": …, …, "top": …}`, top the last convolution."""
 
     stages: tuple[Stage, ...]
     stem_features: int
@@ -142,12 +138,6 @@ class EfficientNet(nn.Module):
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
-        return self._outputs(x, train)[1]
-
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b h2 w2 f"]]:
-        return self._outputs(x, train)[0]
-
     @property
     def scaled_stages(self) -> tuple[Stage, ...]:
         """The stages as this width and depth make them."""
@@ -162,7 +152,7 @@ class EfficientNet(nn.Module):
         )
 
     @nn.compact
-    def _outputs(self, x: Array, train: bool) -> tuple[dict[str, Array], Array]:
+    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
         conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
@@ -198,37 +188,12 @@ class EfficientNet(nn.Module):
             features[f"stage{i}"] = x
         x = act(norm(name="top_norm")(conv(ends(self.top_features), (1, 1), name="top_conv")(x)))
         features["top"] = x
-        x = global_average(x, dtypes["param_dtype"])
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
-        return features, Head(self.num_classes, name="head", **dtypes)(x)
+        embedding = global_average(x, dtypes["param_dtype"])
+        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(embedding)
+        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(x))
 
 
-def b_stages(squeeze: float) -> tuple[Stage, ...]:
-    """Returns Tan & Le 2019, table 1; `squeeze` is 0.25 there, and 0 in the Lite variants."""
-    rows = partial(Stage, squeeze=squeeze)
-    return (
-        rows(kernel=3, repeats=1, stride=1, expand=1, features=16),
-        rows(kernel=3, repeats=2, stride=2, expand=6, features=24),
-        rows(kernel=5, repeats=2, stride=2, expand=6, features=40),
-        rows(kernel=3, repeats=3, stride=2, expand=6, features=80),
-        rows(kernel=5, repeats=3, stride=1, expand=6, features=112),
-        rows(kernel=5, repeats=4, stride=2, expand=6, features=192),
-        rows(kernel=3, repeats=1, stride=1, expand=6, features=320),
-    )
-
-
-def v2_stages(repeats: tuple[int, ...], features: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Returns the stages of Tan & Le 2021, table 4, with as many blocks and features as given: six, or seven."""
-    strides, expansions = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
-    return tuple(
-        Stage(
-            kernel=3,
-            repeats=n,
-            stride=stride,
-            expand=expand,
-            features=f,
-            squeeze=0.0 if i < 3 else 0.25,
-            fused=i < 3,
-        )
-        for i, (n, f, stride, expand) in enumerate(zip(repeats, features, strides, expansions))  # noqa: B905
-    )
+def structure(model: EfficientNet) -> Structure:
+    """Returns the network's layers; the last convolution and its norm belong to the last block."""
+    stages = numbered_stages((stage.repeats for stage in model.scaled_stages), last=("top_conv", "top_norm"))
+    return Structure(stem=("stem_conv", "stem_norm"), stages=stages, head="head")

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.models.blocks import in_blocks
+from jaxnets.models.cpu.inference import in_blocks
 
 
 def per_image(images):

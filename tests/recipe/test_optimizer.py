@@ -4,12 +4,13 @@ import optax
 import pytest
 
 from jaxnets.config import resolve
-from jaxnets.train.optimizer import make_optimizer, make_schedule, total_steps
+from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.schedule import make_schedule, total_steps
 
 
 def rates(steps: int, **schedule) -> np.ndarray:
-    config = resolve({"batch_size": 10, "optimizer": {"learning_rate": 0.4}, "schedule": schedule})
-    schedule_at = make_schedule(config, steps, train_examples=50)
+    schedule_at = make_schedule(resolve({"schedule": schedule}).schedule, 0.4, steps, steps_per_epoch=5)
     return np.array([float(schedule_at(step)) for step in range(steps + 1)])
 
 
@@ -35,16 +36,16 @@ def test_constant_stays():
 
 
 def test_steps_replace_epochs_when_set():
-    assert total_steps(resolve({"epochs": 3.0, "batch_size": 10}), 25) == 8
-    assert total_steps(resolve({"epochs": 3.0, "batch_size": 10, "steps": 4}), 25) == 4
+    assert total_steps(None, 3.0, steps_per_epoch=2.5) == 8
+    assert total_steps(4, 3.0, steps_per_epoch=2.5) == 4
 
 
 PARAMS = {"conv": {"kernel": jnp.array([2.0])}, "norm": {"scale": jnp.array([2.0]), "bias": jnp.array([2.0])}}
 ZERO = {"conv": {"kernel": jnp.array([0.0])}, "norm": {"scale": jnp.array([0.0]), "bias": jnp.array([0.0])}}
 
 
-def step(gradient, n=1, **optimizer):
-    chosen = make_optimizer(resolve({"optimizer": optimizer}).optimizer, lambda step: 0.1)
+def step(gradient, n=1, rates=None, **optimizer):
+    chosen = make_optimizer(resolve({"optimizer": optimizer}).optimizer, lambda step: 0.1, rates)
     params, state = PARAMS, chosen.init(PARAMS)
     for _ in range(n):
         change, state = chosen.update(gradient, state, params)
@@ -69,3 +70,17 @@ def test_a_gradient_over_the_limit_is_scaled_to_it():
     gradient = {"conv": {"kernel": jnp.array([30.0])}, "norm": {"scale": jnp.array([40.0]), "bias": jnp.array([0.0])}}
     after = step(gradient, clip_norm=1.0, momentum=0.0, weight_decay=0.0)
     np.testing.assert_allclose(after["conv"]["kernel"], 2 - 0.1 * 0.6, rtol=1e-6)
+
+
+def test_layers_before_the_head_learn_the_slower_the_earlier_they_are():
+    rates = layer_decay([["stem"], ["block1", "block2"], ["head"]], 0.5)
+    assert rates == {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 1.0}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_layers_rate_multiplies_its_step_and_decay(name):
+    gradient = {"conv": {"kernel": jnp.array([1.0])}, "norm": {"scale": jnp.array([1.0]), "bias": jnp.array([1.0])}}
+    whole = step(gradient, name=name, weight_decay=0.5)
+    layered = step(gradient, name=name, weight_decay=0.5, rates={"conv": 0.25, "norm": 1.0})
+    np.testing.assert_allclose(2 - layered["conv"]["kernel"], (2 - whole["conv"]["kernel"]) / 4, rtol=1e-5)
+    assert layered["norm"] == whole["norm"]
