@@ -62,8 +62,7 @@ def files_of_space(run: Path | None, checkpoint: str) -> dict[str, Path]:
 
 
 def _files_of_run(path: Path, checkpoint: str) -> dict[str, Path]:
-    from jaxnets.train.checkpoint import choose
-
+    from jaxnets.run.checkpoints import choose
     from jaxnets.run.directory import open_run
 
     run = open_run(path)
