@@ -153,6 +153,7 @@ class Classifier:
             name=self.name,
             labels=self.labels,
             matmul_precision=self.matmul_precision,
+            activation=self.activation,
             folder=self.engine_folder,
             threads=self.engine_threads,
         )

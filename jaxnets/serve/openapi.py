@@ -13,7 +13,11 @@ _ERROR_EXAMPLES = {
     413: ("too_many_pixels", "the image has 60000 × 60000 pixels, more than the 25,000,000 allowed: shrink it"),
     415: ("unsupported_image", "the image is not an image that can be read: send JPEG, PNG, WebP or BMP"),
     422: ("damaged_image", "the image cannot be decoded (image file is truncated): send it whole"),
-    503: ("overloaded", "more is waiting than can be answered in time: try again later, as Retry-After says"),
+    503: (
+        "overloaded",
+        "11 images wait and 11 may, by the latency that is allowed (0.08 s) × the speed that is measured "
+        "(139 images/s), after a burst of 64: try again as Retry-After says",
+    ),
     504: ("timeout", "there was no answer within 10 s: try again later"),
 }
 _SAYS = {
@@ -92,6 +96,7 @@ MODELS = _success(
                 "architecture": "resnet50",
                 "step": 12000,
                 "engine": "onnx",
+                "activation": "softmax",
                 "labels": ["cat", "dog"],
                 "input": {"height": 224, "width": 224, "channels": 3},
                 "batch": 4,

@@ -169,7 +169,7 @@ class Session:
         self.books.log.publish()  # a resume finds the rows up to its checkpoint
         self.checkpointer.save(state, self.progress)
         self.saved = step
-        self.around.stop.took(self.checkpointer.slowest)
+        self.around.stop.expect_save(self.checkpointer.slowest)
         self.around.watch.progress()
 
     def _drain(self, under_way: deque[tuple[int, int, list[Sums]]]) -> None:
