@@ -10,13 +10,14 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
     ["errors", "cores", "cache", "exit", "interrupt", "terminal"],
-    ["config"],
-    ["metrics", "preprocess"],
+    ["schema", "metrics", "preprocess"],
     ["models"],
+    ["recipe"],
+    ["config"],
+    ["data"],
     ["run"],
     ["doctor"],
     ["pretrained", "engine", "explain"],
-    ["data"],
     ["train"],
     ["classifier"],
     ["evaluate", "export", "plan"],
