@@ -7,8 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from jaxnets import exit, terminal
+from jaxnets import exit, interrupt, terminal
 from jaxnets.errors import UserError
+
+sys.excepthook = interrupt.quietly
 
 
 def run(
@@ -22,20 +24,27 @@ def run(
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     terminal.show_anything(sys.stdout, sys.stderr)
     exit.forget()  # what a training in this process left behind before is not this command's
+    interruption = interrupt.Interruption()
     try:
-        status = _status(parser, body, takes_rest)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
+        with interruption.listening():
+            status = _status(parser, body, takes_rest, interruption)
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, head for instance, has seen enough
         terminal.silence()
         status = 0
+    except BaseException as error:
+        if not interruption.heard and not isinstance(error, KeyboardInterrupt):
+            raise
+        interrupt.say()
+        status = interrupt.STATUS
     exit.end(status)
 
 
 def _status(
-    parser: argparse.ArgumentParser, body: Callable[[argparse.Namespace, list[str]], int], takes_rest: bool
+    parser: argparse.ArgumentParser,
+    body: Callable[[argparse.Namespace, list[str]], int],
+    takes_rest: bool,
+    interruption: interrupt.Interruption,
 ) -> int:
     try:
         options, rest = parser.parse_known_args()
@@ -47,6 +56,8 @@ def _status(
     try:
         return body(options, rest)
     except UserError as error:
+        if interruption.heard:
+            raise  # what it says is a consequence
         if options.debug:
             traceback.print_exc()
         else:

@@ -54,17 +54,19 @@ class BatchNormConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = "digits"  # digits, idx:DIR, folder:DIR or tfds:NAME
+    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None
-    canvas_size: Pixels | None = None  # that training images are kept at, whole, before the crop; None: see docs
+    # Pixels, at which training images are kept whole before the crop; None: their own where they have one size that
+    # is not far above the model's, else a quarter more than evaluation resizes to.
+    canvas_size: Pixels | None = None
     channels: Literal[1, 3] | None = None  # grey or RGB; None: the source's own
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
     train_examples: Count | None = None  # for jaxnets.plan, which with this and num_classes opens no data
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None  # None: pretrained, else bilinear
-    crop_fraction: AboveZeroToOne | None = (
-        None  # of the shorter side, that the centre crop keeps; None: pretrained, else 1
-    )
+    white_level: Annotated[int, Range(1, 65535)] = 65535  # of grey images of 16 bits: 4095 where 12 of them are used
+    # Of the shorter side, that the centre crop keeps; None: pretrained, else 1.
+    crop_fraction: AboveZeroToOne | None = None
     mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
     std: tuple[float, ...] | None = None  # likewise
     validation: ZeroToBelowOne = 0.0  # share of the training examples held out to choose the best checkpoint

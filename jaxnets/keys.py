@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxnets.config import Config
 from jaxnets.errors import UserError
-from jaxnets.schema import Range
+from jaxnets.schema import Range, optional
 from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
@@ -70,6 +70,7 @@ class Key:
     kind: type
     restraint: Any  # of `schema.keys`
     default: Any
+    optional: bool  # it may be None
     comment: str  # what config.py says of it
 
     @property
@@ -84,7 +85,7 @@ class Key:
             form = "names, with commas between them"
         else:
             form = words.get(self.kind) or str(self.restraint or self.kind.__name__)
-        return form + (", or None" if self.default is None else "")
+        return form + (", or None" if self.optional else "")
 
     @property
     def example(self) -> str:
@@ -104,7 +105,7 @@ class Key:
         Raises:
             UserError: for a text that is no such value.
         """
-        if text.strip().lower() == "none" and self.default is None:
+        if text.strip().lower() == "none" and self.optional:
             return None
         try:
             return _parse(self.kind, text, self.restraint)
@@ -164,13 +165,13 @@ def groups() -> set[str]:
 
 def _walk(spec: Any, prefix: str = "") -> Iterator[Key]:
     comments = _comments(type(spec))
-    nested = []
+    nested, may_be_none = [], optional(type(spec))
     for name, kind, restraint in schema_keys(type(spec)):
         value = getattr(spec, name)
         if dataclasses.is_dataclass(value):
             nested.append((value, f"{prefix}{name}."))
         else:
-            yield Key(prefix + name, kind, restraint, value, comments.get(name, ""))
+            yield Key(prefix + name, kind, restraint, value, name in may_be_none, comments.get(name, ""))
     for value, below in nested:
         yield from _walk(value, below)
 
@@ -227,8 +228,8 @@ def meant(name: str) -> list[str]:
     if name != last:  # the group may be the synonym: model.lr and optim.lr both mean the one rate
         endings += [real for real, others in _SYNONYMS.items() if name.replace(".", "_") in others.split()]
     found = [key for ending in endings for key in keys if f".{key}".endswith(f".{ending}")]
-    if not found and last in groups():
-        found = [key for key in keys if key.startswith(f"{last}.")]
+    if not found:
+        found = [key for key in keys if f".{key}".find(f".{last}.") >= 0]  # a group of that name
     if not found:
         alike = [*difflib.get_close_matches(name, keys, 2, 0.7), *_alike(last, keys)]
         found = alike or difflib.get_close_matches(name, keys, 1, 0.6)

@@ -37,6 +37,7 @@ class Preprocess:
     std: tuple[float, ...]  # likewise
     crop_fraction: float = 1.0  # of the resized image, kept by the centre crop
     interpolation: str = "bilinear"
+    white_level: int = 65535  # value that becomes white in a grey image file of 16 bits
     keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
 
     def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:

@@ -34,10 +34,10 @@ class Range:
         return above and below and not math.isinf(x)
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.without_low else f"at least {self.low:g}"
+        low = f"{'above' if self.without_low else 'at least'} {self.low:.12g}"
         if math.isinf(self.high):
             return low
-        return f"{low} and {'below' if self.without_high else 'at most'} {self.high:g}"
+        return f"{low} and {'below' if self.without_high else 'at most'} {self.high:.12g}"
 
 
 class Size:
@@ -126,6 +126,11 @@ def keys(spec_type: type) -> Iterator[tuple[str, type, Any]]:
         yield name, typing.get_origin(hint) or hint, restraint
 
 
+def optional(spec_type: type) -> set[str]:
+    """Returns the names of the keys that may be None, whatever their default is."""
+    return {name for name, hint in typing.get_type_hints(spec_type).items() if type(None) in typing.get_args(hint)}
+
+
 def to_spec(spec_type: type[_T], given: Mapping[str, Any], prefix: str = "") -> _T:
     """Returns the spec that a mapping of values describes; what it leaves out has its default.
 
@@ -136,7 +141,7 @@ def to_spec(spec_type: type[_T], given: Mapping[str, Any], prefix: str = "") -> 
     for key in given:
         if key not in schema:
             raise UserError(f"config.{prefix}{key} is not a key{nearest(key, schema)}; valid are {', '.join(schema)}")
-    defaults = spec_type()
+    may_be_none = optional(spec_type)
     values: dict[str, Any] = {}
     for name, value in given.items():
         kind, restraint = schema[name]
@@ -144,7 +149,7 @@ def to_spec(spec_type: type[_T], given: Mapping[str, Any], prefix: str = "") -> 
             if not isinstance(value, Mapping):
                 raise UserError(f"config.{prefix}{name} is a group of keys, found {value!r}")
             values[name] = to_spec(kind, value, f"{prefix}{name}.")
-        elif value is None and getattr(defaults, name) is None:
+        elif value is None and name in may_be_none:
             values[name] = None
         else:
             values[name] = _check(f"config.{prefix}{name}", value, kind, restraint)

@@ -10,9 +10,10 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # What our own messages hold; all else is escaped, for a name that looks right and is not would mislead.
 _INSTEAD = {"—": "-", "–": "-", "×": "x", "…": "...", "·": "-", "−": "-", "≈": "~", "✓": "+", "✗": "x", "›": ">"}
@@ -45,10 +46,18 @@ def show_anything(*streams: TextIO) -> None:
             reconfigure(errors=_HANDLER)
 
 
-def console(*, quiet: bool = False) -> Console:
+def console(*, quiet: bool = False) -> "Console":
     """Returns a console that shows text as it is: no markup, no emoji codes, no colours by guess."""
+    from rich.console import Console  # 0.1 s, which most commands do without
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            """Falls silent where nobody reads any more, as after Ctrl-C in `… | tee`; a run goes on, or is saved."""
+            self.quiet = True
+            silence()
+
     show_anything(sys.stdout)
-    return _Console(markup=False, emoji=False, highlight=False, quiet=quiet)
+    return Quiet(markup=False, emoji=False, highlight=False, quiet=quiet)
 
 
 def shown(text: str) -> str:
@@ -66,13 +75,6 @@ def json_text(content: Mapping[str, Any], indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(content, indent=indent)
     return text
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Falls silent where nobody reads any more, as after Ctrl-C in `… | tee`; the run goes on, or is saved."""
-        self.quiet = True
-        silence()
 
 
 def silence() -> None:

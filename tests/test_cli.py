@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,9 +50,59 @@ def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch, capsys, argum
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_interruption_is_one_word(monkeypatch, capsys):
+def test_an_interruption_is_one_word(monkeypatch, capfd):
     assert status_of(fails(KeyboardInterrupt()), monkeypatch=monkeypatch) == 130
-    assert capsys.readouterr() == ("", "interrupted\n")
+    assert capfd.readouterr() == ("", "interrupted\n")
+
+
+def signals(options, rest):
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(10)
+
+
+def in_a_callback_of_c(options, rest):
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    Dropped()
+    time.sleep(10)
+
+
+def turned_into_another_error(options, rest):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise UserError("onnx is not installed") from error
+
+
+@pytest.mark.parametrize("body", [signals, in_a_callback_of_c, turned_into_another_error])
+def test_an_interruption_is_never_lost(monkeypatch, capfd, body):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start = time.monotonic()
+    assert status_of(body, monkeypatch=monkeypatch) == 130
+    assert capfd.readouterr() == ("", "interrupted\n")
+    assert time.monotonic() - start < 5
+
+
+def test_an_interruption_within_an_import_ends_at_once(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    print('hidden')\n"
+    )
+    command = [sys.executable, "-c", COMMAND.format(body="import slow")]
+    done = subprocess.run(
+        command,
+        env={**environment(), "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_stays_ignored_where_it_was(monkeypatch):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert status_of(lambda options, rest: signal.raise_signal(signal.SIGINT) or 0, monkeypatch=monkeypatch) == 0
 
 
 def test_an_error_of_ours_keeps_its_traceback(monkeypatch):

@@ -47,7 +47,7 @@ def test_overrides_reach_keys_of_every_type():
         (["--config.batch_size=2.5"], "config.batch_size must be a whole number, at least 1, found '2.5'"),
         (["--config.steps=many"], "config.steps must be a whole number, at least 1, or None, found 'many'"),
         (["--config.max_hours=8h"], "found '8h': write for instance --config.max_hours=1"),
-        (["--config.data.flip=maybe"], "config.data.flip must be true or false, found 'maybe'"),
+        (["--config.optimizer.nesterov=maybe"], "config.optimizer.nesterov must be true or false, found 'maybe'"),
         (["--config.data.mean=(0.5"], "found '(0.5': write for instance --config.data.mean=0.5,0.5,0.5"),
         (["--config.steps"], "config.steps needs a value"),
         (["--config.steps", "--config.epochs=1"], "config.steps needs a value"),
@@ -106,13 +106,18 @@ def test_an_optional_key_is_unset_by_none(tmp_path):
     assert load_config(str(file), ["--config.ema_decay=None"]).ema_decay is None
 
 
+@pytest.mark.parametrize("arguments", [["--config.hang_minutes=None"], ["--config.hang_minutes", "none"]])
+def test_a_key_whose_default_is_a_number_is_unset_where_its_comment_says_so(arguments):
+    assert load_config("digits", arguments).hang_minutes is None
+
+
 @pytest.mark.parametrize(
-    ("arguments", "flip"),
-    [(["--config.data.flip"], True), (["--config.data.flip", "yes"], True), (["--config.data.flip", "off"], False)],
+    ("arguments", "value"),
+    [([], True), (["yes"], True), (["off"], False), (["--config.epochs", "20"], True)],
 )
-def test_a_switch_is_set_with_and_without_its_value(arguments, flip):
-    config = load_config("digits", [*arguments, "--config.seed", "3"])
-    assert (config.data.flip, config.seed) == (flip, 3)
+def test_a_switch_is_set_with_and_without_its_value(arguments, value):
+    config = load_config("digits", ["--config.optimizer.nesterov", *arguments, "--config.seed", "3"])
+    assert (config.optimizer.nesterov, config.seed) == (value, 3)
 
 
 def test_a_config_file_may_define_what_it_likes_and_leaves_nothing_behind(tmp_path):

@@ -9,14 +9,15 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["errors", "cores", "cache", "exit", "terminal"],
-    ["config"],
-    ["metrics", "preprocess"],
+    ["errors", "cores", "cache", "exit", "interrupt", "terminal"],
+    ["schema", "metrics", "preprocess"],
     ["models"],
+    ["recipe"],
+    ["config"],  # puts together what each part of a recipe has for keys
+    ["data"],
     ["run"],
     ["doctor"],
     ["pretrained", "engine", "explain"],
-    ["data"],
     ["train"],
     ["classifier"],
     ["evaluate", "export", "plan"],

@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 
 from jaxnets import keys
-from jaxnets.config import Config, Count, flatten
+from jaxnets.config import Config
+from jaxnets.schema import Count, flatten
 
 
 def test_all_keys_are_those_of_the_schema():
@@ -82,6 +83,10 @@ def test_comments_are_found_beside_within_and_above_a_field():
         ("dataset", "data.source"),
         ("opt", "optimizer.name"),
         ("random_seed", "seed"),
+        ("flip", "augment.flip.horizontal"),
+        ("label_smoothing", "loss.label_smoothing"),
+        ("posterize", "augment.posterize.probability"),
+        ("mixup_alpha", "mix.mixup"),
     ],
 )
 def test_what_others_call_a_key_leads_to_it(name, key):

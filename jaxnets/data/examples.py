@@ -154,11 +154,26 @@ def substitutes(examples: int, corrupt: Collection[int]) -> Int32[np.ndarray, " 
 
 
 def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: int) -> None:
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(function, index) for index in indices]
+    """Calls the function with each index, in several threads; the first error ends it."""
+    waiting = iter(indices)
+    lock, ended = threading.Lock(), threading.Event()
+
+    def work() -> None:
         try:
-            for future in futures:
-                future.result()
+            while not ended.is_set():
+                with lock:
+                    index = next(waiting, None)
+                if index is None:
+                    return
+                function(index)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            ended.set()
             raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work) for _ in range(threads)]  # not a future for each: of millions they take gigabytes
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            ended.set()

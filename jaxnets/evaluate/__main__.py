@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
     parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
     cli.add_checkpoint_options(parser)
-    parser.add_argument("--source", help="where the data lies now, if it has moved (as config.data.source)")
+    parser.add_argument(
+        "--source", help="new data to evaluate on, or where the run's own lies now (as config.data.source)"
+    )
     parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
@@ -61,10 +63,17 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     write_json(target, report)
 
     console = terminal.console()
-    table = Table("class", "examples", "accuracy", title=f"{report['model']}, step {report['step']}, {report['split']}")
+    table = Table(
+        "class",
+        "examples",
+        "accuracy",
+        title=f"{report['model']}, step {report['step']}, {report['split']} of {terminal.shown(report['source'])}",
+    )
     for name, row in report["per_class"].items():
         accuracy = "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         table.add_row(terminal.shown(name), str(row["count"]), accuracy)
+    for note in report["notes"]:
+        console.print(terminal.shown(note), soft_wrap=True)
     console.print(table)
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     console.print(

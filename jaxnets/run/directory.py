@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.config import RESUMABLE, Config, resolve
+from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
@@ -182,13 +183,13 @@ class RunDirectory:
             for key in now
             if before[key] != now[key] and not key.startswith("distributed.")
         }
-        same_data = (saved.class_names, saved.data) == (card.class_names, card.data)
+        data_changes = changes(saved.data, card.data)
+        same_data = saved.class_names == card.class_names and not data_changes
         allowed = RESUMABLE | ({"data.source"} if same_data else set())
         differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
-        if saved.data != card.data:
-            differing.append(f"  data: {_items(saved.data)} there, {_items(card.data)} now")
+        differing += [f"  data: {change}" for change in data_changes]
         if differing:
             raise UserError(
                 f"{self.path} holds another run:\n"
@@ -264,7 +265,3 @@ def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any],
 def _brief(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"{len(names)} ({shown})"
-
-
-def _items(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in counts.items())

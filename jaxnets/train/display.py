@@ -1,7 +1,7 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,8 +13,6 @@ from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
 from jaxnets.schema import flatten
-
-_NAMES = 8  # class names that are shown, at most
 
 
 class Display:
@@ -38,9 +36,8 @@ class Display:
         start = f", from {config.model.pretrained}" if config.model.pretrained else ""
         self._item("model", f"{config.model.name}, {count:,} parameters{start}")
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
-        names, p = data.class_names, data.preprocess
-        shape = f"{p.height}×{p.width}×{p.channels}"
-        self._item("data", f"{config.data.source}, {sizes}, {shape}, {len(names)} classes: {_some(names)}")
+        p = data.preprocess
+        self._item("data", f"{config.data.source}, {sizes}, {p.height}×{p.width}×{p.channels}; {'; '.join(data.notes)}")
         devices = mesh.devices.flatten()
         kind = devices[0].device_kind
         self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")
@@ -96,11 +93,6 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def _some(names: Sequence[str]) -> str:
-    """Returns the names, or the first and the last of many."""
-    return ", ".join(names if len(names) <= _NAMES else [*names[: _NAMES - 2], "…", names[-1]])
 
 
 def _figure(key: str, value: Any) -> str:

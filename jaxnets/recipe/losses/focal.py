@@ -19,7 +19,7 @@ class Focal:
     """
 
     activation: ClassVar[Activation] = "softmax"
-    gamma: NonNegative = 2.0
+    gamma: NonNegative = 2.0  # γ: how much less what is easy counts; 0: the cross-entropy
 
     def __call__(self, logits: Float[Array, "b classes"], target: Float[Array, "b classes"]) -> Float[Array, " b"]:
         log_p = jax.nn.log_softmax(logits)
