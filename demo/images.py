@@ -60,6 +60,10 @@ class Shown:
     def stages(self) -> list[str]:
         return list(stages(self.classifier.model))
 
+    def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
+        """Raises CorruptImage, with the file's name, for what is no image that can be read."""
+        return decode(file, file.name)
+
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
         return self.classifier.predict(images)
@@ -120,7 +124,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         reasons: dict[int, str] = {}
         for number, file in enumerate(chosen):
             try:
-                decoded[number] = decode(file, file.name, shown.classifier.preprocess.white_level)
+                decoded[number] = shown.decode(file)
             except CorruptImage as error:
                 reasons[number] = str(error)
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))

@@ -47,7 +47,8 @@ def finished(tmp_path_factory):
     model = jaxnets.create_model(SMALL, preprocess=GREY, num_classes=10)
     saver = Checkpointer(run.checkpoints)
     for step in (2, 4):
-        state = TrainState(step=jnp.int32(step), variables=live(model, GREY, seed=step), opt_state={}, ema=None)
+        variables = live(model, GREY, seed=step)
+        state = TrainState(jnp.int32(step), variables["params"], variables["batch_stats"], opt_state={}, ema=None)
         saver.save(state, Progress(step=step))
     saver.close()
     return run.path
