@@ -128,7 +128,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
             if number in reasons:
                 yield [file.name, *["", ""] * _named(shown), reasons[number]]
             else:
-                found = [part for name, p in top(shown, probabilities[number]) for part in (name, round(p, 6))]
+                found = [cell for name, p in top(shown, probabilities[number]) for cell in (name, round(p, 6))]
                 yield [file.name, *found, ""]
 
 

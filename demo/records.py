@@ -1,4 +1,4 @@
-"""What the demo tells of a model: a run's curves, metrics and configuration, or a pretrained model's card."""
+"""What the demo says of a model: a run's curves, metrics and configuration, or a pretrained model's card."""
 
 import dataclasses
 import json

@@ -13,7 +13,7 @@ ORDER = [
     ["schema", "metrics", "preprocess"],
     ["models"],
     ["recipe"],
-    ["config"],
+    ["config"],  # puts together what each part of a recipe has for keys
     ["data"],
     ["run"],
     ["doctor"],

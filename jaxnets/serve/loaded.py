@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,25 +51,19 @@ class Loaded:
         return self.predictor.preprocess.fit(open_image(upload, limits))
 
     def embed(self, fitted: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
-        """Returns what the last stage says of images, averaged over rows and columns."""
+        """Returns the pooled vectors that the model's head sees."""
         padding = (1 << (len(fitted) - 1).bit_length()) - len(fitted)  # few sizes, each of which is compiled
         padded = np.pad(fitted, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        return np.asarray(self._pooled(self.predictor.variables, padded))[: len(fitted)]
+        embedding = self._embed(self.predictor.variables, padded)
+        return np.asarray(embedding, np.float32)[: len(fitted)]
 
     @cached_property
-    def _pooled(self) -> Any:
+    def _embed(self) -> Callable[..., Any]:
         import jax
-        import jax.numpy as jnp
 
         from jaxnets.models.forward import forward
 
-        model, preprocess = self.predictor.model, self.predictor.preprocess
-
-        def pooled(variables: Any, images: Any) -> Any:
-            features = forward(model, preprocess, variables, images, method="features")
-            return list(features.values())[-1].mean((1, 2)).astype(jnp.float32)
-
-        return jax.jit(pooled)
+        return jax.jit(partial(forward, self.predictor.model, self.predictor.preprocess, method="embed"))
 
     def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
         """Returns an image beside its Grad-CAM overlay."""

@@ -120,7 +120,7 @@ PREDICT: dict[str, Any] = {
 }
 EMBED: dict[str, Any] = {
     "responses": _success(
-        "Each image's features: the output of the last stage, averaged over rows and columns",
+        "Each image's embedding: the pooled vector that the model's head sees",
         {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
         _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
     )

@@ -6,7 +6,7 @@ from jaxnets.data.canvas import Canvas, choose_canvas
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.cut import CentreCut, cut_out
 
-SQUARE = Preprocess(height=32, width=32, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
+SQUARE = Preprocess(height=128, width=128, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 
 def smooth(height: int, width: int) -> np.ndarray:
@@ -16,17 +16,17 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.round(127 + 100 * waves).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("height", "width"), [(60, 60), (60, 120), (150, 50), (33, 97), (20, 24)])
+@pytest.mark.parametrize(("height", "width"), [(240, 240), (240, 480), (600, 200), (133, 389), (100, 120)])
 @pytest.mark.parametrize(
-    "fields", [{}, {"crop_fraction": 0.875}, {"keep_aspect": False, "crop_fraction": 0.8}, {"height": 24, "width": 48}]
+    "fields", [{}, {"crop_fraction": 0.875}, {"keep_aspect": False, "crop_fraction": 0.8}, {"height": 96, "width": 192}]
 )
 def test_the_centre_cut_of_a_canvas_is_what_evaluation_sees(height, width, fields):
     preprocess = Preprocess(**{**SQUARE.to_json(), **fields})
     image, canvas = smooth(height, width), choose_canvas(preprocess, None, None)
     found = CentreCut.of(preprocess)(canvas.fit(image)[None], np.array([width / height], np.float32))
     difference = np.abs(np.asarray(found)[0].astype(int) - preprocess.fit(image))
-    assert difference.mean() < 1.0
-    assert difference.max() <= 6  # levels of 256, at the borders
+    assert difference.mean() < 1.0  # level of 256: evaluation rounds resized sides and corners to whole pixels
+    assert difference.max() <= 6
 
 
 @pytest.mark.parametrize("box", [(0, 0, 40, 50), (7.5, 3.25, 20, 31), (10, 10, 5, 5), (0, 45, 40, 5)])
@@ -56,10 +56,10 @@ def test_a_canvas_loses_nothing_of_an_image():
 @pytest.mark.parametrize(
     ("source", "asked", "expected"),
     [
-        ((32, 32), None, (32, 32)),  # small and uniform: their own size
-        ((64, 64), None, (64, 64)),
-        ((100, 100), None, (40, 40)),  # far above the model's
-        (None, None, (40, 40)),
+        ((128, 128), None, (128, 128)),  # small and uniform: their own size
+        ((256, 200), None, (256, 200)),
+        ((300, 300), None, (160, 160)),  # far above the model's
+        (None, None, (160, 160)),
         (None, 50, (50, 50)),
         ((32, 32), (16, 48), (16, 48)),
     ],
