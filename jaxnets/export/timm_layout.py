@@ -60,7 +60,8 @@ def timm_name(classifier: Classifier) -> str:
         raise UserError(f"timm has no {classifier.name}: {_OTHERWISE}")
     name, timm = alike[0]
     differing = ", ".join(
-        f"{field} {found!r} in place of {usual!r}" for field, found, usual in _differences(model, name)
+        field if isinstance(found, tuple) else f"{field} {found!r} in place of {usual!r}"
+        for field, found, usual in _differences(model, name)
     )
     raise UserError(f"timm has no network like this one; its {timm} differs from it in {differing}: {_OTHERWISE}")
 

@@ -48,8 +48,7 @@ def build(
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     preprocess = data.preprocess
     norms = describe(model, preprocess.height, preprocess.width, preprocess.channels).norms
-    group = config.batch_norm.group_size or config.batch_size // config.accumulate_steps
-    if warning := check_statistics(norms, group):
+    if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
     schedule = make_schedule(config, steps, len(data.split("train")))
     optimizer = make_optimizer(config.optimizer, schedule)
