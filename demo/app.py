@@ -167,11 +167,11 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
                 gr.on([label.input, stage.input], **changes[-1], api_visibility="private")
 
     def classify(file: Path | None) -> list[Any]:
-        decoded = _decode(gr, file)
-        if decoded is None:
+        decoded = [_decode(gr, file, shown, warn=shown is models[0]) for shown in models]
+        if decoded[0] is None:
             cleared = [gr.update(choices=choices(shown, None), value=MOST_PROBABLE) for shown in models]
             return [*[None] * len(models), *cleared, *[None, ""] * len(models)]
-        rows = [shown.probabilities([decoded])[0] for shown in models]
+        rows = [shown.probabilities([x])[0] for shown, x in zip(models, decoded, strict=True)]
         bars = [dict(top(shown, row)) for shown, row in zip(models, rows, strict=True)]
         offered = [
             gr.update(choices=choices(shown, row), value=MOST_PROBABLE) for shown, row in zip(models, rows, strict=True)
@@ -184,7 +184,7 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
 
 
 def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str) -> tuple[Any, str]:
-    decoded = _decode(gr, file, warn=False)  # the prediction has warned already
+    decoded = _decode(gr, file, shown, warn=False)  # the prediction has warned already
     return (None, "") if decoded is None else shown.explain(decoded, label, stage)
 
 
@@ -278,14 +278,14 @@ def _uploaded(payload: Any) -> Path | None:
     return None if payload is None or payload.path is None else Path(payload.path)
 
 
-def _decode(gr: Any, file: Path | None, *, warn: bool = True) -> Any:
+def _decode(gr: Any, file: Path | None, shown: Any, *, warn: bool) -> Any:
     from jaxnets.data.decode import decode
     from jaxnets.data.sources import CorruptImage
 
     if file is None:
         return None
     try:
-        return decode(file, file.name)
+        return decode(file, file.name, shown.classifier.preprocess.white_level)
     except CorruptImage as error:
         if warn:
             gr.Warning(str(error), title="This cannot be shown", duration=15)

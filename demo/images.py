@@ -120,7 +120,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         reasons: dict[int, str] = {}
         for number, file in enumerate(chosen):
             try:
-                decoded[number] = decode(file, file.name)
+                decoded[number] = decode(file, file.name, shown.classifier.preprocess.white_level)
             except CorruptImage as error:
                 reasons[number] = str(error)
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))

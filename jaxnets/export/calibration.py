@@ -30,7 +30,8 @@ def calibration_images(
         images = []
         for file in (files[i] for i in _spread(len(files), count)):
             try:
-                images.append(classifier.preprocess.fit(decode(file, str(file))))
+                image = decode(file, str(file), classifier.preprocess.white_level)
+                images.append(classifier.preprocess.fit(image))
             except CorruptImage:
                 continue
         if not images:

@@ -99,7 +99,10 @@ class Loaded:
 
     def prepare(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
         """Returns one file as the model wants it."""
-        return self.predictor.preprocess.fit(open_image(upload, limits))
+        return self.predictor.preprocess.fit(self._open(upload, limits))
+
+    def _open(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
+        return open_image(upload, limits, self.predictor.preprocess.white_level)
 
     def embed(self, fitted: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
         """Returns what the last stage says of images, averaged over rows and columns."""
@@ -121,7 +124,7 @@ class Loaded:
 
     def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
         """Returns an image beside its Grad-CAM overlay."""
-        shown = Image.fromarray(with_channels(open_image(upload, limits), 3))
+        shown = Image.fromarray(with_channels(self._open(upload, limits), 3))
         shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         image = np.asarray(shown)
         try:
