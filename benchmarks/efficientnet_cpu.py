@@ -4,8 +4,8 @@ python benchmarks/efficientnet_cpu.py [--batch 32 --repeats 15 --torch PYTHON]
 
 Inference of 1 image and of a batch, and training on a batch (forward and backward pass, and the parameters moved), a
 few steps at a time, which JAX runs as a loop in one program; float32, 224×224, all in one run, by turns. jaxnets infers
-in blocks of images (jaxnets.models.blocks), as its engine does. ONNX Runtime and PyTorch run in a process of their
-own, from the interpreter that --torch names (one that has torch, timm, onnxscript and onnxruntime installed; the
+in blocks of images (jaxnets.models.cpu.inference), as its engine does. ONNX Runtime and PyTorch run in a process of
+their own, from the interpreter that --torch names (one that has torch, timm, onnxscript and onnxruntime installed; the
 benchmark goes on without them otherwise). PyTorch runs in whichever memory layout is faster there. "plain" is what
 Flax's Linen makes of the network, convolution by convolution: lax.conv_general_dilated. It trains step by step, since
 XLA's CPU backend runs it far slower in a loop.
@@ -88,7 +88,7 @@ def jaxnets_runners(options):
     from jax import lax
 
     import jaxnets
-    from jaxnets.models.blocks import in_blocks
+    from jaxnets.models.cpu.inference import in_blocks
 
     model = jaxnets.create_model("efficientnet_lite0", dropout=0.0, stochastic_depth=0.0)
     rng = np.random.default_rng(0)

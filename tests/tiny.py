@@ -8,8 +8,9 @@ from flax import linen as nn
 
 from jaxnets import create_model
 from jaxnets.classifier import Classifier
-from jaxnets.models import efficientnet, resnet
 from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.efficientnet.network import Stage as MBConvStage
+from jaxnets.models.resnet.network import Stage
 from jaxnets.preprocess import Preprocess
 
 SEEN = Preprocess(
@@ -21,10 +22,10 @@ SEEN = Preprocess(
     crop_fraction=0.9,
     interpolation="bicubic",
 )
-_STAGES = (resnet.Stage(blocks=1, features=8, stride=1), resnet.Stage(blocks=2, features=16, stride=2))
+_STAGES = (Stage(blocks=1, features=8, stride=1), Stage(blocks=2, features=16, stride=2))
 _SHORT = {"stages": _STAGES, "stem_features": 8}
 _MBCONV = tuple(
-    efficientnet.Stage(kernel=k, repeats=n, stride=s, expand=e, features=f, squeeze=q, fused=fused)
+    MBConvStage(kernel=k, repeats=n, stride=s, expand=e, features=f, squeeze=q, fused=fused)
     for k, n, s, e, f, q, fused in (
         (3, 2, 1, 1, 8, 0.0, True),
         (3, 1, 2, 4, 16, 0.0, True),
@@ -40,7 +41,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bottleneck": ("resnet50", _SHORT),
     "resnet-d": ("resnet50d", _SHORT),
     "resnext": ("resnext50_32x4d", {**_SHORT, "stages": tuple(
-        resnet.Stage(blocks=1, features=64, stride=s) for s in (1, 2)), "groups": 4}),
+        Stage(blocks=1, features=64, stride=s) for s in (1, 2)), "groups": 4}),
     "gated": ("seresnet50", {**_SHORT, "squeeze_reduction": 4}),
     "preactivated": ("resnetv2_50", _SHORT),
     "efficientnet": ("efficientnet_b0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),

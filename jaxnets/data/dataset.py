@@ -9,12 +9,14 @@ from jaxtyping import Int64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
+from jaxnets.data.canvas import choose_canvas
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
 from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
+from jaxnets.schema import sides
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 _NAMED = 12  # classes that the notes name
@@ -26,7 +28,7 @@ Part = tuple[Split, Int64[np.ndarray, " n"]]  # a split as the source has it, an
 class Labelled:
     """What a model can be evaluated on."""
 
-    splits: Mapping[str, Examples]
+    splits: Mapping[str, Examples]  # fitted as evaluation does
     threads: int
     notes: tuple[str, ...]  # what there is, how it was understood and what was passed over, a sentence each
 
@@ -42,6 +44,8 @@ class Dataset(Labelled):
 
     class_names: tuple[str, ...]
     preprocess: Preprocess
+    training: Examples  # the train split on its canvas
+    canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     parts: Mapping[str, Part] = field(default_factory=dict)
 
@@ -73,6 +77,7 @@ def open_dataset(
         )
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
+    canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
     parts = {name: _part(split) for name, split in source.splits.items()}
     if data.validation:
         if "validation" in parts:
@@ -83,19 +88,22 @@ def open_dataset(
         labels, identities = train.labels[chosen], train.identities[chosen]
         kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
         parts |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
-    splits = {
-        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
-    }
-    for name, examples in splits.items():
-        if not len(examples):
+    for name, (_, chosen) in parts.items():
+        if not len(chosen):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
+    training = Examples(*parts["train"], canvas, skip_corrupt=data.skip_corrupt)
     if preprocess is None and data.mean is None and pretrained is None:
-        mean, std = _measure(splits["train"], threads)
+        mean, std = _measure(training, threads)
         fitted = replace(fitted, mean=mean, std=std)
     return Dataset(
         class_names=source.class_names,
         preprocess=fitted,
-        splits=splits,
+        splits={
+            name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt)
+            for name, (split, chosen) in parts.items()
+        },
+        training=training,
+        canvas_is_input=source.image_size == (canvas.height, canvas.width) and fitted.keeps(training.shape),
         threads=threads,
         notes=_notes(source),
         unlabelled=source.unlabelled,
@@ -140,7 +148,7 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
     channels = data.channels or source.channels
     own = pretrained.for_channels(channels) if pretrained else None
     if data.image_size is not None:
-        height, width = height_and_width(data.image_size)
+        height, width = sides(data.image_size)
     elif own is not None:
         height, width = own.height, own.width
     elif source.image_size is not None:
@@ -165,21 +173,13 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
     )
 
 
-def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns the two that `config.data.image_size` gives as one, of a square, or as (height, width)."""
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width
-
-
 def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation per channel, of pixels scaled to 0…1, rounded to four digits."""
     indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
-    channels = examples.preprocess.channels
+    channels = examples.shape[2]
     total, square, pixels = np.zeros(channels), np.zeros(channels), 0
     with ThreadPoolExecutor(threads) as pool:
-        for image, _, readable in pool.map(examples.read, indices.tolist()):
+        for image, _, readable, _ in pool.map(examples.read, indices.tolist()):
             if readable:
                 wide = image.astype(np.float64)
                 total += wide.sum((0, 1))

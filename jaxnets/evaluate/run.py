@@ -13,8 +13,9 @@ from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluatio
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
+from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory
-from jaxnets.train.evaluation import evaluate_split
+from jaxnets.train.evaluation import evaluate_split, jit_eval_step
 from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step
 
@@ -48,7 +49,7 @@ def evaluate_run(
     everywhere = replicated(mesh)
     jax.config.update("jax_default_matmul_precision", card.matmul_precision)
     total = evaluate_split(
-        jax.jit(make_eval_step(classifier.model, card.preprocess, classifier.model.dtype), out_shardings=everywhere),
+        jit_eval_step(make_eval_step(classifier.model, card.preprocess, find_loss(config.loss)), mesh),
         jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
         examples,
         batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),

@@ -9,9 +9,10 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from jaxnets.errors import UserError
-from jaxnets.models.family import Variables
+from jaxnets.models.family import Layout, Variables
 from jaxnets.models.layers import Head, widest
-from jaxnets.pretrained.layouts import Layout, Slot, slots
+from jaxnets.models.registry import family_of
+from jaxnets.pretrained.layouts import Slot, slots
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -25,16 +26,16 @@ def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int
     Raises:
         UserError: if a key is missing, left over, or has another shape than the model's.
     """
-    places = slots(layout, model, channels)
+    found = slots(layout, model, channels)
     # How often PyTorch has updated a norm: no part of the function.
-    counters = {_sibling(place.key, "num_batches_tracked") for place in places if place.path[-1] == "mean"}
-    known = {place.key: place for place in places}
-    missing = [f"{key} {list(place.foreign_shape)}" for key, place in known.items() if key not in arrays]
+    counters = {_sibling(slot.key, "num_batches_tracked") for slot in found if slot.path[-1] == "mean"}
+    known = {slot.key: slot for slot in found}
+    missing = [f"{key} {list(slot.foreign_shape)}" for key, slot in known.items() if key not in arrays]
     surplus = [f"{key} {list(arrays[key].shape)}" for key in arrays if key not in known and key not in counters]
     misshapen = [
-        f"{key} {list(arrays[key].shape)} in place of {list(place.foreign_shape)}"
-        for key, place in known.items()
-        if key in arrays and arrays[key].shape != place.foreign_shape
+        f"{key} {list(arrays[key].shape)} in place of {list(slot.foreign_shape)}"
+        for key, slot in known.items()
+        if key in arrays and arrays[key].shape != slot.foreign_shape
     ]
     problems = [
         f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}"
@@ -52,19 +53,19 @@ def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int
             + ". Check that the model's name is that of the weights"
         )
     variables: Variables = {"params": {}, "batch_stats": {}}
-    for place in places:
-        _put(variables, place, np.ascontiguousarray(place.to_ours(arrays[place.key]), np.float32))
+    for slot in found:
+        _put(variables, slot, np.ascontiguousarray(slot.to_ours(arrays[slot.key]), np.float32))
     return variables
 
 
 def to_arrays(variables: Variables, layout: Layout, model: nn.Module, channels: int) -> dict[str, np.ndarray]:
     """Returns the model's variables under the keys of `layout`, the inverse of `to_variables`."""
     found = {}
-    for place in slots(layout, model, channels):
-        leaf: Any = variables[place.collection]
-        for name in place.path:
+    for slot in slots(layout, model, channels):
+        leaf: Any = variables[slot.collection]
+        for name in slot.path:
             leaf = leaf[name]
-        found[place.key] = np.ascontiguousarray(place.to_foreign(np.asarray(leaf)))
+        found[slot.key] = np.ascontiguousarray(slot.to_foreign(np.asarray(leaf)))
     return found
 
 
@@ -74,8 +75,8 @@ def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) ->
     Raises:
         UserError: if its stem or head is missing.
     """
-    stem_name = "stem_conv1" if getattr(model, "stem", None) == "deep" else "stem_conv"
-    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (stem_name, "head"))
+    structure = family_of(model).structure(model)
+    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (structure.stem[0], structure.head))
     for key in (stem, head):
         if key not in arrays or arrays[key].ndim < 2:
             raise UserError(f"{description} has no array {key}: it needs the whole network, its head included")
@@ -87,14 +88,14 @@ def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Var
 
     Another number of classes gets a new head, drawn from the seed as a new model's is.
     """
-    params = dict(variables["params"])
-    stem = next(name for name in ("stem_conv", "stem_conv1") if name in params)
+    params, structure = dict(variables["params"]), family_of(model).structure(model)
+    stem, head = structure.stem[0], structure.head
     if params[stem]["kernel"].shape[2] != channels:
-        params[stem] = {"kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
-    features, classes = params["head"]["kernel"].shape
+        params[stem] = {**params[stem], "kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
+    features, classes = params[head]["kernel"].shape
     if classes != model.num_classes:
-        head: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
-        params["head"] = head["params"]
+        drawn: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
+        params[head] = drawn["params"]
     return jax.tree.map(lambda leaf: np.asarray(leaf, widest(model.dtype)), {**variables, "params": params})
 
 
@@ -111,11 +112,11 @@ def _with_channels(kernel: Float[np.ndarray, "i j c f"], channels: int) -> Float
     return kernel[:, :, turn] / np.bincount(turn)[turn][:, None]
 
 
-def _put(variables: Variables, place: Slot, array: np.ndarray) -> None:
-    tree = variables[place.collection]
-    for name in place.path[:-1]:
+def _put(variables: Variables, slot: Slot, array: np.ndarray) -> None:
+    tree = variables[slot.collection]
+    for name in slot.path[:-1]:
         tree = tree.setdefault(name, {})
-    tree[place.path[-1]] = array
+    tree[slot.path[-1]] = array
 
 
 def _sibling(key: str, leaf: str) -> str:

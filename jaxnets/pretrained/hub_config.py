@@ -4,12 +4,12 @@ timm and transformers write different files; both are read here without either b
 """
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from jaxnets.errors import UserError
+from jaxnets.models.registry import FAMILIES
 from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from jaxnets.pretrained.imagenet import class_names
 
@@ -21,9 +21,9 @@ def architecture(config: Mapping[str, Any]) -> str | None:
     with _reading("network"):
         if "architecture" in config:
             return str(config["architecture"]) if _is_plain(config.get("model_args") or {}) else None
-        if config.get("model_type") == "resnet":
-            return _resnet(config)
-        return _efficientnet(config) if config.get("model_type") == "efficientnet" else None
+        kind = str(config.get("model_type"))
+        found = next((family.transformers[kind](config) for family in FAMILIES if kind in family.transformers), None)
+        return None if found is None or found.differences else found.name
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -76,82 +76,6 @@ def _is_plain(arguments: Mapping[str, Any]) -> bool:
     return all(
         value is None or key in harmless or (key, value) == ("global_pool", "avg") for key, value in arguments.items()
     )
-
-
-_RESNETS = {  # (layer_type, depths): name
-    ("basic", (2, 2, 2, 2)): "resnet18",
-    ("basic", (3, 4, 6, 3)): "resnet34",
-    ("bottleneck", (3, 4, 6, 3)): "resnet50",
-    ("bottleneck", (3, 4, 23, 3)): "resnet101",
-    ("bottleneck", (3, 8, 36, 3)): "resnet152",
-}
-
-
-def _resnet(config: Mapping[str, Any]) -> str | None:
-    layer = config.get("layer_type", "bottleneck")
-    widths = [64, 128, 256, 512] if layer == "basic" else [256, 512, 1024, 2048]
-    usual = {
-        "hidden_sizes": widths,
-        "embedding_size": 64,
-        "hidden_act": "relu",
-        "downsample_in_first_stage": False,
-        "downsample_in_bottleneck": False,
-    }
-    return _RESNETS.get((layer, tuple(config.get("depths", (3, 4, 6, 3))))) if _has(config, usual) else None
-
-
-_EFFICIENTNETS = [  # (width, depth) of b0 … b8
-    (1.0, 1.0),
-    (1.0, 1.1),
-    (1.1, 1.2),
-    (1.2, 1.4),
-    (1.4, 1.8),
-    (1.6, 2.2),
-    (1.8, 2.6),
-    (2.0, 3.1),
-    (2.2, 3.6),
-]
-
-
-def _efficientnet(config: Mapping[str, Any]) -> str | None:
-    usual = {
-        "depth_divisor": 8,
-        "kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
-        "in_channels": [32, 16, 24, 40, 80, 112, 192],
-        "out_channels": [16, 24, 40, 80, 112, 192, 320],
-        "strides": [1, 2, 2, 2, 1, 2, 1],
-        "num_block_repeats": [1, 2, 2, 3, 3, 4, 1],
-        "expand_ratios": [1, 6, 6, 6, 6, 6, 6],
-        "squeeze_expansion_ratio": 0.25,
-        "hidden_act": "swish",
-        "pooling_type": "mean",
-        "batch_norm_eps": 0.001,
-    }
-    scales = (config.get("width_coefficient", 2.0), config.get("depth_coefficient", 3.1))
-    if scales not in _EFFICIENTNETS or not _has(config, usual) or not _pads_as_tensorflow(config, scales[1]):
-        return None
-    return f"tf_efficientnet_b{_EFFICIENTNETS.index(scales)}"
-
-
-def _pads_as_tensorflow(config: Mapping[str, Any], depth: float) -> bool:
-    """Tells whether the blocks that pad both sides are those whose input is odd, at the configuration's own size.
-
-    transformers fixes each block's padding in its configuration; TensorFlow's SAME follows the size of the input.
-    """
-    size = config.get("image_size", 600)
-    size = math.ceil((size if isinstance(size, int) else size[0]) / 2)  # after the stem
-    odd, halving, block = set(), set(), 0
-    for stride, repeats in zip((1, 2, 2, 2, 1, 2, 1), (1, 2, 2, 3, 3, 4, 1), strict=True):
-        if stride == 2:
-            halving.add(block)
-            odd |= {block} if size % 2 else set()
-        size = math.ceil(size / stride)
-        block += math.ceil(depth * repeats)
-    return halving & set(config.get("depthwise_padding", ())) == odd
-
-
-def _has(config: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
-    return all(config.get(key, value) == value for key, value in usual.items())
 
 
 def _in_order(named: Mapping[str, str] | Sequence[str], described: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from typing import Any
 from flax import linen as nn
 
 from jaxnets.errors import UserError
-from jaxnets.models.registry import create_model, find_model
+from jaxnets.models.family import Layout
+from jaxnets.models.registry import create_model, find_family, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import Variables, adapt, sizes, to_variables
-from jaxnets.pretrained.layouts import Layout, recognise
+from jaxnets.pretrained.layouts import recognise
 from jaxnets.pretrained.sources import Source, known_weights, open_source
 
 
@@ -104,13 +105,14 @@ def _name(name: str | None, source: Source) -> str:
 
 
 def _layout(name: str, source: Source) -> Layout:
-    network = find_model(name).module
+    own = find_family(name)
     candidates = recognise(source.arrays, source.description)
-    fitting = [layout for layout in candidates if layout.network is network]
+    fitting = [layout for family, layout in candidates if family is own]
     if not fitting:
+        family, layout = candidates[0]
         raise UserError(
-            f"{source.description} holds a network of the kind {candidates[0].network.__name__} "
-            f"({candidates[0].name}'s layout), but {name} is of the kind {network.__name__}: give the name of its model"
+            f"{source.description} holds a network of the kind {family.network.__name__} ({layout.name}'s layout), "
+            f"but {name} is of the kind {own.network.__name__}: give the name of its model"
         )
     return fitting[0]
 

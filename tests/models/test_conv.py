@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.models import conv
 from jaxnets.models.conv import conv2d
+from jaxnets.models.cpu import depthwise
 
 RNG = np.random.default_rng(0)
 
@@ -79,7 +79,7 @@ def test_low_precision_is_close_to_the_plain_form_in_float32(size, dtype, tolera
 def test_a_depthwise_kernels_gradient_does_not_depend_on_the_blocks_it_is_summed_in(monkeypatch, case, numbers):
     *arrays, options = example(case, SIZES[0], jnp.float64, images=6)
     at_once = forward_and_backward(conv2d, *arrays, options)[2]
-    monkeypatch.setattr(conv, "_CACHED", numbers)
+    monkeypatch.setattr(depthwise, "_CACHED", numbers)
     np.testing.assert_allclose(forward_and_backward(conv2d, *arrays, options)[2], at_once, rtol=1e-11, atol=1e-11)
 
 

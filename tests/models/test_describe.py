@@ -4,9 +4,10 @@ import pytest
 
 from jaxnets import create_model, list_models
 from jaxnets.models.describe import multiply_adds, parameters, size
-from jaxnets.models.efficientnet import EfficientNet, b_stages, v2_stages
+from jaxnets.models.efficientnet.network import EfficientNet
+from jaxnets.models.efficientnet.variants import b_stages, v2_stages
 from jaxnets.models.registry import MODELS
-from jaxnets.models.resnet import ResNet, Stage
+from jaxnets.models.resnet.network import ResNet, Stage
 
 # As many as timm 1.0.31 and torchvision count for the same names; for the CIFAR networks as the papers'
 # architecture gives (see test_resnet.py). The tf_ networks pad differently and have no parameters of their own.

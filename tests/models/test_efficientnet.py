@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets import create_model
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.efficientnet import EfficientNet, Stage, compound_scaling, scale_features
+from jaxnets.models.efficientnet.network import EfficientNet, Stage, compound_scaling, scale_features
 
 X = np.random.default_rng(0).normal(size=(4, 33, 47, 1)).astype(np.float32)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnets import UserError, create_model
-from jaxnets.models.resnet import ResNet, Stage
+from jaxnets.models.resnet.network import ResNet, Stage
 from tests.models.test_describe import PARAMETERS
 
 SMALL = {

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxnets.data.augment import Augmentation
 
 from jaxnets import create_model
-from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
 from jaxnets.models import efficientnet
-from jaxnets.models.resnet import Stage
+from jaxnets.models.resnet.network import Stage
 from jaxnets.plan.compiled import Program, compile_program
 from jaxnets.plan.topology import Topology, describe, prepare_environment
 from jaxnets.preprocess import Preprocess

@@ -5,9 +5,10 @@ from safetensors.numpy import save_file
 
 import jaxnets
 from jaxnets import UserError
+from jaxnets.models.registry import family_of
 from jaxnets.preprocess import IMAGENET_MEAN
 from jaxnets.pretrained.convert import adapt, to_arrays, to_variables
-from jaxnets.pretrained.layouts import LAYOUTS, slots
+from jaxnets.pretrained.layouts import slots
 from jaxnets.pretrained.load import open_pretrained
 
 # A model of each family, and of each kind of block, for each layout that can hold it.
@@ -25,7 +26,7 @@ HELD = [
 
 
 def layout_of(layout: str, model):
-    return next(x for x in LAYOUTS if x.name == layout and isinstance(model, x.network))
+    return next(x for x in family_of(model).layouts if x.name == layout)
 
 
 def random_arrays(layout: str, model) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 import jaxnets
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.registry import find_model
-from jaxnets.pretrained.layouts import LAYOUTS, slots
+from jaxnets.models.registry import find_family
+from jaxnets.pretrained.layouts import slots
 from tests.pretrained.drawn import checksum, draw, draw_images
 
 CASES = json.loads(Path(__file__).with_name("goldens.json").read_text())["cases"]
@@ -25,11 +25,11 @@ LIVELY = 0.1  # likewise: how much the logits of two images differ, or the compa
 def shapes_of(original: str) -> dict[str, tuple[int, ...]]:
     """The keys and shapes that our layout asks for, with PyTorch's counters."""
     case, library = GOLDENS[original], original.split("/")[0]
-    network = find_model(case["model"]).module
+    family = find_family(case["model"])
     name = library.replace("efficientnet-lite", "efficientnet")
-    if network.__name__ == "ResNet" and library == "torchvision":
+    if family.network.__name__ == "ResNet" and library == "torchvision":
         name = "timm"  # the same keys
-    fitting = [layout for layout in LAYOUTS if layout.name == name and layout.network is network]
+    fitting = [layout for layout in family.layouts if layout.name == name]
     model = jaxnets.create_model(case["model"], num_classes=len(case["logits"][0]))
     places = slots(fitting[0], model, 3)
     shapes = {place.key: place.foreign_shape for place in places}

@@ -184,7 +184,7 @@ def _builder(tfds: Any, name: str, directory: str | None) -> "tensorflow_dataset
         try:
             return tfds.builder_from_directory(path)
         except Exception as error:  # whatever its JSON parsers and file readers raise
-            raise UserError(f"{path} cannot be opened as a prepared TFDS data set: {_one_line(error)}") from error
+            raise UserError(f"{path} cannot be opened as a prepared TFDS data set: {_shown(error)}") from error
     try:
         return tfds.builder(name, data_dir=None if directory is None else str(Path(directory).expanduser()))
     except tfds.core.DatasetNotFoundError:
@@ -196,7 +196,7 @@ def _builder(tfds: Any, name: str, directory: str | None) -> "tensorflow_dataset
             f"own that is imported in the config file"
         ) from None
     except (ValueError, AssertionError, ImportError, RuntimeError) as error:  # a config or a version that is not there
-        raise UserError(f"TFDS cannot open {name!r}: {_one_line(error)}") from error
+        raise UserError(f"TFDS cannot open {name!r}: {_shown(error)}") from error
 
 
 def _prepare(builder: Any, name: str, asked: list[str]) -> None:
@@ -309,10 +309,10 @@ def _reason(error: Exception) -> str:
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     url = getattr(getattr(error, "request", None), "url", None)
-    return _one_line(cause) + (f" ({url})" if url else "")
+    return _shown(cause) + (f" ({url})" if url else "")
 
 
-def _one_line(error: BaseException) -> str:
+def _shown(error: BaseException) -> str:
     """Returns the message without TFDS's lists and paragraphs: they run to hundreds of lines."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 500 else text[:500] + " …"
