@@ -1,6 +1,7 @@
 """The models of real runs: newer checkpoints, damaged ones, explanations and embeddings."""
 
 import asyncio
+import dataclasses
 import io
 import logging
 import shutil
@@ -15,7 +16,9 @@ from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import Progress, steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app
+from jaxnets.serve.images import Upload
 from jaxnets.serve.limits import Limits
+from jaxnets.serve.loaded import Loaded
 from jaxnets.serve.models import Models
 from jaxnets.serve.source import Source
 from jaxnets.train.saver import Checkpointer
@@ -221,3 +224,11 @@ def test_two_models_of_one_name():
     sources = [Source(name="a", path="x"), Source(name="a", path="y")]
     with pytest.raises(UserError, match="given twice"):
         Models(sources, open_=lambda path, checkpoint: FakePredictor(), limits=LIMITS)
+
+
+def test_sixteen_bits_are_read_as_the_model_s_training_did():
+    content = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(content, "PNG")
+    predictor = FakePredictor(preprocess=dataclasses.replace(GREY, white_level=4095))
+    loaded = Loaded(predictor=predictor, batcher=None)
+    assert loaded.prepare(Upload(content.getvalue(), "a.png"), LIMITS).min() == 255
