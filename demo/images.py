@@ -21,7 +21,7 @@ from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 
-MOST_PROBABLE = -1  # in place of a class's number
+MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
