@@ -74,3 +74,8 @@ def test_importing_jaxnets_imports_neither_jax_nor_flax():
 def test_the_training_loop_imports_nothing_that_the_digits_do_not_need():
     heavy = {"tensorflow", "tensorflow_datasets", "grain", "sklearn", "scipy.stats", "matplotlib", "torch", "clu"}
     assert not heavy & imported_by("import jaxnets.train.loop")
+
+
+def test_what_answers_imports_nothing_of_the_training():
+    modules = imported_by("import jaxnets.classifier, jaxnets.serve.models, jaxnets.export.onnx_export")
+    assert not [name for name in modules if name.startswith("jaxnets.train")]

@@ -126,7 +126,7 @@ def test_a_large_image_is_explained_small(served):
 
 def test_an_embedding_is_what_the_head_sees(served):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    embedding = served.embed(images)
+    embedding = served.predictor.embed_fitted(images)
     head = served.predictor.variables["params"]["head"]
     logits = np.exp(embedding @ head["kernel"] + head["bias"])
     expected = served.predictor.engine.probabilities(images)
