@@ -61,8 +61,12 @@ class Shown:
         return list(stages(self.classifier.model))
 
     def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
-        """Raises CorruptImage, with the file's name, for what is no image that can be read."""
-        return decode(file, file.name)
+        """Returns a file's image, 16 bits brought to 8 as the model's own were.
+
+        Raises:
+            CorruptImage: with the file's name, for what is no image that can be read.
+        """
+        return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
