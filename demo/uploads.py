@@ -16,7 +16,7 @@ def uploaded(payload: Any) -> Path | None:
 
 
 def decode(gr: Any, file: Path | None, shown: Any, *, warn: bool) -> Any:
-    """Returns an image as uint8, as the model reads it; None, and a warning on the page, where there is none that can be read."""
+    """Returns an image as the model reads it, uint8; None, and a warning on the page, where it cannot be read."""
     if file is None:
         return None
     try:
