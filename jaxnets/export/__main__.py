@@ -40,10 +40,10 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.format != "onnx" and (options.int8 or options.preprocessing_inside):
         raise UserError(f"--int8 and --preprocessing-inside are for --format onnx, found --format {options.format}")
     from jaxnets.engine.onnx_file import check_writable, require, write_bytes
-    from jaxnets.run.directory import means_run
+    from jaxnets.run.resolve import resolve
 
     check_writable(options.out)
-    if options.int8 and options.calibration is None and not means_run(options.model):
+    if options.int8 and options.calibration is None and not resolve(options.model).is_run:
         raise UserError(
             f"int8 needs images to find its ranges, and {options.model} is no run with training data: give a folder "
             f"of some hundred images like those to come with --calibration"

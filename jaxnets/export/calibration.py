@@ -12,7 +12,8 @@ from jaxnets.data.examples import Examples
 from jaxnets.data.sources import CorruptImage
 from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
-from jaxnets.run.directory import means_run, open_run
+from jaxnets.run.directory import open_run
+from jaxnets.run.resolve import resolve
 
 
 def calibration_images(
@@ -46,14 +47,14 @@ def scored_images(
 
     A run has its test split; otherwise the calibration's images tell how often int8 agrees with float32.
     """
-    if means_run(model):
+    if resolve(model).is_run:
         images, labels = _read(_examples(model, "test"), count)
         return images, labels, "test accuracy"
     return images, None, "agreement with float32"
 
 
 def _examples(model: str, split: str) -> Examples:
-    run = open_run(model)
+    run = open_run(resolve(model).location)
     return open_dataset(run.read_config(), run.read_model().preprocess).split(split)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 
 Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
@@ -42,10 +43,17 @@ class Family:
     network: type[nn.Module]
     entries: Mapping[str, Entry]  # by name
     layouts: tuple[Layout, ...] = ()
-    # By the model_type of transformers' config.json: the name of the model that it describes, None where it is none.
+    # By the model_type of transformers' config.json: the name of the model that it describes, None where it is none; a
+    # UserError names what makes it another network.
     transformers: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = field(default_factory=dict)
 
 
-def agrees(config: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
-    """Tells whether a library's configuration has the usual values, or leaves them out."""
-    return all(config.get(key, value) == value for key, value in usual.items())
+def check_usual(config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Refuses a library's configuration that has another value than the usual one; it may leave them out.
+
+    Raises:
+        UserError: that names the key.
+    """
+    for key, value in usual.items():
+        if config.get(key, value) != value:
+            raise UserError(f"has {key} {config[key]!r}, and the network here has {value!r}")

@@ -16,7 +16,7 @@ from jaxnets.config import RESUMABLE, Config, flatten, resolve
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
+from jaxnets.run.storage import Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -195,11 +195,6 @@ class RunDirectory:
                 + "\nGive another --workdir, or the same values to go on with that run."
             )
         return list(changed.values())
-
-
-def means_run(source: str) -> bool:
-    """Whether `source` means a run directory, where it could also name a model or a file."""
-    return source.startswith(BUCKET) or Path(source).expanduser().is_dir()
 
 
 def open_run(path: str | Place) -> RunDirectory:

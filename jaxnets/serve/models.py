@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
+from jaxnets.run.resolve import resolve
 from jaxnets.run.storage import BUCKET, open_place
 from jaxnets.serve.batcher import Batcher, largest_batch
 from jaxnets.serve.images import Upload, open_image
@@ -51,18 +51,18 @@ class Source:
     """Where a served model comes from."""
 
     name: str
-    path: str  # a run directory, or the name of a pretrained model
+    path: str  # that `jaxnets.load` opens
     checkpoint: str | int = "best"
 
     @classmethod
     def parse(cls, text: str, checkpoint: str | int = "best") -> "Source":
-        """Reads `MODEL` or `NAME=MODEL`; without a name it is called as its directory or as its last part."""
-        name, equals, path = text.partition("=")
-        if not equals or not _NAME.fullmatch(name):
-            name, path = Path(text.removeprefix("hf:")).expanduser().resolve().name, text
-        if not _NAME.fullmatch(name):
-            raise UserError(f"--model {text}: a name has letters, digits, '.', '_' and '-', found {name!r}: NAME=MODEL")
-        return cls(name=name, path=path, checkpoint=checkpoint)
+        """Reads `MODEL` or `NAME=MODEL` (see `jaxnets.run.resolve`)."""
+        found = resolve(text)
+        if not _NAME.fullmatch(found.name):
+            raise UserError(
+                f"--model {text}: a name has letters, digits, '.', '_' and '-', found {found.name!r}: NAME=MODEL"
+            )
+        return cls(name=found.name, path=str(found), checkpoint=checkpoint)
 
 
 @dataclass(frozen=True)

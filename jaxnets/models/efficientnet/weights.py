@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from jaxnets.errors import UserError
 from jaxnets.models.conventions import TENSORFLOW, TORCH, imagenet
 from jaxnets.models.efficientnet.network import EfficientNet, Stage
 from jaxnets.models.efficientnet.variants import B_VARIANTS, ENTRIES
-from jaxnets.models.family import Layout, Path, agrees
+from jaxnets.models.family import Layout, Path, check_usual
 from jaxnets.preprocess import Preprocess
 
 
@@ -226,10 +227,13 @@ def transformers_name(config: Mapping[str, Any]) -> str | None:
         "pooling_type": "mean",
         "batch_norm_eps": 0.001,
     }
+    check_usual(config, usual)
     scales = (config.get("width_coefficient", 2.0), config.get("depth_coefficient", 3.1))
     sizes = {(variant.width, variant.depth): size for size, variant in B_VARIANTS.items()}
-    if scales not in sizes or not agrees(config, usual) or not _pads_as_tensorflow(config, scales[1]):
+    if scales not in sizes:
         return None
+    if not _pads_as_tensorflow(config, scales[1]):
+        raise UserError(f"has depthwise_padding {config.get('depthwise_padding', [])}, and TensorFlow pads otherwise")
     return f"tf_efficientnet_{sizes[scales]}"
 
 

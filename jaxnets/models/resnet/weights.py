@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnets.models.family import Layout, Path, agrees
+from jaxnets.models.family import Layout, Path, check_usual
 from jaxnets.models.resnet.network import ResNet
 from jaxnets.models.resnet.variants import IMAGENET
 
@@ -90,4 +90,5 @@ def transformers_name(config: Mapping[str, Any]) -> str | None:
         "downsample_in_first_stage": False,
         "downsample_in_bottleneck": False,
     }
-    return _BY_DEPTHS.get((layer, tuple(config.get("depths", (3, 4, 6, 3))))) if agrees(config, usual) else None
+    check_usual(config, usual)
+    return _BY_DEPTHS.get((layer, tuple(config.get("depths", (3, 4, 6, 3)))))
