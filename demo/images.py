@@ -61,7 +61,7 @@ class Shown:
 
     @cached_property
     def stages(self) -> list[str]:
-        return list(stages(self.classifier.variables["params"]))
+        return list(stages(self.classifier.model))
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
@@ -131,7 +131,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
             if number in reasons:
                 yield [file.name, *["", ""] * _named(shown), reasons[number]]
             else:
-                found = [part for name, p in top(shown, probabilities[number]) for part in (name, round(p, 6))]
+                found = [cell for name, p in top(shown, probabilities[number]) for cell in (name, round(p, 6))]
                 yield [file.name, *found, ""]
 
 

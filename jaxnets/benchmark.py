@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="steps in each measurement (default 40)")
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each, taken in turn (default 7)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    command.run(parser, _benchmark, takes_rest=True)
+    cli.run(parser, _benchmark, takes_rest=True)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.steps < 1 or options.repeats < 1:
         raise UserError("--steps and --repeats must be at least 1")
     config = load_config(options.config, overrides)
-    command.use_compilation_cache()
+    use_compilation_cache()
     import jax
 
     bare, loop = time_training(config, options.steps, options.repeats)
@@ -94,15 +95,16 @@ def _time_step(config: Config, steps: int) -> float:
 
     mesh = make_mesh()
     data = open_dataset(config)
-    built = build(config, data, steps)
-    index = (np.arange(config.batch_size) % len(data.split("train"))).astype(np.int32)
-    images = np.stack([data.split("train").read(int(i)).image for i in index])
+    built = build(config, data)
+    index = (np.arange(config.batch_size) % len(data.training)).astype(np.int32)
+    images = np.stack([data.training.read(int(i)).image for i in index])
     arrays: dict[str, Any] = {
         "image": images,
-        "label": data.split("train").labels[index],
+        "label": data.training.labels[index],
         "mask": index >= 0,
         "index": index,
         "epoch": np.zeros_like(index),
+        "aspect": data.training.aspects[index],
     }
     batch = jax.device_put(Batch(**arrays), over_data(mesh))
     step = jax.jit(built.step, donate_argnums=0, out_shardings=replicated(mesh))
@@ -130,7 +132,7 @@ def _time_loop(config: Config, steps: int, workdir: Path) -> float:
             super().__init__(Console(quiet=True))
             self.ended: dict[int, float] = {}
 
-        def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
             self.ended[step] = time.perf_counter()
 
     clock = Clock()

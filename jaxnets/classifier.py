@@ -110,7 +110,7 @@ class Classifier:
             int(row.argmax()) if label is None else self.find_label(label)
             for label, row in zip(wanted, probabilities, strict=True)
         ]
-        layer = find_stage(self.variables["params"], stage)
+        layer = find_stage(self.model, stage)
         if layer not in self._gradcam:
             self._gradcam[layer] = jax.jit(make_gradcam(self.model, self.preprocess, layer))
         with jax.default_matmul_precision(self.matmul_precision):
@@ -154,6 +154,7 @@ class Classifier:
             name=self.name,
             labels=self.labels,
             matmul_precision=self.matmul_precision,
+            activation=self.activation,
             folder=self.engine_folder,
             threads=self.engine_threads,
         )

@@ -1,16 +1,23 @@
-"""`--config=FILE` and `--config.key=value`, through ml_collections, with its errors turned into messages."""
+"""A config file changed by `--config.key=value`, with one message for each way to get that wrong."""
 
 import importlib.resources
+import importlib.util
+import os
 import re
-from functools import reduce
-from operator import getitem
+import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from jaxnets.config import Config, default_config, flatten, resolve
+from jaxnets.config import Config, resolve
 from jaxnets.errors import UserError, nearest
+from jaxnets.keys import TRUTHS, all_keys, did_you_mean, groups
+
+_LIST = "python -m jaxnets.main --help lists all keys"
+_MODULE = "jaxnets_config_file"  # the name under which a config file is imported
 
 
 def load_config(file: str, overrides: list[str]) -> Config:
@@ -22,35 +29,56 @@ def load_config(file: str, overrides: list[str]) -> Config:
     Raises:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
+    changes = dict(_changes(overrides))
     path = _find(file)
-    defaults = flatten(Config())
-    keys = list(defaults)
-    unset = [key for key, value in defaults.items() if value is None and f"--config.{key}=None" in overrides]
-    overrides = [argument for argument in overrides if argument not in {f"--config.{key}=None" for key in unset}]
-    for argument in overrides:
-        match = re.match(r"--?config\.([^=]+)(=|$)", argument)
-        if argument.startswith("-") and not match:
-            raise UserError(f"unknown option {argument}: options of the config are written --config.KEY=VALUE")
-        if match and match[1] not in keys:
-            raise UserError(f"config.{match[1]} is not a key{nearest(match[1], keys)}; valid are {', '.join(keys)}")
-    values = flags.FlagValues()
-    arguments = ["jaxnets", f"--config={path}", *overrides]
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-    try:
-        left = values(arguments)[1:]
-        config = holder.value
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(_explain(error, path, keys)) from error
-    except Exception as error:  # a config file is a program, and may fail in any way
-        raise UserError(f"the config file {path} fails: {type(error).__name__}: {error}") from error
-    if left:
-        raise UserError(f"unexpected argument {left[0]!r}: options of the config are written --config.KEY=VALUE")
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
-    for key in unset:
-        *groups, name = key.split(".")
-        reduce(getitem, groups, config)[name] = None
-    return resolve(config)
+    values = _read(path)
+    for name, value in changes.items():
+        *above, last = name.split(".")
+        group = values
+        for part in above:
+            group = group[part]
+        group[last] = value
+    return resolve(values)
+
+
+def _changes(overrides: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields each key that is changed, and its new value; `--config.key value` serves too."""
+    arguments = list(overrides)
+    while arguments:
+        argument = arguments.pop(0)
+        option, equals, text = argument.partition("=")
+        match = re.fullmatch(r"--?config\.(.+)", option)
+        if not match:
+            _refuse(argument, arguments)
+        name = match[1] if match else ""
+        key = all_keys().get(name)
+        if key is None:
+            if name in groups():
+                below = ", ".join(f"config.{other}" for other in all_keys() if other.startswith(f"{name}."))
+                raise UserError(f"config.{name} is a group of keys, found {argument!r}: set one of {below}")
+            raise UserError(f"config.{name} is not a key{did_you_mean(name)}; {_LIST}")
+        if not equals:
+            follows = arguments[0] if arguments and not arguments[0].startswith("--") else None
+            if key.kind is bool and (follows is None or follows.lower() not in (*TRUTHS, "none")):
+                text = "true"
+            elif follows is None:
+                raise UserError(f"config.{name} needs a value: write for instance --config.{name}={key.example}")
+            else:
+                text = arguments.pop(0)
+        yield name, key.parse(text)
+
+
+def _refuse(argument: str, rest: list[str]) -> None:
+    option, _, value = argument.partition("=")
+    name = option.lstrip("-").removeprefix("config.")
+    if not value and rest and not rest[0].startswith("-"):
+        value = rest[0]
+    if argument.startswith("-") or "=" in argument:
+        raise UserError(
+            f"unknown option {argument}{did_you_mean(name, value or None, '--config.')}: keys of the config are "
+            f"written --config.KEY=VALUE; {_LIST}"
+        )
+    raise UserError(f"unexpected argument {argument!r}: keys of the config are written --config.KEY=VALUE; {_LIST}")
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -65,7 +93,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def _find(file: str) -> Path:
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if path.is_file():
         return path
     shipped = shipped_configs()
@@ -78,24 +106,42 @@ def _find(file: str) -> Path:
     )
 
 
-def _explain(error: Exception, path: Path, keys: list[str]) -> str:
+def _read(path: Path) -> dict[str, Any]:
+    """Returns what the file's `get_config()` returns, as nested dicts."""
+    spec = importlib.util.spec_from_loader(_MODULE, loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    sys.modules[_MODULE] = module  # where its own dataclasses look for it
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        if not callable(getattr(module, "get_config", None)):
+            raise UserError(f"the config file {path} must define get_config(), which returns the config")
+        config = module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # a config file is a program, and may fail in any way
+        raise UserError(_explain(error, path)) from error
+    finally:
+        sys.modules.pop(_MODULE, None)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
+    return config.to_dict()
+
+
+def _explain(error: Exception, path: Path) -> str:
+    """Returns what is wrong with a config file, with the line where it is."""
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    flag = re.match(r"flag --?(config\.\S+?)=(.*?): (.*)", text, re.DOTALL)
-    if flag:
-        key, value, reason = flag.groups()
-        wanted = type(_default(key.removeprefix("config."))).__name__
-        return f"{key} cannot be {value!r}: {wanted if wanted != 'NoneType' else reason.splitlines()[0]} expected"
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f"the config file {path}" + (f", line {lines[-1].lineno} ({lines[-1].line})," if lines else "")
     unknown = re.search(r'Key "(\w+)" does not exist', text)
+    if unknown is None and isinstance(error, AttributeError) and isinstance(error.__cause__ or error, AttributeError):
+        unknown = re.fullmatch(r"\"?'(\w+)'\"?", text)  # one that is read
     if unknown:
-        names = {part for key in keys for part in key.split(".")}
-        return f"the config file {path} sets {unknown[1]!r}, which is not a key{nearest(unknown[1], names)}"
-    if isinstance(error, flags.Error):  # absl's wrapping of what the file raised: "flag --config=…: …"
-        return f"the config file {path} fails: {text.partition(': ')[2]}"
-    return f"the config file {path} fails: {type(error).__name__}: {text}"
-
-
-def _default(key: str) -> object:
-    value: object = default_config()
-    for part in key.split("."):
-        value = value[part] if isinstance(value, ConfigDict) else None
-    return value
+        return f"{where} sets {unknown[1]!r}, which is not a key{did_you_mean(unknown[1])}; {_LIST}"
+    mistyped = re.match(r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>", text)
+    if mistyped:
+        forms = [key.form for name, key in all_keys().items() if name.rpartition(".")[2] == mistyped[1]]
+        wanted = f": {' or '.join(dict.fromkeys(forms))} expected" if forms else ""
+        return f"{where} sets {mistyped[1]!r} to {mistyped[2]} ({mistyped[3]}){wanted}"
+    return f"{where} fails: {type(error).__name__}: {text}"

@@ -5,26 +5,33 @@ import os
 import time
 from dataclasses import replace
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config
 from jaxnets.flags import load_config
+from jaxnets.keys import describe_keys
 from jaxnets.run.storage import open_place
 
 _STARTED = time.monotonic()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jaxnets.main",
         description="Train an image classifier. The same command on the same directory goes on where it stopped.",
-        epilog="Any key of the config can be changed with --config.KEY=VALUE, for instance --config.epochs=5.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
     parser.add_argument(
         "--workdir", required=True, help="the run directory, which may be gs://BUCKET/RUN: made, or gone on with"
     )
-    command.run(parser, _train, takes_rest=True)
+    parser.add_argument("--parameters", action="store_true", help="show a table of the model's parameters first")
+    cli.run(parser, _train, takes_rest=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{describe_keys()}"
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -33,13 +40,12 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
-    command.use_compilation_cache()
+    use_compilation_cache()
     hosts = join(config.distributed)
     from jaxnets.train.display import Display
     from jaxnets.train.loop import train
 
-    display = Display(quiet=not hosts.leads)
-    display.config(config)
+    display = Display(quiet=not hosts.leads, parameters=options.parameters)
     outcome = train(config, workdir, display, started=_STARTED)
     if not outcome.finished:
         by_clock = outcome.signal is None and config.max_hours is not None

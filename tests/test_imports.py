@@ -9,18 +9,20 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["errors", "cores"],
-    ["config"],
-    ["command", "flags", "metrics", "preprocess"],
+    ["errors", "cores", "cache", "exit", "interrupt", "terminal"],
+    ["schema", "metrics", "preprocess"],
     ["models"],
+    ["recipe"],
+    ["config"],  # puts together what each part of a recipe has for keys
+    ["data"],
     ["run"],
     ["doctor"],
     ["pretrained", "engine", "explain"],
-    ["data"],
     ["train"],
     ["classifier"],
     ["evaluate", "export", "plan"],
     ["serve"],
+    ["cli", "keys", "flags"],
     ["predict", "benchmark", "main"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -43,6 +45,20 @@ def test_a_stage_imports_from_earlier_ones_only(file):
             names = [room_of(node.module)] if "." in node.module else [alias.name for alias in node.names]
             for name in names:
                 assert RANK[name] <= RANK[room], f"{file.name} imports {name}, which comes after {room}"
+
+
+COMMAND_LINE = {"cli", "flags", "keys", "main", "predict", "benchmark"}
+
+
+def test_only_commands_import_the_command_line():
+    commands = [PACKAGE / f"{name}.py" for name in COMMAND_LINE]
+    for file in set(PACKAGE.rglob("*.py")) - {*commands, *PACKAGE.rglob("__main__.py")}:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            for name in names:
+                assert not name.startswith("jaxnets") or room_of(name) not in COMMAND_LINE, f"{file} imports {name}"
 
 
 def imported_by(statement: str) -> set[str]:

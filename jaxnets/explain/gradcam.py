@@ -1,6 +1,5 @@
 """Grad-CAM (Selvaraju et al. 2017): which places of a stage raise a class's logit."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,23 +10,19 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int32, UInt8
 
 from jaxnets.errors import UserError, nearest
+from jaxnets.models.family import Variables
+from jaxnets.models.forward import forward
+from jaxnets.models.registry import family_of
 from jaxnets.preprocess import Preprocess
-
-_BLOCK = re.compile(r"stage(\d+)_block(\d+)")
 
 Explain = Callable[
     [Any, UInt8[Array, "b h w c"], Int32[Array, " b"]], tuple[Float[Array, "b rows columns"], Float[Array, "b classes"]]
 ]
 
 
-def stages(params: Any) -> dict[str, str]:
+def stages(model: nn.Module) -> dict[str, str]:
     """Returns the stages that can be asked, first to last, with the layer that each ends with."""
-    last: dict[int, int] = {}
-    for name in params:
-        if found := _BLOCK.fullmatch(name):
-            stage, block = int(found[1]), int(found[2])
-            last[stage] = max(block, last.get(stage, 0))
-    return {f"stage{stage}": f"stage{stage}_block{block}" for stage, block in sorted(last.items())}
+    return family_of(model).structure(model).stage_ends()
 
 
 def make_gradcam(model: nn.Module, preprocess: Preprocess, layer: str) -> Explain:
@@ -38,11 +33,13 @@ def make_gradcam(model: nn.Module, preprocess: Preprocess, layer: str) -> Explai
     """
 
     def explain(variables: Any, images: Array, labels: Array) -> tuple[Array, Array]:
-        x = preprocess.normalise(images, model.dtype)
-        shape = jax.eval_shape(lambda: _apply(model, variables, x, layer, None)[1])
+        def seen(change: Array | None) -> tuple[Array, Array]:
+            return logits_and_output(model, preprocess, variables, images, layer, change)
+
+        shape = jax.eval_shape(lambda: seen(None)[1])
 
         def score(change: Array) -> tuple[Array, tuple[Array, Array]]:
-            logits, activation = _apply(model, variables, x, layer, change)
+            logits, activation = seen(change)
             # In evaluation no image depends on another, so that one gradient of the sum serves them all.
             return jnp.take_along_axis(logits, labels[:, None], 1).sum(), (activation, logits)
 
@@ -53,29 +50,31 @@ def make_gradcam(model: nn.Module, preprocess: Preprocess, layer: str) -> Explai
     return explain
 
 
-def _apply(model: nn.Module, variables: Any, x: Array, layer: str, change: Array | None) -> tuple[Array, Array]:
+def logits_and_output(
+    model: nn.Module, preprocess: Preprocess, variables: Variables, images: Array, layer: str, change: Array | None
+) -> tuple[Float[Array, "b classes"], Float[Array, "b rows columns c"]]:
     """Returns the logits and the layer's output, after adding `change` to the latter."""
     outputs = []
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         y = call(*args, **kwargs)
-        if context.module.name == layer and context.method_name == "__call__":
+        if context.module.path == (layer,) and context.method_name == "__call__":
             y = y if change is None else y + change
             outputs.append(y)
         return y
 
     with nn.intercept_methods(intercept):
-        logits: Any = model.apply(variables, x, train=False)
+        logits = forward(model, preprocess, variables, images)
     return logits, outputs[0]
 
 
-def find_stage(params: Any, stage: str | None) -> str:
+def find_stage(model: nn.Module, stage: str | None) -> str:
     """Returns the layer of a stage; of the last one without a name.
 
     Raises:
         UserError: for a stage that the model does not have.
     """
-    known = stages(params)
+    known = stages(model)
     if stage is None:
         return list(known.values())[-1]
     if stage not in known:

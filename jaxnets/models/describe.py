@@ -1,20 +1,29 @@
-"""How large a model is: its parameters, and the multiply-adds that an image costs. Nothing is computed for it."""
+"""What a model is, from tracing it alone: its parameters, the multiply-adds that an image costs, its norms."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import ScopeParamNotFoundError
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.conventions import same_padding, torch_padding
-from jaxnets.models.layers import BatchNorm, Conv, Dense, Head
+from jaxnets.models.layers import BatchNorm, Conv, Head
+from jaxnets.models.statistics import Norm
 
 
 class Size(NamedTuple):
     parameters: int  # numbers that training changes; running statistics are none of them
     multiply_adds: int
+
+
+class Description(NamedTuple):
+    size: Size
+    norms: tuple[Norm, ...]
 
 
 def parameters(model: nn.Module, channels: int = 3) -> int:
@@ -32,26 +41,42 @@ def multiply_adds(model: nn.Module, height: int, width: int, channels: int = 3) 
 
 
 def size(model: nn.Module, height: int, width: int, channels: int = 3) -> Size:
-    """Returns both numbers for one image, for a network whose parameters are all in the layers of `layers.py`.
+    """Returns both numbers for one image."""
+    return describe(model, height, width, channels).size
 
-    Each of those layers is replaced by its shape while the network is traced: tracing what they do takes a hundred
-    times longer.
+
+def describe(model: nn.Module, height: int, width: int, channels: int = 3) -> Description:
+    """Returns what is known of a model for images of a size.
+
+    Layers that are known here are replaced by their shapes while the network is traced: tracing what they do takes a
+    hundred times longer. A network with parameters in other layers is traced as it is, for the same numbers.
     """
+    image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+    try:
+        return _by_shapes(model, image)
+    except ScopeParamNotFoundError:
+        return _by_tracing(model, image)
+
+
+def _by_shapes(model: nn.Module, image: jax.ShapeDtypeStruct) -> Description:
     sizes: list[Size] = []
+    norms: list[Norm] = []
 
     def count(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module
-        if not isinstance(layer, Conv | BatchNorm | Dense | Head):
+        if not isinstance(layer, Conv | BatchNorm | nn.Dense | Head) or context.method_name != "__call__":
             return call(*args, **kwargs)
+        if isinstance(layer, BatchNorm):
+            norms.append(_norm(layer, args))
         own, shape = _layer(layer, args[0].shape)
         sizes.append(own)
         norm = args[1] if len(args) > 1 else None
         return jnp.zeros(shape) if norm is None else norm(jnp.zeros(shape))
 
     with nn.intercept_methods(count):
-        image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
         jax.eval_shape(lambda x: model.apply({}, x, train=False), image)
-    return Size(sum(own.parameters for own in sizes), sum(own.multiply_adds for own in sizes))
+    total = Size(sum(own.parameters for own in sizes), sum(own.multiply_adds for own in sizes))
+    return Description(total, tuple(norms))
 
 
 def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, ...]]:
@@ -69,4 +94,52 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
     if isinstance(layer, BatchNorm):
         return Size(2 * channels, 0), shape
     features = layer.num_classes if isinstance(layer, Head) else layer.features
-    return Size((channels + 1) * features, channels * features), (shape[0], features)
+    biases = features if getattr(layer, "use_bias", True) else 0
+    places = shape[:-1]
+    return Size(channels * features + biases, math.prod(places) * channels * features), (*places, features)
+
+
+def _norm(layer: BatchNorm, args: Any) -> Norm:
+    """Where a norm joins a 1×1 convolution, its input has as many pixels as what it normalises."""
+    return Norm("/".join(layer.path), *args[0].shape[1:3])
+
+
+def _by_tracing(model: nn.Module, image: jax.ShapeDtypeStruct) -> Description:
+    norms: list[Norm] = []
+
+    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            norms.append(_norm(context.module, args))
+        return call(*args, **kwargs)
+
+    with plain_convolutions():
+        with nn.intercept_methods(note):
+            variables: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+        program = jax.make_jaxpr(lambda variables, x: model.apply(variables, x, train=False))(variables, image)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return Description(Size(numbers, _products(program.jaxpr)), tuple(norms))
+
+
+def _products(program: Jaxpr) -> int:
+    """Returns the multiplications in a program's convolutions and matrix products."""
+    total = 0
+    for equation in program.eqns:
+        result, name = equation.outvars[0].aval, equation.primitive.name
+        if name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += math.prod(result.shape) * math.prod(kernel) // features
+        elif name == "dot_general":
+            summed = equation.params["dimension_numbers"][0][0]
+            total += math.prod(result.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in summed)
+        else:
+            total += equation.params.get("length", 1) * sum(_products(inner) for inner in _programs(equation.params))
+    return total
+
+
+def _programs(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
+    for value in parameters.values():
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value

@@ -1,18 +1,104 @@
 """What a family of models says of itself. It is all that the rest of jaxnets knows of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
-from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 
 Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
-Path = tuple[
-    str, ...
-]  # of a layer, or of a leaf, under `params` or `batch_stats`: ("stage1_block2", "conv1", "kernel")
+Path = tuple[str, ...]  # of a layer, or a leaf, under `params` or `batch_stats`: ("stage1_block2", "conv1", "kernel")
+
+# Fields of a network that change how it is trained or what it is for, and not what its layers compute.
+TRAINING_FIELDS = frozenset(
+    {
+        "num_classes",
+        "dropout",
+        "stochastic_depth",
+        "zero_init_last_norm",
+        "remat_stages",
+        "norm_group_size",
+        "norm_decay",
+        "dtype",
+        "preprocess",
+    }
+)
+
+
+class Outputs(NamedTuple):
+    """What one pass through a network gives."""
+
+    features: dict[str, Float[Array, "b h w c"]]  # after the stem and after each stage, by name
+    embedding: Float[Array, "b f"]  # pooled, before dropout and head; float32 or wider
+    logits: Float[Array, "b classes"]  # float32 or wider
+
+
+class Network(nn.Module):
+    """A network for any input size and number of channels; a family's own is a subclass with `outputs`.
+
+    Its fields `num_classes`, `dtype` (that it computes in) and `preprocess` (what its images go through before) are
+    those that every family has. Parameters and statistics are float32 or wider, in the collections `params` and
+    `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
+    """
+
+    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
+        """Returns all that the network computes; what nobody asks for is not computed."""
+        raise NotImplementedError
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
+        return self.outputs(x, train).logits
+
+    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b h w c"]]:
+        return self.outputs(x, train).features
+
+    def embed(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b f"]:
+        return self.outputs(x, train).embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """A network's layers, as they are called under `params`, from the image to the logits."""
+
+    stem: tuple[str, ...]  # the first is the convolution that sees the image
+    # The blocks of each stage by its name, a block as the names of its layers. The first layer of a stage's last block
+    # gives what the stage does, as rows and columns of features: Grad-CAM looks at it.
+    stages: Mapping[str, tuple[tuple[str, ...], ...]]
+    head: str
+
+    def groups(self, *, coarse: bool = False) -> tuple[tuple[str, ...], ...]:
+        """Returns the layers in the order in which they are frozen, and their rates grow: stem, blocks, head.
+
+        They are the groups of timm's layer-wise decay. Coarse ones have a stage in place of a block.
+        """
+        blocks = [block for stage in self.stages.values() for block in stage]
+        if coarse:
+            blocks = [tuple(layer for block in stage for layer in block) for stage in self.stages.values()]
+        return (self.stem, *blocks, (self.head,))
+
+    def stage_ends(self) -> dict[str, str]:
+        """Returns the layer that each stage ends with, by the stage's name, first to last."""
+        return {name: blocks[-1][0] for name, blocks in self.stages.items()}
+
+
+def numbered_stages(blocks: Iterable[int], *, last: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Returns `Structure.stages` of blocks named `stage1_block1` and so on, as many in each stage as given.
+
+    The layers `last` belong to the last block.
+    """
+    stages: dict[str, list[tuple[str, ...]]] = {
+        f"stage{i}": [(f"stage{i}_block{j}",) for j in range(1, count + 1)] for i, count in enumerate(blocks, 1)
+    }
+    list(stages.values())[-1][-1] += last
+    return {name: tuple(stage) for name, stage in stages.items()}
+
+
+def block_numbers(block: str) -> tuple[int, int]:
+    """Returns (2, 3) for "stage2_block3"."""
+    stage, number = block.removeprefix("stage").split("_block")
+    return int(stage), int(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +108,7 @@ class Entry:
     fields: Mapping[str, Any]  # what makes the family's network the model of that name
     preprocess: Preprocess | None = None  # as its family was evaluated; None: there is no such convention
     weights: str | None = None  # the source that `jaxnets.load(name)` takes, as load_pretrained knows it
+    timm_name: str | None = None  # of the same network in timm; None: there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +124,36 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """What is known of a file that a library publishes, and that does not say it itself."""
+
+    model: str
+    preprocess: Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """The model that a library's configuration describes."""
+
+    name: str | None  # None: none that is like it has a name here
+    # Where its network is another one all the same: (what the configuration says, what it would have to say), by key.
+    differences: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """Networks of one kind, and how other libraries name and store them."""
 
-    network: type[nn.Module]
+    network: type[Network]
     entries: Mapping[str, Entry]  # by name
+    structure: Callable[[Any], Structure]  # of a network
     layouts: tuple[Layout, ...] = ()
-    # By the model_type of transformers' config.json: the name of the model that it describes, None where it is none; a
-    # UserError names what makes it another network.
-    transformers: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = field(default_factory=dict)
+    # By the model_type of transformers' config.json: reads it.
+    transformers: Mapping[str, Callable[[Mapping[str, Any]], Described]] = field(default_factory=dict)
+    # By the first eight hex digits of a file's SHA-256.
+    published: Mapping[str, Published] = field(default_factory=dict)
 
 
-def check_usual(config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """Refuses a library's configuration that has another value than the usual one; it may leave them out.
-
-    Raises:
-        UserError: that names the key.
-    """
-    for key, value in usual.items():
-        if config.get(key, value) != value:
-            raise UserError(f"has {key} {config[key]!r}, and the network here has {value!r}")
+def differences(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns where a configuration has another value than the usual one, which it may leave out: (found, usual)."""
+    return {key: (config[key], value) for key, value in usual.items() if key in config and config[key] != value}

@@ -15,18 +15,24 @@ from jaxnets.models.conv import conv2d
 from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
 from jaxnets.models.gated import gated_projection
 from jaxnets.models.normalise import normalise, project_and_normalise
+from jaxnets.models.statistics import Norm, require_statistics
 
 ModuleDef = Callable[..., nn.Module]
 
 _WIDENING = 2  # times as many features as channels, from which normalising a product by its channels pays
 
 
-class Conv(nn.Module):
-    """A convolution without bias; its parameter is `kernel` `[i, j, c / groups, f]` in `param_dtype`.
+def he_normal(groups: int = 1) -> nn.initializers.Initializer:
+    """Returns the initializer of a kernel: normal, with a variance of 2 / (i·j·f / groups).
 
-    The kernel starts normal with a variance of 2 / (i·j·f / groups), the outputs that each input has a hand in (He et
-    al. 2015, section 2.2, backward form): the variance of the gradient then passes ReLU layers unchanged.
+    These are the outputs that each input has a hand in (He et al. 2015, section 2.2, backward form): the variance of
+    the gradient then passes ReLU layers unchanged.
     """
+    return nn.initializers.variance_scaling(2.0 * groups, "fan_out", "normal")
+
+
+class Conv(nn.Module):
+    """A convolution without bias; its parameter is `kernel` `[i, j, c / groups, f]` in `param_dtype`."""
 
     features: int
     kernel: tuple[int, int]
@@ -40,8 +46,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], norm: nn.Module | None = None) -> Float[Array, "b h2 w2 f"]:
         """Convolves x, and normalises the result where a `norm` is given."""
         shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
-        he_normal = nn.initializers.variance_scaling(2.0 * self.groups, "fan_out", "normal")
-        kernel = self.param("kernel", he_normal, shape, self.param_dtype)
+        kernel = self.param("kernel", he_normal(self.groups), shape, self.param_dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         point = self.kernel == (1, 1) and self.groups == 1
         if norm is not None and point and self.features >= _WIDENING * x.shape[-1]:
@@ -62,7 +67,8 @@ class BatchNorm(nn.Module):
 
     With `group_size` N, each N consecutive examples are normalised by their own mean and variance, and the running
     variance follows the mean of the groups' variances; the result then does not depend on how many devices hold the
-    batch. Without it the statistics are those of the whole batch. Variances are the biased ones throughout.
+    batch. Without it the statistics are those of the whole batch. Variances are the biased ones throughout. A group
+    that holds one value of each channel is refused.
     """
 
     train: bool
@@ -101,6 +107,8 @@ class BatchNorm(nn.Module):
         group = self.group_size or batch
         if batch % group:
             raise ValueError(f"batch_norm group_size {group} does not divide the batch of {batch}")
+        if not self.is_initializing():
+            require_statistics(Norm("/".join(self.path), *x.shape[1:3]), group)
         grouped = x.reshape(batch // group, group, *x.shape[1:])
         if kernel is None:
             y, mean, var = through(grouped, scale, bias, self.epsilon)
@@ -166,21 +174,6 @@ relu = jax.nn.relu
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
 
 
-class Dense(nn.Module):
-    """A dense layer with bias inside a network: `kernel` `[c, f]` and `bias` in `param_dtype`."""
-
-    features: int
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b f"]:
-        he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        kernel = self.param("kernel", he_normal, (x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
-
-
 class SqueezeExcite(nn.Module):
     """Scales each channel by a gate in 0…1 that all channels' averages decide (Hu et al. 2018, equations 2 to 4)."""
 
@@ -195,7 +188,7 @@ class SqueezeExcite(nn.Module):
     @nn.compact
     def gates(self, averages: Float[Array, "b c"]) -> Float[Array, "b c"]:
         """Returns each channel's gate from the channels' averages."""
-        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
+        dense = partial(nn.Dense, kernel_init=he_normal(), dtype=self.dtype, param_dtype=self.param_dtype)
         squeezed = self.activation(dense(self.squeezed, name="reduce")(averages))
         return jax.nn.sigmoid(dense(averages.shape[-1], name="expand")(squeezed))
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from jaxnets.errors import UserError
 from jaxnets.models.family import Layout, Variables
 from jaxnets.models.layers import Head, widest
+from jaxnets.models.registry import family_of
 from jaxnets.pretrained.layouts import Slot, slots
 
 Arrays = Mapping[str, np.ndarray]
@@ -74,8 +75,8 @@ def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) ->
     Raises:
         UserError: if its stem or head is missing.
     """
-    stem_name = "stem_conv1" if getattr(model, "stem", None) == "deep" else "stem_conv"
-    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (stem_name, "head"))
+    structure = family_of(model).structure(model)
+    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (structure.stem[0], structure.head))
     for key in (stem, head):
         if key not in arrays or arrays[key].ndim < 2:
             raise UserError(f"{description} has no array {key}: it needs the whole network, its head included")
@@ -87,14 +88,14 @@ def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Var
 
     Another number of classes gets a new head, drawn from the seed as a new model's is.
     """
-    params = dict(variables["params"])
-    stem = next(name for name in ("stem_conv", "stem_conv1") if name in params)
+    params, structure = dict(variables["params"]), family_of(model).structure(model)
+    stem, head = structure.stem[0], structure.head
     if params[stem]["kernel"].shape[2] != channels:
-        params[stem] = {"kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
-    features, classes = params["head"]["kernel"].shape
+        params[stem] = {**params[stem], "kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
+    features, classes = params[head]["kernel"].shape
     if classes != model.num_classes:
-        head: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
-        params["head"] = head["params"]
+        drawn: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
+        params[head] = drawn["params"]
     return jax.tree.map(lambda leaf: np.asarray(leaf, widest(model.dtype)), {**variables, "params": params})
 
 

@@ -24,14 +24,14 @@ def describes_a_model(config: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class Recognised:
     """The network that a config.json describes."""
 
     name: str  # of the model that it is, but for its fields
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def network(config: Mapping[str, Any]) -> Network | None:
+def network(config: Mapping[str, Any]) -> Recognised | None:
     """Returns the network that a config.json describes; None where it describes no model.
 
     Raises:
@@ -45,13 +45,16 @@ def network(config: Mapping[str, Any]) -> Network | None:
         if "architecture" in config:
             return _timm_network(str(config["architecture"]), config)
         kind = str(config.get("model_type"))
-        named = [family.transformers[kind](config) for family in FAMILIES if kind in family.transformers]
-        if not named:
-            known = ", ".join(sorted({kind for family in FAMILIES for kind in family.transformers}))
+        read = {kind: reader for family in FAMILIES for kind, reader in family.transformers.items()}
+        if kind not in read:
+            known = ", ".join(sorted(read))
             raise UserError(f"is that of a model of the type {kind}; known are {known} and timm's architectures")
-        if named[0] is None:
+        found = read[kind](config)
+        for key, (value, usual) in found.differences.items():
+            raise UserError(f"has {key} {value!r}, and the network here has {usual!r}")
+        if found.name is None:
             raise UserError(f"is that of a {kind} of other depths or widths than the models here have")
-        return Network(name=named[0])
+        return Recognised(name=found.name)
 
 
 def activation(config: Mapping[str, Any]) -> Activation | None:
@@ -133,7 +136,7 @@ _TIMM_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {  # those that ar
 }
 
 
-def _timm_network(name: str, config: Mapping[str, Any]) -> Network:
+def _timm_network(name: str, config: Mapping[str, Any]) -> Recognised:
     arguments = {"global_pool": config.get("global_pool"), **(config.get("model_args") or {})}
     fields: dict[str, Any] = {}
     for key, value in arguments.items():
@@ -143,7 +146,7 @@ def _timm_network(name: str, config: Mapping[str, Any]) -> Network:
         if not changed or not changed.keys() <= set(field_names(name)):
             raise UserError(f"builds its {name} with {key} {value!r}, which is another network than the {name} here")
         fields |= changed
-    return Network(name=name, fields=fields)
+    return Recognised(name=name, fields=fields)
 
 
 def _in_order(named: Mapping[str, str] | Sequence[str], described: Mapping[str, str]) -> tuple[str, ...]:

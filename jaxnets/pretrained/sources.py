@@ -1,5 +1,6 @@
 """Where weights come from: a file, the Hugging Face Hub, a package that ships them, or a run of ours."""
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from jaxnets.errors import UserError
+from jaxnets.models.family import Published
 from jaxnets.models.forward import Activation
-from jaxnets.models.registry import MODELS, find_model
+from jaxnets.models.registry import FAMILIES, MODELS, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained import hub, hub_config
 from jaxnets.pretrained.files import read_metadata, read_weights
 from jaxnets.pretrained.state_dict import Weights
-from jaxnets.pretrained.torchvision_files import published
 from jaxnets.run.resolve import FORMS, ModelSource, resolve
+
+_LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +104,18 @@ def _from_file(path: Path, weights: Weights) -> Source:
             f"{path} says that it is a {named}, but the config.json beside it is that of a {source.model}: move one of "
             "them to a folder of its own"
         )
-    if not found.config and (known := published(path)):
+    if not found.config and (known := _published(path)):
         return replace(source, model=known.model, preprocess=known.preprocess)
     return replace(source, model=source.model or named)
+
+
+def _published(path: Path) -> Published | None:
+    """Returns what is known of a file that a library publishes, by its content, whatever it is called now."""
+    if path.stat().st_size > _LARGEST_PUBLISHED:
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return next((family.published[digest[:8]] for family in FAMILIES if digest[:8] in family.published), None)
 
 
 def _from_package(package: str) -> Source:

@@ -123,16 +123,20 @@ def _existing(text: str) -> Path | None:
 
 def _at(path: Path) -> ModelSource | None:
     """Returns what lies at a path; None for a folder that holds no model."""
-    where = path.absolute()
     if not path.is_dir():
-        name = where.parent.name if path.name in WEIGHT_FILES else path.name.removesuffix(path.suffix)
+        name = _last(path.parent) if path.name in WEIGHT_FILES else path.name.removesuffix(path.suffix)
         return ModelSource(kind="file", location=str(path), name=name)
     if (path / "config.json").is_file() and (path / "model.json").is_file():
-        return ModelSource(kind="run", location=str(path), name=where.resolve().name)
+        return ModelSource(kind="run", location=str(path), name=_last(path))
     for file in WEIGHT_FILES:
         if (path / file).is_file():
-            return ModelSource(kind="file", location=str(path / file), name=where.resolve().name)
+            return ModelSource(kind="file", location=str(path / file), name=_last(path))
     return None
+
+
+def _last(folder: Path) -> str:
+    """Returns the last component of a path; of "." or "runs/..", that of the directory that is meant."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 def _no_model_at(folder: Path) -> UserError:

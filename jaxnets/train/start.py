@@ -1,7 +1,7 @@
 """The weights that training starts from: those of another run, or of elsewhere."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -44,7 +44,7 @@ class Start:
             )
         placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, adapted)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
-        return TrainState(step=state.step, variables=placed, opt_state=state.opt_state, ema=ema)
+        return replace(state, params=placed["params"], batch_stats=placed.get("batch_stats", {}), ema=ema)
 
 
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:

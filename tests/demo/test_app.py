@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import dataclasses
 import importlib.util
 import io
 import json
@@ -12,6 +13,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import jaxnets
-from jaxnets.run.directory import open_run
+from jaxnets.errors import UserError
+from jaxnets.run.directory import RunDirectory, open_run
 from tests.conftest import environment
 from tests.demo.conftest import ROOT
 from tests.tiny import classifier
@@ -124,12 +127,101 @@ def test_the_map_of_a_large_image_comes_back_small_and_names_its_class():
 
 
 def test_classes_of_one_name_are_told_apart(shown):
-    import dataclasses
-
     from images import Shown
 
     twins = dataclasses.replace(shown.classifier, labels=("crane", "crane", *"23456789"))
     assert Shown("x", twins, None).names[:3] == ("crane (class 0)", "crane (class 1)", "2")
+
+
+@pytest.mark.parametrize("labels", [tuple("1234567890"), tuple("2345678901"), tuple("9876543210")])
+def test_the_class_that_is_chosen_is_the_one_explained_where_numerals_name_classes(shown, labels):
+    from images import Shown, choices
+
+    renamed = Shown("x", dataclasses.replace(shown.classifier, labels=labels), None)
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    (p,) = renamed.probabilities([image])
+    for text, number in choices(renamed, p)[1:]:
+        _, caption = renamed.explain(image, number, renamed.stages[-1])
+        assert caption.startswith(f"**{text.partition(',')[0]}** {p[number]:.1%}")
+
+
+def named(count, first="class 0", run=None):
+    labels = (first, *(f"class {number}" for number in range(1, count)))
+    return SimpleNamespace(classifier=SimpleNamespace(labels=labels), run=run)
+
+
+@pytest.mark.parametrize("first", ["tench", "tench, Tinca tinca", "Tench", "n01440764"])
+def test_photographs_are_the_samples_of_models_of_imagenet_s_classes(first):
+    from samples import samples_of
+
+    assert {file.suffix for file in samples_of([named(1000, first)])} == {".jpg"}
+
+
+@pytest.mark.parametrize("model", [named(37), named(1000), named(10, "0"), named(5, "tench")])
+def test_a_model_of_other_classes_has_no_samples(model):
+    from samples import samples_of
+
+    assert samples_of([model]) == []
+
+
+def test_a_run_on_the_digits_has_digits_and_a_run_on_other_data_of_these_names_has_none(shown, monkeypatch):
+    from samples import samples_of
+
+    digits = sorted((ROOT / "demo" / "examples" / "digits").iterdir())
+    assert samples_of([shown]) == digits
+    assert set(samples_of([named(1000, "tench"), shown, shown])) == set(SAMPLES)
+    config = SimpleNamespace(data=SimpleNamespace(source="idx:fashion"))
+    monkeypatch.setattr(RunDirectory, "read_config", lambda run: config)
+    assert samples_of([shown]) == []
+
+
+@pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS", "GRADIO_SERVER_NAME", "GRADIO_SHARE"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_variable_that_is_set_to_nothing_is_as_good_as_unset(name, value):
+    from variables import check
+
+    environment = {name: value, "HOME": ""}
+    check(environment)
+    assert environment == {"HOME": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GRADIO_SERVER_PORT", "http"), ("GRADIO_SERVER_PORT", "7860/tcp"), ("GRADIO_SERVER_PORT", "70000"),
+     ("GRADIO_SERVER_PORT", "7860.0"), ("GRADIO_NUM_PORTS", "many"), ("GRADIO_DEBUG", "True"),
+     ("GRADIO_NODE_SERVER_PORT", "-1"), ("GRADIO_ANALYTICS_MAX_EVENTS", "x"),
+     ("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "some")],
+)  # fmt: skip
+def test_a_variable_that_is_no_number_is_named(name, value):
+    from variables import check
+
+    with pytest.raises(UserError, match=f"{name} must be a whole number from .*, found {value!r}"):
+        check({name: value})
+
+
+def test_variables_that_gradio_understands_are_left_alone():
+    from variables import check
+
+    environment = {"GRADIO_SERVER_PORT": " 80 ", "GRADIO_DEFAULT_CONCURRENCY_LIMIT": "None", "GRADIO_DEBUG": "1"}
+    check(environment)
+    assert environment == {
+        "GRADIO_SERVER_PORT": " 80 ",
+        "GRADIO_DEFAULT_CONCURRENCY_LIMIT": "None",
+        "GRADIO_DEBUG": "1",
+    }
+
+
+def test_a_port_that_is_none_is_one_message(monkeypatch, capsys):
+    import app
+
+    for value, message in (("http", "GRADIO_SERVER_PORT must be"), ("-1", "GRADIO_SERVER_PORT must be")):
+        monkeypatch.setenv("GRADIO_SERVER_PORT", value)
+        monkeypatch.setattr(sys, "argv", ["app.py"])
+        with pytest.raises(SystemExit) as raised:
+            app.main()
+        assert raised.value.code == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 def test_curves_are_train_and_evaluation_by_step(shown):
@@ -144,8 +236,6 @@ def test_curves_are_train_and_evaluation_by_step(shown):
 def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_line(tmp_path):
     from records import curves
 
-    from jaxnets.run.directory import RunDirectory
-
     rows = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, 12_346)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 12346, "train/lo']))
     points = curves(RunDirectory(tmp_path))["Loss"]
@@ -156,8 +246,6 @@ def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_l
 
 def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_path):
     from records import metrics, per_class
-
-    from jaxnets.run.directory import RunDirectory
 
     assert metrics(shown.run) == []  # no report was written
     classes = {"a": {"count": 4, "accuracy": 0.75}, "b": {"count": 4, "accuracy": 0.5}, "c": {"count": 0}}
@@ -172,7 +260,7 @@ def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_pat
 
 def test_the_page_has_a_column_and_a_tab_for_each_model(shown):
     pytest.importorskip("gradio")
-    from app import build
+    from page import build
 
     assert {"map-0", "map-1"} <= ids_of(build([shown, shown]))
     assert "map-1" not in ids_of(build([shown]))
@@ -191,12 +279,17 @@ def test_no_such_model_is_one_message():
     assert "efficientnet_light0" in done.stderr
 
 
-def test_a_port_in_use_is_one_message_before_anything_is_loaded():
+def test_a_port_in_use_is_one_message_before_anything_is_loaded(monkeypatch, capsys):
+    import app
+
     with socket.create_server(("127.0.0.1", 0)) as other:
-        done = start("--port", other.getsockname()[1])
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "give another with --port" in done.stderr
+        monkeypatch.setenv("GRADIO_SERVER_NAME", "")
+        monkeypatch.setattr(sys, "argv", ["app.py", "--port", str(other.getsockname()[1])])
+        with pytest.raises(SystemExit) as raised:
+            app.main()
+    assert raised.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "give another with --port" in line
 
 
 def free_port() -> int:
@@ -292,8 +385,6 @@ def test_a_space_that_cannot_be_is_one_message(arguments, message):
 
 def test_hugging_face_out_of_reach_is_one_message(monkeypatch, capsys):
     import deploy_space
-
-    from jaxnets.errors import UserError
 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_none")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnets import UserError, load
-from jaxnets.explain.gradcam import _apply, make_gradcam, stages
+from jaxnets.explain.gradcam import logits_and_output, make_gradcam, stages
 from jaxnets.explain.overlay import overlay
 from tests.tiny import classifier, images, live
 
@@ -24,10 +24,9 @@ def test_the_weights_are_the_average_gradients_of_the_logit():
     """On a linear tail (global average, dense) the gradient by A_k is the head's weight over the number of places."""
     made = classifier("cifar", engine_name="jax")
     image = made.preprocess.fit(images(1)[0])[None]
-    layer = stages(made.variables["params"])["stage2"]
+    layer = stages(made.model)["stage2"]
     heat, _ = make_gradcam(made.model, made.preprocess, layer)(made.variables, image, np.array([3]))
-    x = made.preprocess.normalise(image, np.float32)
-    activation = np.asarray(_apply(made.model, made.variables, x, layer, None)[1])
+    activation = np.asarray(logits_and_output(made.model, made.preprocess, made.variables, image, layer, None)[1])
     weights = made.variables["params"]["head"]["kernel"][:, 3] / (activation.shape[1] * activation.shape[2])
     np.testing.assert_allclose(heat[0], np.maximum(activation[0] @ weights, 0), rtol=1e-3, atol=1e-6)
 

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.hub import fetch
-from jaxnets.pretrained.hub_config import Network, activation, labels, network, preprocess
+from jaxnets.pretrained.hub_config import Recognised, activation, labels, network, preprocess
 from jaxnets.pretrained.imagenet import class_names
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -302,7 +302,7 @@ def test_what_the_hub_refuses_is_explained(hub, tmp_path, state, message):
 
 
 def test_timm_names_its_architecture():
-    assert network(TIMM_RESNET50) == Network(name="resnet50")
+    assert network(TIMM_RESNET50) == Recognised(name="resnet50")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_pool_that_only_the_head_of_timms_configuration_names_is_refused():
     [None, {}, {"drop_path_rate": 0.1, "in_chans": 1, "num_classes": 3}, {"output_stride": 32}, {"act_layer": None}],
 )
 def test_what_changes_no_answer_of_timms_networks_is_passed_over(arguments):
-    assert network({**TIMM_RESNET50, "model_args": arguments}) == Network(name="resnet50")
+    assert network({**TIMM_RESNET50, "model_args": arguments}) == Recognised(name="resnet50")
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_what_changes_no_answer_of_timms_networks_is_passed_over(arguments):
 )
 def test_what_is_a_field_here_is_set(arguments, fields):
     config = {"architecture": "efficientnet_b0", "model_args": arguments}
-    assert network(config) == Network(name="efficientnet_b0", fields=fields)
+    assert network(config) == Recognised(name="efficientnet_b0", fields=fields)
 
 
 def test_a_resnet_has_an_epsilon_and_no_padding():
@@ -381,7 +381,7 @@ def test_quantised_weights_are_refused():
 def test_resnets_are_recognised_by_their_depths(name, layer, depths):
     widths = [64, 128, 256, 512] if layer == "basic" else [256, 512, 1024, 2048]
     config = {**RESNET50, "layer_type": layer, "depths": depths, "hidden_sizes": widths}
-    assert network(config) == Network(name=name)
+    assert network(config) == Recognised(name=name)
 
 
 def test_other_depths_are_refused():
@@ -441,7 +441,7 @@ def test_efficientnets_are_recognised_by_their_scales_and_padding(name, width, d
         "image_size": pixels,
         "depthwise_padding": both_sides,
     }
-    assert network({**EFFICIENTNET_B0, **scaled}) == Network(name=name)
+    assert network({**EFFICIENTNET_B0, **scaled}) == Recognised(name=name)
 
 
 def test_an_efficientnet_of_other_scales_is_refused():

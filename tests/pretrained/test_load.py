@@ -9,10 +9,10 @@ from safetensors.numpy import save_file
 import jaxnets
 from jaxnets import UserError
 from jaxnets.config import resolve as resolve_config
+from jaxnets.models.family import Published
 from jaxnets.models.forward import forward
-from jaxnets.models.registry import family_of
+from jaxnets.models.registry import family_of, find_family
 from jaxnets.preprocess import IMAGENET_MEAN
-from jaxnets.pretrained import torchvision_files
 from jaxnets.pretrained.convert import adapt, to_arrays, to_variables
 from jaxnets.pretrained.layouts import slots
 from jaxnets.pretrained.load import open_pretrained
@@ -370,8 +370,9 @@ def test_names_of_another_number_of_classes_are_left_out_and_that_is_said(beside
 def test_torchvisions_files_are_known_by_their_content(tmp_path, resnet18, monkeypatch):
     save_file(resnet18[0], tmp_path / "renamed.pth")
     digest = hashlib.sha256((tmp_path / "renamed.pth").read_bytes()).hexdigest()
-    second = torchvision_files.PUBLISHED["11ad3fa6"].preprocess
-    monkeypatch.setitem(torchvision_files.PUBLISHED, digest[:8], torchvision_files.Published("resnet18", second))
+    published = find_family("resnet18").published
+    second = published["11ad3fa6"].preprocess
+    monkeypatch.setitem(published, digest[:8], Published(model="resnet18", preprocess=second))
     assert second.resized(300, 400) == (232, 309)
     classifier = jaxnets.load(tmp_path / "renamed.pth", engine="jax")
     assert (classifier.name, classifier.preprocess) == ("resnet18", second)

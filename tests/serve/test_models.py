@@ -16,7 +16,8 @@ from jaxnets.run.checkpoints import Progress, steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app
 from jaxnets.serve.limits import Limits
-from jaxnets.serve.models import Models, Source
+from jaxnets.serve.models import Models
+from jaxnets.serve.source import Source
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
 from tests.serve.fakes import GREY, FakePredictor, ask, client_of, image
@@ -78,7 +79,7 @@ def served(finished):
 
 def test_onnx_runtime_has_a_worker_on_each_core_and_jax_one(finished, served, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("jaxnets.serve.models.cores", lambda: 3)
+    monkeypatch.setattr("jaxnets.serve.loaded.cores", lambda: 3)
     found = models_of(finished, engine="onnx").served["digits"].current
     assert (found.predictor.engine.threads, found.batcher.workers) == (1, 3)
     assert served.batcher.workers == 1
@@ -86,7 +87,7 @@ def test_onnx_runtime_has_a_worker_on_each_core_and_jax_one(finished, served, mo
 
 def test_a_model_that_is_slow_on_one_core_gets_all_of_them(finished, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("jaxnets.serve.models.largest_batch", lambda *arguments: (1, 1e6))
+    monkeypatch.setattr("jaxnets.serve.loaded.largest_batch", lambda *arguments: (1, 1e6))
     found = models_of(finished, engine="onnx").served["digits"].current
     assert found.batcher.workers == 1
     assert found.predictor.engine_threads is None
@@ -102,7 +103,7 @@ def test_the_service_answers_as_the_library_does(finished):
     np.testing.assert_allclose([found[str(digit)] for digit in range(10)], expected, rtol=1e-5)
 
 
-def test_an_explanation_is_a_image(finished):
+def test_an_explanation_is_an_image(finished):
     answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3", content=image(60, (40, 30)))
     assert answer.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(answer.content)).size[0] == 80
@@ -122,13 +123,13 @@ def test_a_large_image_is_explained_small(served):
     assert served.explain(upload, LIMITS, None, None).size == (2 * 768, 512 + 28)
 
 
-def test_an_embedding_is_the_last_stage_averaged(served):
+def test_an_embedding_is_what_the_head_sees(served):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    predictor = served.predictor
-    x = predictor.preprocess.normalise(images, jnp.float32)
-    features = predictor.model.apply(predictor.variables, x, method="features")
-    expected = list(features.values())[-1].mean((1, 2))
-    np.testing.assert_allclose(served.embed(images), expected, rtol=1e-5, atol=1e-6)
+    embedding = served.embed(images)
+    head = served.predictor.variables["params"]["head"]
+    logits = np.exp(embedding @ head["kernel"] + head["bias"])
+    expected = served.predictor.engine.probabilities(images)
+    np.testing.assert_allclose(logits / logits.sum(1, keepdims=True), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_newer_checkpoint_takes_over_without_losing_a_request(growing):

@@ -12,6 +12,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from jaxnets.models.conventions import PaddingRule
+from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -113,13 +114,8 @@ class MBConv(nn.Module):
         return y
 
 
-class EfficientNet(nn.Module):
-    """A network of MBConv blocks for any input size and number of channels.
-
-    `__call__` gives logits `[b, num_classes]`, float32 or wider. `method="features"` gives the outputs of the stem, of
-    each stage and of the last convolution by name: `{"stem": …, "stage1": …, …, "top": …}`. While training, `dropout`
-    and `stochastic_depth` draw from the random stream "dropout".
-    """
+class EfficientNet(Network):
+    """A network of MBConv blocks; its features are `{"stem": …, "stage1": …, …, "top": …}`, top the last convolution."""
 
     stages: tuple[Stage, ...]
     stem_features: int
@@ -142,12 +138,6 @@ class EfficientNet(nn.Module):
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
-        return self._outputs(x, train)[1]
-
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b h2 w2 f"]]:
-        return self._outputs(x, train)[0]
-
     @property
     def scaled_stages(self) -> tuple[Stage, ...]:
         """The stages as this width and depth make them."""
@@ -162,7 +152,7 @@ class EfficientNet(nn.Module):
         )
 
     @nn.compact
-    def _outputs(self, x: Array, train: bool) -> tuple[dict[str, Array], Array]:
+    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
         conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
@@ -198,6 +188,12 @@ class EfficientNet(nn.Module):
             features[f"stage{i}"] = x
         x = act(norm(name="top_norm")(conv(ends(self.top_features), (1, 1), name="top_conv")(x)))
         features["top"] = x
-        x = global_average(x, dtypes["param_dtype"])
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
-        return features, Head(self.num_classes, name="head", **dtypes)(x)
+        embedding = global_average(x, dtypes["param_dtype"])
+        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(embedding)
+        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(x))
+
+
+def structure(model: EfficientNet) -> Structure:
+    """Returns the network's layers; the last convolution and its norm belong to the last block."""
+    stages = numbered_stages((stage.repeats for stage in model.scaled_stages), last=("top_conv", "top_norm"))
+    return Structure(stem=("stem_conv", "stem_norm"), stages=stages, head="head")

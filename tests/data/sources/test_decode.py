@@ -186,14 +186,14 @@ def test_a_header_foretells_the_decoded_shape(tmp_path, mode):
     image = Image.new(mode, (9, 6))
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
-    assert read_header(path) == decode(path, "a").shape
+    assert read_header(path)[:3] == decode(path, "a").shape
 
 
 def test_a_header_foretells_the_shape_of_a_image_that_lies_on_its_side(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", exif=exif)
-    assert read_header(tmp_path / "a.jpg") == decode(tmp_path / "a.jpg", "a").shape == (24, 16, 1)
+    assert read_header(tmp_path / "a.jpg")[:3] == decode(tmp_path / "a.jpg", "a").shape == (24, 16, 1)
 
 
 def test_an_unreadable_header_is_none(tmp_path):
