@@ -25,7 +25,8 @@ from jaxnets.cores import cores
 from jaxnets.data.decode import decode
 from jaxnets.data.sources.folder import image_files
 from jaxnets.export.check import sample_images
-from jaxnets.export.onnx_export import export_onnx, quantise
+from jaxnets.export.int8 import quantise
+from jaxnets.export.onnx_export import export_onnx
 
 MODEL = "efficientnet_lite0"
 PAUSE = 0.05  # seconds before each measurement, in which the threads of the one before stop spinning

@@ -11,8 +11,8 @@ def get_config():
     config.batch_size = 128
     config.epochs = 30.0
     config.eval_every_steps = 100
-    config.label_smoothing = 0.1
+    config.loss.label_smoothing = 0.1
     config.optimizer.learning_rate = 0.2
     config.schedule.warmup_epochs = 3.0
-    config.data.crop_padding = 1
+    config.augment.pad_and_crop.padding = 1
     return config

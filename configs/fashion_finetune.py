@@ -19,7 +19,7 @@ def get_config():
     config.data.source = "idx:fashion"
     config.data.image_size = 64
     config.data.crop_fraction = 1.0
-    config.data.flip = True
+    config.augment.flip.horizontal = 0.5
     config.optimizer.learning_rate = 0.03
     config.schedule.warmup_epochs = 0.02
     return config

@@ -13,7 +13,7 @@ def get_config():
     config.batch_size = 128
     config.epochs = 5.0
     config.data.source = "idx:data/fashion-mnist"
-    config.data.flip = True
+    config.augment.flip.horizontal = 0.5
     config.model.zero_init_last_norm = True
     config.optimizer.learning_rate = 0.2
     config.schedule.warmup_epochs = 0.5

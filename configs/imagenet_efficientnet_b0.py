@@ -16,7 +16,7 @@ def get_config():
     config.batch_size = 1024
     config.epochs = 350.0
     config.dtype = "bfloat16"
-    config.label_smoothing = 0.1
+    config.loss.label_smoothing = 0.1
     config.ema_decay = 0.9999
     config.model.name = "efficientnet_b0"
     config.batch_norm.group_size = 128
@@ -28,7 +28,7 @@ def get_config():
     config.data.train_examples = 1_281_167
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
-    config.data.flip = True
+    config.augment.flip.horizontal = 0.5
     config.optimizer.learning_rate = 0.4
     config.optimizer.weight_decay = 1e-5
     config.schedule.warmup_epochs = 5.0

@@ -1,4 +1,4 @@
-"""What the demo tells of a model: a run's curves, metrics and configuration, or a pretrained model's card."""
+"""What the demo says of a model: a run's curves, metrics and configuration, or a pretrained model's card."""
 
 import dataclasses
 import json
@@ -8,9 +8,9 @@ from typing import Any
 import jax
 from images import Shown
 
-from jaxnets.config import flatten
 from jaxnets.errors import UserError
 from jaxnets.run.directory import RunDirectory, read_json
+from jaxnets.schema import flatten
 
 _POINTS = 500  # of a curve, at most
 _CURVES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}  # in the order of the page

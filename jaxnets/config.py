@@ -4,51 +4,32 @@ The frozen dataclasses below are the schema. `default_config` hands it out as an
 config files and flags to change; `resolve` turns that back into frozen specs, once, and refuses what cannot work.
 """
 
-import dataclasses
-import math
 import re
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from jaxnets.errors import UserError, nearest
-
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers from `low` to `high`, the ends included unless said otherwise."""
-
-    low: float
-    high: float = math.inf
-    without_low: bool = False
-    without_high: bool = False
-
-    def __contains__(self, x: object) -> bool:
-        if not isinstance(x, int | float):
-            return False
-        above = x > self.low if self.without_low else x >= self.low
-        below = x < self.high if self.without_high else x <= self.high
-        return above and below and not math.isinf(x)
-
-    def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.without_low else f"at least {self.low:g}"
-        if math.isinf(self.high):
-            return low
-        return f"{low} and {'below' if self.without_high else 'at most'} {self.high:g}"
-
-
-Count = Annotated[int, Range(1)]
-Natural = Annotated[int, Range(0)]
-Positive = Annotated[float, Range(0, without_low=True)]
-NonNegative = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1, without_high=True)]
-Proportion = Annotated[float, Range(0, 1)]
-Fraction = Annotated[float, Range(0, 1, without_low=True)]
-Decay = Annotated[float, Range(0, 1, without_low=True, without_high=True)]
+from jaxnets.metrics.table import OF_A_STEP
+from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.losses.table import LossConfig
+from jaxnets.recipe.mix import MixConfig
+from jaxnets.recipe.optimizer import OptimizerConfig
+from jaxnets.recipe.schedule import ScheduleConfig
+from jaxnets.schema import (
+    AboveZeroToOne,
+    BetweenZeroAndOne,
+    Count,
+    Natural,
+    Pixels,
+    Positive,
+    Range,
+    ZeroToBelowOne,
+    to_config_dict,
+    to_spec,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +37,10 @@ class ModelConfig:
     name: str = "resnet20_cifar"  # one of jaxnets.list_models()
     shortcut: Literal["A", "B"] | None = None  # CIFAR networks: A has no parameters, B a 1×1 convolution; None: A
     pretrained: str | None = None  # weights to start from: a file, hf:OWNER/REPO, a run directory or a model's name
-    dropout: Share | None = None  # share of features left out while training; None: the model's own
-    stochastic_depth: Share | None = None  # share of examples that leave out the last block; None: the model's own
+    dropout: ZeroToBelowOne | None = None  # share of features left out while training; None: the model's own
+    stochastic_depth: ZeroToBelowOne | None = (
+        None  # share of examples that leave out the last block; None: the model's own
+    )
     remat_stages: Natural | None = None  # first ones that are computed again for the gradient, to need less memory
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
@@ -65,27 +48,29 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class BatchNormConfig:
     group_size: Count | None = None  # examples whose statistics are taken together; None: the whole global batch
-    decay: Decay | None = None  # weight of the old running value at each step; None: the model's own
+    decay: BetweenZeroAndOne | None = None  # weight of the old running value at each step; None: the model's own
     epsilon: Positive | None = None  # added to the variance; None: the model's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = "digits"  # digits, idx:DIR, folder:DIR or tfds:NAME
-    image_size: Count | None = (
-        None  # pixels, height and width; None: the pretrained model's, else the source's own size
-    )
+    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
+    # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
+    image_size: Pixels | None = None
+    # Pixels, at which training images are kept whole before the crop; None: their own where they have one size that
+    # is not far above the model's, else a quarter more than evaluation resizes to.
+    canvas_size: Pixels | None = None
     channels: Literal[1, 3] | None = None  # grey or RGB; None: the source's own
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
     train_examples: Count | None = None  # for jaxnets.plan, which with this and num_classes opens no data
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None  # None: pretrained, else bilinear
-    crop_fraction: Fraction | None = None  # of the shorter side, kept by the centre crop; None: pretrained, else 1
+    white_level: Annotated[int, Range(1, 65535)] = 65535  # of grey images of 16 bits: 4095 where 12 of them are used
+    # Of the shorter side, that the centre crop keeps; None: pretrained, else 1.
+    crop_fraction: AboveZeroToOne | None = None
     mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
     std: tuple[float, ...] | None = None  # likewise
-    validation: Share = 0.0  # share of the training examples held out to choose the best checkpoint
-    test_share: Decay = 0.2  # share that becomes the test split where a source has none of its own
-    crop_padding: Natural = 0  # pixels of black around a training image, before a random crop back to its size
-    flip: bool = False  # mirror every other training image left to right, at random
+    validation: ZeroToBelowOne = 0.0  # share of the training examples held out to choose the best checkpoint
+    test_share: BetweenZeroAndOne = 0.2  # share that becomes the test split where a source has none of its own
     placement: Literal["auto", "device", "stream"] = "auto"  # auto: on the device where it fits, else streamed
     device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
     threads: Count | None = None  # that decode images; None: one for each core
@@ -94,32 +79,11 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    name: Literal["sgd", "adamw"] = "sgd"  # sgd adds weight decay to the gradient, adamw keeps it apart
-    learning_rate: Positive = 0.1  # at its peak, for the whole batch
-    momentum: Share = 0.9  # sgd
-    nesterov: bool = True  # sgd
-    beta1: Share = 0.9  # adamw
-    beta2: Share = 0.999  # adamw
-    epsilon: Positive = 1e-8  # adamw
-    weight_decay: NonNegative = 5e-4  # of the kernels alone: biases and norms are left out
-    clip_norm: Positive | None = None  # largest global norm of the gradient; None: no limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    name: Literal["cosine", "linear", "step", "constant"] = "cosine"
-    warmup_epochs: NonNegative = 0.0  # epochs of linear rise from 0
-    final: Proportion = 0.0  # cosine, linear: share of the peak that is left at the end
-    milestones: tuple[float, ...] = (0.5, 0.75)  # step: shares of the whole run at which the rate drops
-    factor: Proportion = 0.1  # step: what the rate is multiplied by at each milestone
-
-
-@dataclass(frozen=True, kw_only=True)
 class DistributedConfig:
     coordinator: str | None = None  # HOST:PORT of process 0; None: found on TPU pods, SLURM, Open MPI, Kubernetes
     processes: Count | None = None  # of the run, one for each host as a rule; given together with coordinator
     process: Natural | None = None  # the number of this one, from 0; likewise
+    start_minutes: Positive = 2.0  # in which all of them must have met, after which a session gives up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +95,13 @@ class MeshConfig:
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
     batch_size: Count = 128  # examples a step, over all devices
-    # Parts of a batch that are computed one after the other, to need less memory; each draws its own dropout.
-    accumulate_steps: Count = 1
+    accumulate_steps: Count = 1  # micro-batches of a batch, one after the other, to need less memory
     epochs: Positive = 30.0  # passes over the training examples
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests
     matmul_precision: Literal["default", "high", "highest"] = "default"  # passes that TPU and GPU spend on a product
-    label_smoothing: Share = 0.0  # share of the target that is spread over all classes
-    ema_decay: Decay | None = None  # weight of the old value in the averaged weights; None: no average is kept
+    ema_decay: BetweenZeroAndOne | None = None  # weight of the old value in the averaged weights; None: no average
+    train_metrics: tuple[str, ...] = ()  # of each step, beside loss and accuracy: gradient_norm
     log_every_steps: Count = 50  # steps between rows of metrics.jsonl
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
@@ -151,6 +114,9 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
@@ -162,15 +128,13 @@ RESUMABLE = frozenset({
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate", "optimizer.clip_norm",
     "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
-    "distributed.coordinator", "distributed.processes", "distributed.process",
+    "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
-
-_T = TypeVar("_T")
 
 
 def default_config() -> ConfigDict:
     """Returns the schema with its defaults, locked: a config file changes values and cannot add keys."""
-    return _to_config_dict(Config()).lock()
+    return to_config_dict(Config()).lock()
 
 
 def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
@@ -180,83 +144,9 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
         UserError: for an unknown key, a value of the wrong type or out of range, or keys that contradict each other.
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    resolved = _to_spec(Config, given, prefix="")
+    resolved = to_spec(Config, given)
     _refuse_contradictions(resolved)
     return resolved
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns `{"model.name": "resnet20_cifar", …}` for a spec, in the order of the schema."""
-    flat: dict[str, Any] = {}
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, f"{prefix}{entry.name}.")
-        else:
-            flat[prefix + entry.name] = value
-    return flat
-
-
-def _to_config_dict(spec: Any) -> ConfigDict:
-    config = ConfigDict()
-    for name, kind, _ in _schema(type(spec)):
-        value = getattr(spec, name)
-        if dataclasses.is_dataclass(value):
-            value = _to_config_dict(value)
-        elif value is None:
-            value = config_dict.placeholder(kind)
-        config[name] = value
-    return config
-
-
-def _schema(spec_type: type) -> Iterator[tuple[str, type, Any]]:
-    """Yields each key's name, its plain type and what restrains it: None, a Range or the tuple of its choices."""
-    for name, hint in typing.get_type_hints(spec_type, include_extras=True).items():
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-            hint = next(option for option in typing.get_args(hint) if option is not type(None))
-        restraint: Any = None
-        if typing.get_origin(hint) is Annotated:
-            hint, restraint = typing.get_args(hint)
-        elif typing.get_origin(hint) is Literal:
-            restraint = typing.get_args(hint)
-            hint = type(restraint[0])
-        yield name, typing.get_origin(hint) or hint, restraint
-
-
-def _to_spec(spec_type: type[_T], given: Mapping[str, Any], prefix: str) -> _T:
-    schema = {name: (kind, restraint) for name, kind, restraint in _schema(spec_type)}
-    for key in given:
-        if key not in schema:
-            raise UserError(f"config.{prefix}{key} is not a key{nearest(key, schema)}; valid are {', '.join(schema)}")
-    defaults = spec_type()
-    values: dict[str, Any] = {}
-    for name, value in given.items():
-        kind, restraint = schema[name]
-        if dataclasses.is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise UserError(f"config.{prefix}{name} is a group of keys, found {value!r}")
-            values[name] = _to_spec(kind, value, f"{prefix}{name}.")
-        elif value is None and getattr(defaults, name) is None:
-            values[name] = None
-        else:
-            values[name] = _check(f"config.{prefix}{name}", value, kind, restraint)
-    return spec_type(**values)
-
-
-def _check(key: str, value: Any, kind: type, restraint: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(x, (int, float)) for x in value):
-        value = tuple(float(x) for x in value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        wanted = "tuple of numbers" if kind is tuple else kind.__name__
-        raise UserError(f"{key} must be {wanted}, found {value!r} ({type(value).__name__})")
-    if isinstance(restraint, Range) and value not in restraint:
-        raise UserError(f"{key} must be {restraint}, found {value}")
-    if isinstance(restraint, tuple) and value not in restraint:
-        valid = ", ".join(str(choice) for choice in restraint)
-        raise UserError(f"{key} must be one of {valid}, found {value!r}{nearest(str(value), map(str, restraint))}")
-    return value
 
 
 def _refuse_contradictions(config: Config) -> None:
@@ -266,15 +156,22 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.batch_norm.group_size {group} does not divide config.batch_size {config.batch_size}: "
             f"take a divisor of it, or leave it out to average over the whole batch"
         )
-    parts, part = config.accumulate_steps, config.batch_size // config.accumulate_steps
-    if config.batch_size % parts:
-        raise UserError(f"config.accumulate_steps {parts} does not divide config.batch_size {config.batch_size}")
-    if parts > 1 and (group is None or part % group):
+    micro_batches, size = config.accumulate_steps, config.batch_size // config.accumulate_steps
+    if config.batch_size % micro_batches:
         raise UserError(
-            f"config.accumulate_steps {parts} makes parts of {part} examples, and BatchNorm cannot average over more "
-            f"than one: set config.batch_norm.group_size to a divisor of {part}, found {group}"
+            f"config.accumulate_steps {micro_batches} does not divide config.batch_size {config.batch_size}"
+        )
+    if micro_batches > 1 and (group is None or size % group):
+        raise UserError(
+            f"config.accumulate_steps {micro_batches} makes micro-batches of {size} examples, and BatchNorm cannot "
+            f"average over more than one: set config.batch_norm.group_size to a divisor of {size}, found {group}"
         )
     check_distributed(config.distributed)
+    for name in config.train_metrics:
+        if name not in OF_A_STEP:
+            raise UserError(
+                f"config.train_metrics must be of {', '.join(OF_A_STEP)}, found {name!r}{nearest(name, OF_A_STEP)}"
+            )
     if (data.mean is None) != (data.std is None):
         raise UserError("config.data.mean and config.data.std are given together or not at all, found only one")
     if data.mean is not None and data.std is not None:

@@ -8,7 +8,7 @@ class UserError(Exception):
     """A mistake that the user can correct.
 
     The message says what was expected, what was found and what to do. Commands print it alone, without a traceback
-    (`jaxnets.command`); library users catch it like any exception.
+    (`jaxnets.cli`); library users catch it like any exception.
     """
 
     status = 1  # of the command

@@ -1,16 +1,13 @@
-"""`--config=FILE` and `--config.key=value`, through ml_collections, with its errors turned into messages."""
+"""`--config.key=value`, with one message for each way to get that wrong."""
 
-import importlib.resources
 import re
-from functools import reduce
-from operator import getitem
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
-from jaxnets.config import Config, default_config, flatten, resolve
-from jaxnets.errors import UserError, nearest
+from jaxnets.config import Config, resolve
+from jaxnets.config_files import LIST, read_config
+from jaxnets.errors import UserError
+from jaxnets.keys import TRUTHS, all_keys, did_you_mean, groups
 
 
 def load_config(file: str, overrides: list[str]) -> Config:
@@ -22,80 +19,52 @@ def load_config(file: str, overrides: list[str]) -> Config:
     Raises:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
-    path = _find(file)
-    defaults = flatten(Config())
-    keys = list(defaults)
-    unset = [key for key, value in defaults.items() if value is None and f"--config.{key}=None" in overrides]
-    overrides = [argument for argument in overrides if argument not in {f"--config.{key}=None" for key in unset}]
-    for argument in overrides:
-        match = re.match(r"--?config\.([^=]+)(=|$)", argument)
-        if argument.startswith("-") and not match:
-            raise UserError(f"unknown option {argument}: options of the config are written --config.KEY=VALUE")
-        if match and match[1] not in keys:
-            raise UserError(f"config.{match[1]} is not a key{nearest(match[1], keys)}; valid are {', '.join(keys)}")
-    values = flags.FlagValues()
-    arguments = ["jaxnets", f"--config={path}", *overrides]
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-    try:
-        left = values(arguments)[1:]
-        config = holder.value
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(_explain(error, path, keys)) from error
-    except Exception as error:  # a config file is a program, and may fail in any way
-        raise UserError(f"the config file {path} fails: {type(error).__name__}: {error}") from error
-    if left:
-        raise UserError(f"unexpected argument {left[0]!r}: options of the config are written --config.KEY=VALUE")
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
-    for key in unset:
-        *groups, name = key.split(".")
-        reduce(getitem, groups, config)[name] = None
-    return resolve(config)
+    changes = dict(_changes(overrides))
+    values = read_config(file).to_dict()
+    for name, value in changes.items():
+        *above, last = name.split(".")
+        group = values
+        for part in above:
+            group = group[part]
+        group[last] = value
+    return resolve(values)
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that come with jaxnets, by name."""
-    package = Path(str(importlib.resources.files("jaxnets")))
-    # In an installed package they lie inside; in a checkout beside it.
-    for directory in (package / "configs", package.parent / "configs"):
-        found = {path.stem: path for path in sorted(directory.glob("*.py"))}
-        if found:
-            return found
-    return {}
+def _changes(overrides: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields each key that is changed, and its new value; `--config.key value` serves too."""
+    arguments = list(overrides)
+    while arguments:
+        argument = arguments.pop(0)
+        option, equals, text = argument.partition("=")
+        match = re.fullmatch(r"--?config\.(.+)", option)
+        if not match:
+            _refuse(argument, arguments)
+        name = match[1] if match else ""
+        key = all_keys().get(name)
+        if key is None:
+            if name in groups():
+                below = ", ".join(f"config.{other}" for other in all_keys() if other.startswith(f"{name}."))
+                raise UserError(f"config.{name} is a group of keys, found {argument!r}: set one of {below}")
+            raise UserError(f"config.{name} is not a key{did_you_mean(name)}; {LIST}")
+        if not equals:
+            follows = arguments[0] if arguments and not arguments[0].startswith("--") else None
+            if key.kind is bool and (follows is None or follows.lower() not in (*TRUTHS, "none")):
+                text = "true"
+            elif follows is None:
+                raise UserError(f"config.{name} needs a value: write for instance --config.{name}={key.example}")
+            else:
+                text = arguments.pop(0)
+        yield name, key.parse(text)
 
 
-def _find(file: str) -> Path:
-    path = Path(file).expanduser()
-    if path.is_file():
-        return path
-    shipped = shipped_configs()
-    if file in shipped:
-        return shipped[file]
-    if path.parent == Path("configs") and path.stem in shipped:  # README's path, used outside a checkout
-        return shipped[path.stem]
-    raise UserError(
-        f"there is no config file {file!r}{nearest(file, shipped)}: give a path, or one of {', '.join(shipped)}"
-    )
-
-
-def _explain(error: Exception, path: Path, keys: list[str]) -> str:
-    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    flag = re.match(r"flag --?(config\.\S+?)=(.*?): (.*)", text, re.DOTALL)
-    if flag:
-        key, value, reason = flag.groups()
-        wanted = type(_default(key.removeprefix("config."))).__name__
-        return f"{key} cannot be {value!r}: {wanted if wanted != 'NoneType' else reason.splitlines()[0]} expected"
-    unknown = re.search(r'Key "(\w+)" does not exist', text)
-    if unknown:
-        names = {part for key in keys for part in key.split(".")}
-        return f"the config file {path} sets {unknown[1]!r}, which is not a key{nearest(unknown[1], names)}"
-    if isinstance(error, flags.Error):  # absl's wrapping of what the file raised: "flag --config=…: …"
-        return f"the config file {path} fails: {text.partition(': ')[2]}"
-    return f"the config file {path} fails: {type(error).__name__}: {text}"
-
-
-def _default(key: str) -> object:
-    value: object = default_config()
-    for part in key.split("."):
-        value = value[part] if isinstance(value, ConfigDict) else None
-    return value
+def _refuse(argument: str, rest: list[str]) -> None:
+    option, _, value = argument.partition("=")
+    name = option.lstrip("-").removeprefix("config.")
+    if not value and rest and not rest[0].startswith("-"):
+        value = rest[0]
+    if argument.startswith("-") or "=" in argument:
+        raise UserError(
+            f"unknown option {argument}{did_you_mean(name, value or None, '--config.')}: keys of the config are "
+            f"written --config.KEY=VALUE; {LIST}"
+        )
+    raise UserError(f"unexpected argument {argument!r}: keys of the config are written --config.KEY=VALUE; {LIST}")

@@ -1,60 +1,57 @@
 """Trains: `python -m jaxnets.main --config CONFIG --workdir DIR [--config.key=value …]`; run again, it resumes."""
 
 import argparse
-import os
 import time
 from dataclasses import replace
 
-from jaxnets import command
-from jaxnets.config import Config
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
+from jaxnets.data.sources import with_absolute_paths
 from jaxnets.flags import load_config
+from jaxnets.keys import describe_keys
 from jaxnets.run.storage import open_place
 
 _STARTED = time.monotonic()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jaxnets.main",
         description="Train an image classifier. The same command on the same directory goes on where it stopped.",
-        epilog="Any key of the config can be changed with --config.KEY=VALUE, for instance --config.epochs=5.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one that ships with jaxnets")
     parser.add_argument(
         "--workdir", required=True, help="the run directory, which may be gs://BUCKET/RUN: made, or gone on with"
     )
-    command.run(parser, _train, takes_rest=True)
+    parser.add_argument("--parameters", action="store_true", help="show a table of the model's parameters first")
+    cli.run(parser, _train, takes_rest=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{describe_keys()}"
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = _with_absolute_paths(load_config(options.config, overrides))
+    config = load_config(options.config, overrides)
+    config = replace(config, data=with_absolute_paths(config.data))
     workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
 
-    command.use_compilation_cache()
+    use_compilation_cache()
     hosts = join(config.distributed)
     from jaxnets.train.display import Display
     from jaxnets.train.loop import train
 
-    display = Display(quiet=not hosts.leads)
-    display.config(config)
+    display = Display(quiet=not hosts.leads, parameters=options.parameters)
     outcome = train(config, workdir, display, started=_STARTED)
     if not outcome.finished:
         by_clock = outcome.signal is None and config.max_hours is not None
         why = f" before config.max_hours {config.max_hours:g} are over" if by_clock else ""
         display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")
     return outcome.status
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """A run directory must find its data from any working directory."""
-    kind, colon, place = config.data.source.partition(":")
-    if kind in ("idx", "folder") and place:
-        place = os.path.abspath(os.path.expanduser(place))
-    directory = config.data.directory and os.path.abspath(os.path.expanduser(config.data.directory))
-    return replace(config, data=replace(config.data, source=kind + colon + place, directory=directory))
 
 
 if __name__ == "__main__":

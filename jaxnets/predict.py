@@ -1,13 +1,14 @@
 """Predicts: `python -m jaxnets.predict --model MODEL IMAGE… [--top K] [--json]`."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.terminal import json_text, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,9 @@ def main() -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object an image and line")
-    command.add_checkpoint_options(parser)
-    command.add_engine_option(parser)
-    command.run(parser, _predict)
+    cli.add_checkpoint_options(parser)
+    cli.add_engine_option(parser)
+    cli.run(parser, _predict)
 
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
@@ -36,7 +37,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.data.sources.folder import image_files
 
     files = image_files(options.images)
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import load
 
     classifier = load(options.model, options.checkpoint, options.weights, options.engine)
@@ -47,7 +48,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         def decoded(chosen: list[Path], readable: list[Path] = readable) -> "Iterator[np.ndarray]":
             for file in chosen:
                 try:
-                    image = decode(file, str(file))
+                    image = decode(file, str(file), classifier.preprocess.white_level)
                 except CorruptImage as error:
                     _show({"file": str(file), "error": str(error)}, options.json)
                 else:
@@ -65,13 +66,13 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json_text(found))
     elif "error" in found:
-        print(f"{found['file']}\n  error: {found['error']}")
+        print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
-        print(found["file"])
+        print(shown(found["file"]))
         for row in found["top"]:
-            print(f"  {row['probability']:7.2%}  {row['label']}")
+            print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Preprocess:
     std: tuple[float, ...]  # likewise
     crop_fraction: float = 1.0  # of the resized image, kept by the centre crop
     interpolation: str = "bilinear"
+    white_level: int = 65535  # value that becomes white in a grey image file of 16 bits
     keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
 
     def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
@@ -53,7 +54,7 @@ class Preprocess:
             ValueError: if the image has another shape or dtype.
         """
         image = with_channels(image, self.channels)
-        if image.shape[:2] == (self.height, self.width) and self.crop_fraction == 1.0:
+        if self.keeps(image.shape):
             return image
         height, width = self.resized(*image.shape[:2])
         top, left = round((height - self.height) / 2), round((width - self.width) / 2)
@@ -77,20 +78,30 @@ class Preprocess:
         resizing = resizing.crop((0, rows.skipped, self.width, rows.skipped + self.height))
         return np.asarray(resizing).reshape(self.height, self.width, self.channels)
 
+    def keeps(self, shape: tuple[int, ...]) -> bool:
+        """Tells whether `fit` leaves images of this shape as they are."""
+        return shape == (self.height, self.width, self.channels) and self.crop_fraction == 1.0
+
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Returns the height and width that an image of this height and width is resized to, before the crop.
 
         They are the model's sides over the crop fraction, rounded down; where the aspect is kept, one of the image's
         sides gets that length and the other is as long or longer.
         """
-        # A crop of 40 from 53 is written as 40 / 53, and 40 / (40 / 53) is a little less than 53.
-        rows, columns = (math.floor(side / self.crop_fraction + 1e-6) for side in (self.height, self.width))
+        rows, columns = self.resized_sides
         if not self.keep_aspect:
             return rows, columns
         rounded = math.floor if rows == columns else round  # as torchvision does for squares, timm for other shapes
         if height * columns <= width * rows:
             return rows, rounded(rows * width / height)
         return rounded(columns * height / width), columns
+
+    @property
+    def resized_sides(self) -> tuple[int, int]:
+        """The height and width that an image of the model's own aspect is resized to, before the crop."""
+        # A crop of 40 from 53 is written as 40 / 53, and 40 / (40 / 53) is a little less than 53.
+        rows, columns = (math.floor(side / self.crop_fraction + 1e-6) for side in (self.height, self.width))
+        return rows, columns
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Returns what the model sees of an image of this height and width: top, left, bottom, right in its pixels."""

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
 from jaxnets.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", help="best (default), newest, or a step")
     parser.add_argument("--private", action="store_true", help="make a new Space private")
     parser.add_argument("--dry-run", action="store_true", help="upload nothing")
-    command.run(parser, _deploy)
+    cli.run(parser, _deploy)
 
 
 def _deploy(options: argparse.Namespace, _: list[str]) -> int:
@@ -62,8 +62,7 @@ def files_of_space(run: Path | None, checkpoint: str) -> dict[str, Path]:
 
 
 def _files_of_run(path: Path, checkpoint: str) -> dict[str, Path]:
-    from jaxnets.train.checkpoint import choose
-
+    from jaxnets.run.checkpoints import choose
     from jaxnets.run.directory import open_run
 
     run = open_run(path)

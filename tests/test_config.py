@@ -3,8 +3,9 @@ from dataclasses import asdict
 
 import pytest
 
-from jaxnets.config import RESUMABLE, Config, default_config, flatten, resolve
+from jaxnets.config import RESUMABLE, Config, default_config, resolve
 from jaxnets.errors import UserError
+from jaxnets.schema import flatten
 
 
 def test_defaults_survive_the_way_through_config_dict_and_json():

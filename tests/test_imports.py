@@ -9,18 +9,20 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["errors", "cores"],
-    ["config"],
-    ["command", "flags", "metrics", "preprocess"],
+    ["callable", "errors", "cores", "cache", "exit", "interrupt", "terminal"],
+    ["schema", "metrics", "preprocess"],
     ["models"],
+    ["recipe"],
+    ["config", "keys", "config_files"],  # puts together what each part of a recipe has for keys
+    ["data"],
     ["run"],
     ["doctor"],
     ["pretrained", "engine", "explain"],
-    ["data"],
     ["train"],
     ["classifier"],
     ["evaluate", "export", "plan"],
     ["serve"],
+    ["cli", "flags"],
     ["predict", "benchmark", "main"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -45,6 +47,20 @@ def test_a_stage_imports_from_earlier_ones_only(file):
                 assert RANK[name] <= RANK[room], f"{file.name} imports {name}, which comes after {room}"
 
 
+COMMAND_LINE = {"cli", "flags", "main", "predict", "benchmark"}
+
+
+def test_only_commands_import_the_command_line():
+    commands = [PACKAGE / f"{name}.py" for name in COMMAND_LINE]
+    for file in set(PACKAGE.rglob("*.py")) - {*commands, *PACKAGE.rglob("__main__.py")}:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            for name in names:
+                assert not name.startswith("jaxnets") or room_of(name) not in COMMAND_LINE, f"{file} imports {name}"
+
+
 def imported_by(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -58,3 +74,8 @@ def test_importing_jaxnets_imports_neither_jax_nor_flax():
 def test_the_training_loop_imports_nothing_that_the_digits_do_not_need():
     heavy = {"tensorflow", "tensorflow_datasets", "grain", "sklearn", "scipy.stats", "matplotlib", "torch", "clu"}
     assert not heavy & imported_by("import jaxnets.train.loop")
+
+
+def test_what_answers_imports_nothing_of_the_training():
+    modules = imported_by("import jaxnets.classifier, jaxnets.serve.models, jaxnets.export.onnx_export")
+    assert not [name for name in modules if name.startswith("jaxnets.train")]

@@ -1,14 +1,15 @@
 """What goes from the host to a step."""
 
 import flax.struct
-from jaxtyping import Array, Bool, Int32, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 
 @flax.struct.dataclass
 class Batch:
     """Examples as they leave the host; normalisation and augmentation happen on the device.
 
-    Training batches are full. In evaluation the short last batch is padded, and `mask` is False on the padding.
+    Training batches are full, and their images are canvases: whole, squeezed to one size. In evaluation images are
+    fitted to the model, the short last batch is padded, and `mask` is False on the padding.
     """
 
     image: UInt8[Array, "b h w c"]
@@ -16,3 +17,4 @@ class Batch:
     mask: Bool[Array, " b"]
     index: Int32[Array, " b"]  # of each example in its split, and
     epoch: Int32[Array, " b"]  # the pass it is drawn in: together with the seed they determine its augmentation
+    aspect: Float32[Array, " b"]  # width / height of the original

@@ -1,42 +1,57 @@
 """A source as a run uses it: its splits, its classes and how its images are fitted to the model."""
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
+from jaxnets.data.canvas import choose_canvas
 from jaxnets.data.examples import Examples
-from jaxnets.data.sources import Source, open_source
-from jaxnets.data.split import stratified_split
+from jaxnets.data.fingerprint import fingerprint
+from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
+from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
+from jaxnets.schema import sides
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
+_NAMED = 12  # classes that the notes name
+
+Part = tuple[Split, Int64[np.ndarray, " n"]]  # a split as the source has it, and the numbers of its examples that count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-    splits: Mapping[str, Examples]  # train, test, and validation where a share of train is held out
+class Labelled:
+    """What a model can be evaluated on."""
+
+    splits: Mapping[str, Examples]  # fitted as evaluation does
     threads: int
+    notes: tuple[str, ...]  # what there is, how it was understood and what was passed over, a sentence each
 
     def split(self, name: str) -> Examples:
         if name not in self.splits:
             raise UserError(f"there is no split {name!r}{nearest(name, self.splits)}; it has {', '.join(self.splits)}")
         return self.splits[name]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Labelled):
+    """What a run trains on: train, test, and validation where there is one or a share of train is held out."""
+
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    training: Examples  # the train split on its canvas
+    canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
+    unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
     def fingerprint(self) -> dict[str, int]:
-        """Returns what tells this data from other data, wherever it lies: the sizes and a checksum of the labels."""
-        sizes = {name: len(examples) for name, examples in self.splits.items()}
-        checksum = 0
-        for name in sorted(self.splits):
-            checksum = zlib.crc32(self.splits[name].labels.tobytes(), checksum)
-        return {**sizes, "labels_crc32": checksum}
+        """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
+        return fingerprint(self.parts)
 
 
 def open_dataset(
@@ -62,40 +77,86 @@ def open_dataset(
         )
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
-    parts = {name: (split, np.arange(len(split))) for name, split in source.splits.items()}
+    canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
+    parts = {name: _part(split) for name, split in source.splits.items()}
     if data.validation:
         if "validation" in parts:
             raise UserError(
                 f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
             )
-        train = source.splits["train"]
-        kept, held_out = stratified_split(train.labels, data.validation, config.seed)
-        parts |= {"train": (train, kept), "validation": (train, held_out)}
-    splits = {
-        name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt) for name, (split, chosen) in parts.items()
-    }
-    for name, examples in splits.items():
-        if not len(examples):
+        train, chosen = parts["train"]
+        labels, identities = train.labels[chosen], train.identities[chosen]
+        kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
+        parts |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
+    for name, (_, chosen) in parts.items():
+        if not len(chosen):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
+    training = Examples(*parts["train"], canvas, skip_corrupt=data.skip_corrupt)
     if preprocess is None and data.mean is None and pretrained is None:
-        mean, std = _measure(splits["train"], threads)
+        mean, std = _measure(training, threads)
         fitted = replace(fitted, mean=mean, std=std)
-    return Dataset(class_names=source.class_names, preprocess=fitted, splits=splits, threads=threads)
+    return Dataset(
+        class_names=source.class_names,
+        preprocess=fitted,
+        splits={
+            name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt)
+            for name, (split, chosen) in parts.items()
+        },
+        training=training,
+        canvas_is_input=source.image_size == (canvas.height, canvas.width) and fitted.keeps(training.shape),
+        threads=threads,
+        notes=_notes(source),
+        unlabelled=source.unlabelled,
+        parts=parts,
+    )
+
+
+def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequence[str]) -> Labelled:
+    """Opens all of the config's source to evaluate a model of these classes on it: nothing is held out.
+
+    Returns:
+        The splits that the source has, or the one split "all". Labels count the model's classes, which are matched by
+        name; the notes say which have no images.
+
+    Raises:
+        UserError: if the source cannot be read or has a class that the model does not know.
+    """
+    data = config.data
+    source = open_labelled(data, class_names)
+    return Labelled(
+        splits={
+            name: Examples(*_part(split), preprocess, skip_corrupt=data.skip_corrupt)
+            for name, split in source.splits.items()
+        },
+        threads=data.threads or cores(),
+        notes=_notes(source),
+    )
+
+
+def _part(split: Split) -> Part:
+    if isinstance(split, Subset) and split.class_of is None:
+        return split.whole, split.chosen
+    return split, np.arange(len(split))
+
+
+def _notes(source: Source) -> tuple[str, ...]:
+    names = ", ".join(source.class_names[:_NAMED]) + (", …" if len(source.class_names) > _NAMED else "")
+    return (f"{len(source.class_names)} classes: {names}", *source.notes)
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:
     channels = data.channels or source.channels
     own = pretrained.for_channels(channels) if pretrained else None
     if data.image_size is not None:
-        height = width = data.image_size
+        height, width = sides(data.image_size)
     elif own is not None:
         height, width = own.height, own.width
     elif source.image_size is not None:
         height, width = source.image_size
     else:
         raise UserError(
-            f"the images of {source.description} have different sizes, or are too many to look at each: "
-            f"set config.data.image_size to the size to train at, in pixels (224, say)"
+            f"the images of {source.description} have different sizes: set config.data.image_size to the size to train "
+            f"at, in pixels (224, or 64x256 for height and width)"
         )
     for key, values in (("mean", data.mean), ("std", data.std)):
         if values is not None and len(values) != channels:
@@ -108,16 +169,17 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
         std=data.std or (own.std if own else (1.0,) * channels),
         crop_fraction=data.crop_fraction or (own.crop_fraction if own else 1.0),
         interpolation=data.interpolation or (own.interpolation if own else "bilinear"),
+        white_level=data.white_level,
     )
 
 
 def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation per channel, of pixels scaled to 0…1, rounded to four digits."""
     indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
-    channels = examples.preprocess.channels
+    channels = examples.shape[2]
     total, square, pixels = np.zeros(channels), np.zeros(channels), 0
     with ThreadPoolExecutor(threads) as pool:
-        for image, _, readable in pool.map(examples.read, indices.tolist()):
+        for image, _, readable, _ in pool.map(examples.read, indices.tolist()):
             if readable:
                 wide = image.astype(np.float64)
                 total += wide.sum((0, 1))

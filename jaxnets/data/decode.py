@@ -1,7 +1,9 @@
 """From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jaxnets.data.sources.base import CorruptImage
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of files that are taken for images, in lower case
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp")  # of files taken for images, in lower case
 
 # What is tried, whatever the suffix says: half the formats that Pillow knows have no place in a training set, and each
 # is code that reads the bytes of strangers.
@@ -30,28 +32,76 @@ _SIDEWAYS = (5, 6, 7, 8)  # height and width change places
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a grey PNG of 16 bits
 
 
-def decode(file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w c"]:
+WHITE = 65535  # the value of white in an image of 16 bits that uses all of them
+
+
+class Header(NamedTuple):
+    """What an image file says of itself before its pixels; the shape is that of `decode`."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int  # per channel and pixel, 8 or 16, as they are stored
+
+
+class Levels(NamedTuple):
+    brightest: int  # value, of 0 … 65535
+    coloured: bool  # then Pillow reads the upper eight bits alone
+
+
+def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:
     """Decodes one JPEG, PNG, WebP or BMP image and turns it upright as its EXIF orientation says.
 
     Args:
         file: where it is, or its bytes as a file opened for reading (`io.BytesIO`).
         name: what the messages call it.
+        white_level: of a grey image of 16 bits, the value that becomes 255; 4095 where only 12 bits are used.
 
     Returns:
         The pixels, c = 1 for grey, 3 for RGB, 4 for RGB with alpha. A palette becomes RGB, or RGBA where it has a
-        transparent colour; CMYK becomes RGB; grey with alpha becomes RGBA; 16 bits are rounded to 8; the first frame
-        stands for an animation.
+        transparent colour; CMYK becomes RGB; grey with alpha becomes RGBA; 16 bits are scaled and rounded to 8; the
+        first frame stands for an animation.
 
     Raises:
         CorruptImage: if it is missing, is no such image, is cut off or damaged, or has more than
             `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
+    with _loaded(file, name) as image:
+        return _to_array(_upright(image), white_level)
+
+
+def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:
+    """Returns the pixels of an image that Pillow has opened, as `decode` does: upright, grey, RGB or RGBA.
+
+    Raises:
+        CorruptImage: as `decode`.
+    """
+    name = str(getattr(image, "filename", "")) or "the image"
+    refuse_huge(image, name)
+    try:
+        image.load()
+        return _to_array(_upright(image), white_level)
+    except Exception as error:
+        raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
+
+
+def levels(path: Path, name: str) -> Levels:
+    """Returns the brightest value of an image of 16 bits, as it is stored; raises CorruptImage as `decode` does."""
+    with _loaded(path, name) as image:
+        if image.mode in _SIXTEEN_BIT:
+            return Levels(int(np.asarray(image).max()), coloured=False)
+        colours = np.asarray(image.convert("RGB"))
+        return Levels(int(colours.max()) * 257, coloured=True)
+
+
+@contextmanager
+def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged bytes: one case here.
     try:
         with Image.open(file, formats=_FORMATS) as image:
             refuse_huge(image, name)
             image.load()
-            return _to_array(_upright(image))
+            yield image
     except CorruptImage:
         raise
     except UnidentifiedImageError:
@@ -62,8 +112,8 @@ def decode(file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w c"]:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
 
-def read_header(path: Path) -> tuple[int, int, int] | None:
-    """Returns (height, width, channels) as `decode` will give them, from the header alone; None if it is unreadable."""
+def read_header(path: Path) -> Header | None:
+    """Returns what the header says, the shape as `decode` will give it; None if it is unreadable."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             # For a PNG without EXIF in its header, getexif would decode all of it to look behind the pixels.
@@ -71,7 +121,9 @@ def read_header(path: Path) -> tuple[int, int, int] | None:
             width, height = image.size
             if has_exif and _orientation(image) in _SIDEWAYS:
                 height, width = width, height
-            return height, width, _channels(image)
+            # Pillow reads colours of 16 bits as 8, and only its decoder's arguments show it.
+            deep = image.mode in _SIXTEEN_BIT or (image.format == "PNG" and str(image.tile[0][3]).endswith(";16B"))
+            return Header(height, width, _channels(image), 16 if deep else 8)
     except Exception:
         return None
 
@@ -92,10 +144,10 @@ def _channels(image: Image.Image) -> int:
     return 1 if image.mode in ("1", "L", *_SIXTEEN_BIT) else 3
 
 
-def _to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+def _to_array(image: Image.Image, white_level: int) -> UInt8[np.ndarray, "h w c"]:
     if image.mode in _SIXTEEN_BIT:
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return ((wide + 128) // 257).astype(np.uint8)[..., None]  # 65535 = 257 · 255, so this is round(v · 255 / 65535)
+        wide = np.asarray(image).astype(np.int64).clip(0, white_level)
+        return ((wide * 255 + white_level // 2) // white_level).astype(np.uint8)[..., None]  # rounded
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[_channels(image)]
     converted = image if image.mode == mode and "transparency" not in image.info else image.convert(mode)
     # A copy: an array that shares Pillow's memory cannot be written to.

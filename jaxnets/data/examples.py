@@ -1,17 +1,17 @@
 """One split of a source as a run uses it: fitted to the model's input, and readable in any order."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from jaxnets.data.sources import ArraySplit, CorruptImage, Split
 from jaxnets.errors import UserError
-from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
 
@@ -19,32 +19,47 @@ _log = logging.getLogger(__name__)
 class Example(NamedTuple):
     image: UInt8[np.ndarray, "h w c"]
     label: int
-    readable: bool  # False: the image is corrupt, and the image black
+    readable: bool  # False: the file is corrupt, and the image black
+    aspect: float  # width / height of the original
+
+
+class Fit(Protocol):
+    """What brings images of any size to one: `Preprocess` for evaluation, `Canvas` for training."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]: ...
+    def keeps(self, shape: tuple[int, ...]) -> bool:
+        """Tells whether `fit` leaves images of this shape as they are."""
+        ...
 
 
 class Examples:
-    """Some of a split's images, fitted to the model's input when they are read.
+    """Some of a split's images, brought to one size when they are read.
 
     Reading is thread-safe. An image that cannot be decoded stops the run, or with `skip_corrupt` is named once and
     comes out as not readable.
     """
 
-    def __init__(
-        self, split: Split, chosen: Int64[np.ndarray, " n"], preprocess: Preprocess, *, skip_corrupt: bool
-    ) -> None:
+    def __init__(self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool) -> None:
         self.labels: Int32[np.ndarray, " n"] = split.labels[chosen]
         self._split = split
         self._chosen = chosen
-        self.preprocess = preprocess
+        self.fit = fit
+        self.aspects: Float32[np.ndarray, " n"] = np.ones(len(chosen), np.float32)  # of those that were read
         self._skip_corrupt = skip_corrupt
         self._images: UInt8[np.ndarray, "n h w c"] | None = None
         self._loaded: Bool[np.ndarray, " n"] | None = None  # which of them, where not all are
         self._corrupt: set[int] = set()
         self._lock = threading.Lock()
-        shape = (preprocess.height, preprocess.width, preprocess.channels)
-        if isinstance(split, ArraySplit) and split.images.shape[1:] == shape and preprocess.crop_fraction == 1.0:
+        if isinstance(split, ArraySplit) and fit.keeps(split.images.shape[1:]):
             everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
             self._images = split.images if everything else split.images[chosen]
+            self.aspects[:] = fit.width / fit.height
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -52,7 +67,12 @@ class Examples:
     @property
     def nbytes(self) -> int:
         """Bytes of all images once they are fitted."""
-        return len(self) * self.preprocess.height * self.preprocess.width * self.preprocess.channels
+        return len(self) * math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of each image once it is fitted."""
+        return self.fit.height, self.fit.width, self.fit.channels
 
     @property
     def in_memory(self) -> bool:
@@ -77,9 +97,11 @@ class Examples:
         """
         label = int(self.labels[index])
         if self._images is not None and (self._loaded is None or self._loaded[index]):
-            return Example(self._images[index], label, index not in self._corrupt)
+            return Example(self._images[index], label, index not in self._corrupt, float(self.aspects[index]))
         try:
-            return Example(self.preprocess.fit(self._split.image(int(self._chosen[index]))), label, True)
+            image = self._split.image(int(self._chosen[index]))
+            self.aspects[index] = image.shape[1] / image.shape[0]
+            return Example(self.fit.fit(image), label, True, float(self.aspects[index]))
         except CorruptImage as error:
             if not self._skip_corrupt:
                 raise UserError(
@@ -89,8 +111,7 @@ class Examples:
                 if index not in self._corrupt:
                     self._corrupt.add(index)
                     _log.warning("skipped: %s", error)
-            p = self.preprocess
-            return Example(np.zeros((p.height, p.width, p.channels), np.uint8), label, False)
+            return Example(np.zeros(self.shape, np.uint8), label, False, 1.0)
 
     def read_substituting(self, index: int) -> Example:
         """Returns one example, or in place of a corrupt one the next that can be read, so that batches stay full."""
@@ -106,11 +127,10 @@ class Examples:
         With `chosen` only those are read, and what is returned holds nothing in place of the others.
         """
         if self._images is None:
-            p = self.preprocess
             if chosen is not None:
                 self._loaded = np.zeros(len(self), bool)
                 self._loaded[chosen] = True
-            images = np.empty((len(self), p.height, p.width, p.channels), np.uint8)
+            images = np.empty((len(self), *self.shape), np.uint8)
 
             def read(index: int) -> None:
                 images[index] = self.read(index).image
@@ -134,11 +154,26 @@ def substitutes(examples: int, corrupt: Collection[int]) -> Int32[np.ndarray, " 
 
 
 def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: int) -> None:
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(function, index) for index in indices]
+    """Calls the function with each index, in several threads; the first error ends it."""
+    waiting = iter(indices)
+    lock, ended = threading.Lock(), threading.Event()
+
+    def work() -> None:
         try:
-            for future in futures:
-                future.result()
+            while not ended.is_set():
+                with lock:
+                    index = next(waiting, None)
+                if index is None:
+                    return
+                function(index)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            ended.set()
             raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work) for _ in range(threads)]  # not a future for each: of millions they take gigabytes
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            ended.set()

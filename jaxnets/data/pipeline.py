@@ -67,8 +67,7 @@ def evaluation_batches(
         if examples.in_memory
         else _threaded(read_at, 0, len(wanted), len(chosen), threads)
     )
-    p = examples.preprocess
-    padding = Example(np.zeros((p.height, p.width, p.channels), np.uint8), 0, False)
+    padding = Example(np.zeros(examples.shape, np.uint8), 0, False, 1.0)
     for start in starts:
         index = (start + chosen).astype(np.int32)
         batch = [next(reads) if i < len(examples) else padding for i in index]
@@ -98,5 +97,6 @@ def _batch(read: list[Example], index: np.ndarray, epoch: np.ndarray) -> Batch:
         "mask": np.array([example.readable for example in read]),
         "index": index,
         "epoch": epoch,
+        "aspect": np.array([example.aspect for example in read], np.float32),
     }
     return Batch(**arrays)

@@ -4,17 +4,17 @@ The status is 0 where a run would do well, and 1 where it would suffer.
 """
 
 import argparse
-import json
 from dataclasses import asdict
 from functools import partial
 
-from jaxnets import command
+from jaxnets import cli
 from jaxnets.doctor.checks import examine
 from jaxnets.doctor.gather import gather
 from jaxnets.doctor.machine import Wanted
 from jaxnets.doctor.probe import probe
 from jaxnets.doctor.report import show
 from jaxnets.errors import UserError
+from jaxnets.terminal import json_text
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, metavar="N", help="a fault if JAX has another number of devices")
     parser.add_argument("--timeout", type=float, default=120, help="seconds that JAX may take to start (default 120)")
     parser.add_argument("--json", action="store_true", help="print one JSON object: verdict, findings, machine")
-    command.run(parser, _doctor)
+    cli.run(parser, _doctor)
 
 
 def _doctor(options: argparse.Namespace, _: list[str]) -> int:
@@ -40,7 +40,7 @@ def _doctor(options: argparse.Namespace, _: list[str]) -> int:
     if options.json:
         verdict = "fault" if status else "fine"
         content = {"format": 1, "verdict": verdict, "findings": list(map(asdict, findings)), "machine": asdict(machine)}
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(json_text(content, indent=2))
     else:
         show(findings)
     return status

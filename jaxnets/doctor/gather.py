@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets.cache import choose_directory
 from jaxnets.cores import cores
 from jaxnets.doctor.machine import Cache, Directory, Gpu, Hardware, Host, Machine, Probe, Process, TpuLock
 from jaxnets.doctor.remote import measure_remote
@@ -276,8 +276,11 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 def compilation_cache(environment: Mapping[str, str]) -> Cache:
-    """Returns the cache that training would use, by the rules of `command.use_compilation_cache`."""
-    path = Path(environment.get("JAX_COMPILATION_CACHE_DIR") or command.cache_directory() / "compiled").expanduser()
+    """Returns the cache that training would use, by the rules of `cache.use_compilation_cache`."""
+    chosen, reason = choose_directory()
+    path = chosen / "compiled"
+    if environment.get("JAX_COMPILATION_CACHE_DIR"):
+        path, reason = Path(os.path.expanduser(environment["JAX_COMPILATION_CACHE_DIR"])), None
     off = environment.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false", "no", "off", "f", "n")
     sizes = []
     for entry in _listed(path):
@@ -290,6 +293,7 @@ def compilation_cache(environment: Mapping[str, str]) -> Cache:
         programs=len(sizes),
         size=sum(sizes),
         error=None if os.access(existing, os.W_OK | os.X_OK) and existing.is_dir() else f"{existing} is not writable",
+        temporary=reason,
         disabled_by="JAX_ENABLE_COMPILATION_CACHE" if off else None,
     )
 

@@ -66,6 +66,7 @@ class Directory:
     file_system: str = "unknown"
     free: int | None = None  # bytes
     error: str | None = None  # why it cannot be written to
+    temporary: str | None = None  # why it is not the usual one
     bytes_per_second: float | None = None  # of writing, with fsync
 
 
@@ -77,6 +78,7 @@ class Cache:
     programs: int = 0
     size: int = 0  # bytes
     error: str | None = None  # why it cannot be written to
+    temporary: str | None = None  # why it is not the usual one
     disabled_by: str | None = None  # the variable that turns it off
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from jaxnets import terminal
 from jaxnets.doctor.machine import Finding
 
 _SIGNS = {"fine": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✗", "bold red")}
@@ -14,7 +15,7 @@ _SIGNS = {"fine": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✗", "b
 
 def show(findings: Sequence[Finding], console: Console | None = None) -> None:
     """Prints each finding, its remedy below it, and each command on a line of its own, never broken."""
-    console = console or Console(highlight=False)
+    console = console or terminal.console()
     indent = max(len(finding.check) for finding in findings) + 4
     for finding in findings:
         sign, style = _SIGNS[finding.level]

@@ -112,6 +112,10 @@ def check_cache(machine: Machine, wanted: Wanted) -> list[Finding]:
             )
         ]
     text = f"{cache.path}: {cache.programs} programs, {cache.size / 1e6:.0f} MB"
+    if cache.temporary:
+        found = f"{text}; it is a temporary one: {cache.temporary}"
+        remedy = "Give a directory that stays, or every machine compiles everything anew."
+        return [Finding(check="compilation cache", level="note", found=found, remedy=remedy, commands=elsewhere)]
     fleeting = {"KAGGLE_KERNEL_RUN_TYPE": "/kaggle/working", "COLAB_RELEASE_TAG": "/content/drive"}
     for variable, kept in fleeting.items():
         if variable in machine.environment and not cache.path.startswith(kept):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.forward import Activation, forward
 from jaxnets.preprocess import Preprocess
 
 
@@ -22,28 +23,45 @@ def onnx_model(
     *,
     name: str,
     labels: tuple[str, ...],
+    activation: Activation,
     normalised_inside: bool,
 ) -> Any:
     """Returns the `onnx.ModelProto` of a model, for any batch.
 
     Its input is "image": float32 `[b, c, h, w]`, normalised, or with `normalised_inside` uint8 `[b, h, w, c]` as
-    `Preprocess.fit` gives them. Its output is "logits", float32 `[b, classes]`. The metadata hold `model`, `labels` and
-    `preprocess`, the latter two as JSON.
+    `Preprocess.fit` gives them. Its output is "logits", float32 `[b, classes]`. The metadata hold `model`, `activation`
+    (which makes the logits probabilities), `labels` and `preprocess`, the latter two as JSON.
+
+    Raises:
+        Unwritable: if the model does what the writer knows no nodes for.
     """
     require("onnx")
     from jaxnets.engine.graph import to_onnx
+    from jaxnets.engine.writer import Unwritable
 
     variables = jax.device_get(variables)
     image = (preprocess.height, preprocess.width, preprocess.channels)
-    in_float32 = model.clone(dtype=jnp.float32)
+    in_float32 = model.clone(dtype=np.float32)
 
-    def logits(x: jax.Array) -> Any:
+    def of_images(images: jax.Array) -> Any:
+        return forward(in_float32, preprocess, variables, images)
+
+    def of_normalised(x: jax.Array) -> Any:
         return in_float32.apply(variables, x, train=False)
 
-    with plain_convolutions():
-        made = to_onnx(logits, image, preprocess=preprocess if normalised_inside else None)
+    try:
+        with plain_convolutions():
+            made = (
+                to_onnx(of_images, image, np.uint8) if normalised_inside else to_onnx(of_normalised, image, np.float32)
+            )
+    except Unwritable as error:
+        raise Unwritable(
+            f"{name} cannot be written as an ONNX graph, which has no counterpart for {error}: "
+            f"let JAX answer (--engine jax), or export it with --format stablehlo"
+        ) from error
     for key, value in (
         ("model", name),
+        ("activation", activation),
         ("labels", json.dumps(labels, ensure_ascii=False)),
         ("preprocess", json.dumps(preprocess.to_json())),
     ):

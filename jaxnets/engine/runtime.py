@@ -3,6 +3,8 @@
 import importlib.util
 import logging
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,18 +14,19 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
-from jaxnets.command import cache_directory
+from jaxnets.cache import cache_directory
 from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
 from jaxnets.models.cpu.inference import in_blocks
+from jaxnets.models.forward import Activation, forward, probabilities
 from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "jax", "onnx"]
 
-_GRAPH = 2  # which graph of a model this version makes; graphs of others are made anew
+_GRAPH = 3  # which graph of a model this version makes; graphs of others are made anew
 
 
 class Engine(Protocol):
@@ -41,17 +44,22 @@ class JaxEngine:
     name = "jax"
     threads: int | None = None
 
-    def __init__(self, model: nn.Module, variables: Any, preprocess: Preprocess, matmul_precision: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        preprocess: Preprocess,
+        matmul_precision: str,
+        activation: Activation = "softmax",
+    ) -> None:
         self._variables = jax.device_put(variables)
         self._precision = matmul_precision
 
-        def probabilities(variables: Any, images: jax.Array) -> jax.Array:
-            def logits(images: jax.Array) -> Any:
-                return model.apply(variables, preprocess.normalise(images, model.dtype), train=False)
+        def answers(variables: Any, images: jax.Array) -> jax.Array:
+            logits = in_blocks(lambda images: forward(model, preprocess, variables, images), images)
+            return probabilities(logits, activation).astype(jnp.float32)
 
-            return jax.nn.softmax(in_blocks(logits, images)).astype(jnp.float32)
-
-        self._compiled = jax.jit(probabilities)
+        self._compiled = jax.jit(answers)
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         # Padded to a power of two, so that few programs serve batches of every size.
@@ -62,29 +70,48 @@ class JaxEngine:
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise."""
+    """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise.
+
+    `source` is a graph whose normalisation is inside, as a file or as its bytes.
+    """
 
     name = "onnx"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, source: Path | bytes, threads: int | None = None, activation: Activation = "softmax") -> None:
         require("onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         self.threads: int | None = threads or cores()
+        self._activation = _ACTIVATIONS[activation]
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        graph = str(source) if isinstance(source, Path) else source
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own errors have no common class
+            what = source if isinstance(source, Path) else "the model's graph"
             raise UserError(
-                f"{path} cannot be opened by ONNX Runtime ({error}): remove it, to have it made anew"
+                f"{what} cannot be opened by ONNX Runtime {onnxruntime.__version__} ({error}): let JAX answer "
+                f"(--engine jax), or update onnxruntime"
             ) from error
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         (logits,) = self._session.run(None, {"image": images})
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        return self._activation(logits)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits))  # of large numbers too, without an overflow
+
+
+# `models.forward.ACTIVATIONS` without JAX, which would compile them for each size of a batch.
+_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {"softmax": _softmax, "sigmoid": _sigmoid}
 
 
 def open_engine(
@@ -98,14 +125,16 @@ def open_engine(
     matmul_precision: str,
     folder: Path | None,
     threads: int | None = None,
+    activation: Activation = "softmax",
 ) -> Engine:
     """Returns the engine that is wanted; "auto" is ONNX Runtime on a CPU where it is installed, and JAX elsewhere.
 
     The graph for ONNX Runtime is made once and kept in `folder`, or in the user's cache where there is none that can be
-    written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores.
+    written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores. With "auto" a
+    model that cannot be such a graph is answered by JAX, with a warning.
 
     Raises:
-        UserError: if the wanted engine is not installed.
+        UserError: if the wanted engine is not installed, or cannot run the model.
     """
     if wanted not in ("auto", "jax", "onnx"):
         raise UserError(f"the engine must be auto, jax or onnx, found {wanted!r}")
@@ -115,27 +144,55 @@ def open_engine(
     possible = importlib.util.find_spec("onnx") is not None and importlib.util.find_spec("onnxruntime") is not None
     # The graph is float32: a model that computes otherwise answers as it does in JAX.
     usual = jax.default_backend() == "cpu" and model.dtype == jnp.float32
-    if wanted == "jax" or (wanted == "auto" and not (possible and usual)):
-        return JaxEngine(model, variables, preprocess, matmul_precision)
-    file = f"{name}-{_checksum(model, variables, preprocess):08x}.onnx"
-    folders = [candidate for candidate in (folder, cache_directory() / "engines") if candidate is not None]
-    found = next((candidate / file for candidate in folders if (candidate / file).is_file()), None)
-    if found is None:
-        made = onnx_model(model, variables, preprocess, name=name, labels=labels, normalised_inside=True)
-        found = _keep(made.SerializeToString(), [candidate / file for candidate in folders])
-    return OnnxEngine(found, threads)
+    if wanted == "onnx" or (wanted == "auto" and possible and usual):
 
+        def make() -> bytes:
+            made = onnx_model(
+                model, variables, preprocess, name=name, labels=labels, activation=activation, normalised_inside=True
+            )
+            return made.SerializeToString()
 
-def _keep(content: bytes, places: list[Path]) -> Path:
-    """Writes to the first place that can be written to."""
-    for place in places[:-1]:
+        file = f"{name}-{_checksum(model, variables, preprocess):08x}.onnx"
+        folders = [candidate for candidate in (folder, cache_directory() / "engines") if candidate is not None]
         try:
-            write_bytes(place, content)
-            return place
+            return _open_graph([candidate / file for candidate in folders], make, threads, activation)
+        except UserError as error:
+            if wanted == "onnx":
+                raise
+            _warn_once(f"{name} is answered by JAX, more slowly: {error}")
+    return JaxEngine(model, variables, preprocess, matmul_precision, activation)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _log.warning("%s", message)
+
+
+def _open_graph(
+    paths: list[Path], make: Callable[[], bytes], threads: int | None, activation: Activation
+) -> OnnxEngine:
+    """Opens the graph that is kept at one of the paths, or makes it and keeps it where it can."""
+    kept = next((path for path in paths if path.is_file()), None)
+    if kept is not None:
+        try:
+            return OnnxEngine(kept, threads, activation)
+        except UserError as error:
+            _log.info("%s; the graph is made anew", error)
+    content = make()
+    engine = OnnxEngine(content, threads, activation)
+    _keep(content, [kept] if kept is not None else paths)
+    return engine
+
+
+def _keep(content: bytes, paths: list[Path]) -> None:
+    """Writes to the first path that can be written to; without one the graph is made again the next time."""
+    for path in paths:
+        try:
+            write_bytes(path, content)
         except UserError as error:
             _log.info("%s", error)
-    write_bytes(places[-1], content)
-    return places[-1]
+        else:
+            return
 
 
 def _checksum(model: nn.Module, variables: Any, preprocess: Preprocess) -> int:

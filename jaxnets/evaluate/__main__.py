@@ -4,7 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli, terminal
+from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
 from jaxnets.run.storage import Place
@@ -18,14 +19,16 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="the run directory, or gs://BUCKET/RUN")
     parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
     parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
-    command.add_checkpoint_options(parser)
-    parser.add_argument("--source", help="where the data lies now, if it has moved (as config.data.source)")
+    cli.add_checkpoint_options(parser)
+    parser.add_argument(
+        "--source", help="new data to evaluate on, or where the run's own lies now (as config.data.source)"
+    )
     parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     together.add_argument("--processes", type=int, help="that evaluate together")
     together.add_argument("--process", type=int, help="the number of this one, from 0")
-    command.run(parser, _evaluate)
+    cli.run(parser, _evaluate)
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
@@ -33,11 +36,10 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
     addresses = DistributedConfig(coordinator=options.coordinator, processes=options.processes, process=options.process)
     check_distributed(addresses, "--")
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.train.hosts import join
 
     hosts = join(addresses)
-    from rich.console import Console
     from rich.table import Table
 
     from jaxnets.evaluate.run import evaluate_run
@@ -60,10 +62,18 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     target = report_target(options.out, run.report)
     write_json(target, report)
 
-    console = Console(highlight=False)
-    table = Table("class", "examples", "accuracy", title=f"{report['model']}, step {report['step']}, {report['split']}")
+    console = terminal.console()
+    table = Table(
+        "class",
+        "examples",
+        "accuracy",
+        title=f"{report['model']}, step {report['step']}, {report['split']}",
+    )
     for name, row in report["per_class"].items():
-        table.add_row(name, str(row["count"]), "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}")
+        accuracy = "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        table.add_row(terminal.shown(name), str(row["count"]), accuracy)
+    said = "; ".join((f"{report['source']}, {report['split']}", *report["notes"]))
+    console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     console.print(
@@ -82,7 +92,7 @@ def report_target(out: Path | None, report: Place) -> Place:
     writable = next(parent for parent in (report, *report.parents) if parent.exists())
     if os.access(writable, os.W_OK):
         return report / "metrics.json"
-    return command.cache_directory() / "reports" / report.parent.absolute().name / "metrics.json"
+    return cache_directory() / "reports" / report.parent.absolute().name / "metrics.json"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """A split's metrics, as report/metrics.json holds them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from jaxnets.metrics import Sums, summarise
+import numpy as np
+
+from jaxnets.metrics.metric import figures_of
+from jaxnets.metrics.table import EVALUATION
 
 
 def metrics_report(
-    total: Sums, class_names: tuple[str, ...], *, split: str, model: str, step: int | None
+    total: Mapping[str, np.ndarray], class_names: tuple[str, ...], *, split: str, model: str, step: int | None
 ) -> dict[str, Any]:
     """Returns the metrics of a split, over all examples and per class.
 
@@ -15,14 +19,14 @@ def metrics_report(
     """
     per_class = {
         name: {"count": int(count), "correct": int(correct), "accuracy": float(correct / count) if count else None}
-        for name, count, correct in zip(class_names, total.class_count, total.class_correct, strict=True)
+        for name, count, correct in zip(class_names, total["class_count"], total["class_correct"], strict=True)
     }
     return {
         "format": 1,
         "model": model,
         "step": step,
         "split": split,
-        **summarise(total),
-        "correct": int(total.correct),
+        **figures_of(EVALUATION, total),
+        "correct": int(total["correct"]),
         "per_class": per_class,
     }

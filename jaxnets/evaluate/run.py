@@ -1,19 +1,54 @@
 """Evaluates a run directory: nothing else is needed but the data."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Weights, load
-from jaxnets.data.dataset import open_dataset
+from jaxnets.config import Config
+from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
+from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
-from jaxnets.run.directory import RunDirectory
-from jaxnets.train.evaluation import evaluate_split
+from jaxnets.recipe.losses.table import find_loss
+from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.train.evaluation import evaluate_split, jit_eval_step
 from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step
+
+
+def evaluate(
+    workdir: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    checkpoint: str | int = "best",
+    weights: Weights = "ema",
+    source: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes nothing.
+
+    Args:
+        workdir: the run directory, which may be gs://BUCKET/RUN.
+        split: "test", "train", or "validation" where there is one.
+        checkpoint: "best", "newest", or a step.
+        weights: "ema" for the averaged weights where the run keeps them, or "raw".
+        source: other data to evaluate on, or where the run's own lies now, as config.data.source.
+        batch_size: examples at a time; changes the speed, not the result.
+
+    Returns:
+        What metrics.json holds: accuracy, loss, count, per_class, …
+
+    Raises:
+        UserError: if the run, the split or the data is missing, or if the data is not the run's.
+    """
+    use_compilation_cache()
+    run = open_run(str(workdir))
+    return evaluate_run(run, split=split, batch_size=batch_size, checkpoint=checkpoint, weights=weights, source=source)
 
 
 def evaluate_run(
@@ -27,31 +62,25 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them, computed on all devices.
 
+    Args:
+        split: of the data; where that has only one split, it is that one.
+        source: the run's own data where it lies now, or other data, of which nothing is held out: classes are matched
+            by name.
+
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
     """
     config, card = run.read_config(), run.read_model()
-    if source is not None:
-        config = replace(config, data=replace(config.data, source=source))
-    data = open_dataset(config, card.preprocess)
+    data = open_data(config, card, split, source)
+    if split not in data.splits and len(data.splits) == 1:
+        split = next(iter(data.splits))
     examples = data.split(split)
-    if data.class_names != card.class_names:
-        raise UserError(
-            f"{config.data.source} has the classes {', '.join(data.class_names)}, the model was trained on "
-            f"{', '.join(card.class_names)}: give the data of the run with --source"
-        )
-    if source is None and data.fingerprint() != card.data:
-        raise UserError(
-            f"{config.data.source} is no longer the data of this run (then {card.data}, now {data.fingerprint()}), and "
-            f"images it was trained on may be among the {split} split now: put the data back, or say with --source "
-            f"{config.data.source} that you mean this data"
-        )
     classifier = load(run.path, checkpoint, weights)
     mesh = make_mesh()
     everywhere = replicated(mesh)
     jax.config.update("jax_default_matmul_precision", card.matmul_precision)
     total = evaluate_split(
-        jax.jit(make_eval_step(classifier.model, card.preprocess, classifier.model.dtype), out_shardings=everywhere),
+        jit_eval_step(make_eval_step(classifier.model, card.preprocess, find_loss(config.loss)), mesh),
         jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
         examples,
         batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),
@@ -59,4 +88,57 @@ def evaluate_run(
         threads=data.threads,
     )
     assert total is not None  # nothing stops it
-    return metrics_report(total, card.class_names, split=split, model=classifier.name, step=classifier.step)
+    report = metrics_report(total, card.class_names, split=split, model=classifier.name, step=classifier.step)
+    return {**report, "source": config.data.source if source is None else source, "notes": list(data.notes)}
+
+
+def open_data(config: Config, card: ModelCard, split: str, source: str | None) -> Labelled:
+    """Opens what a run is evaluated on.
+
+    Without `source` it is the run's data, where it was. Else it is what `source` names: the run's own data, which may
+    lie elsewhere now, or other data, and then all of it, its classes matched by name.
+
+    Raises:
+        UserError: if it cannot be read, has a class that the model does not know, or has changed since.
+    """
+    if source is None:
+        data = open_dataset(config, card.preprocess)
+        if changed := _changes(data, card):
+            raise UserError(
+                f"{config.data.source} is no longer the data of this run ({'; '.join(changed)}), and images it was "
+                f"trained on may be among the {split} split now: put the data back, or say with --source "
+                f"{config.data.source} that you mean this data"
+            )
+        return data
+    given = replace(config, data=replace(config.data, source=source))
+    try:
+        data = open_dataset(given, card.preprocess)
+        # In the run's own folder, changed, what was held out still is, whereas all of it was trained on.
+        own = _is_same(source, config.data.source) and data.class_names == card.class_names
+        if own or not _changes(data, card):
+            return data
+    except UserError:  # data to evaluate on need not be fit to train on
+        pass
+    found = open_evaluation(given, card.preprocess, card.class_names)
+    if "all" not in found.splits:
+        return found
+    warning = f"all images of {source} are evaluated: if the model was trained on some of them, it looks too good"
+    return replace(found, notes=(*found.notes, warning))
+
+
+def _changes(data: Dataset, card: ModelCard) -> list[str]:
+    if data.class_names != card.class_names:
+        return [f"then of the classes {_brief(card.class_names)}, now of {_brief(data.class_names)}"]
+    return changes(card.data, data.fingerprint())
+
+
+def _is_same(source: str, other: str) -> bool:
+    def located(text: str) -> tuple[str, str]:
+        kind, _, rest = text.partition(":")
+        return kind, os.path.realpath(os.path.expanduser(rest))
+
+    return located(source) == located(other)
+
+
+def _brief(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

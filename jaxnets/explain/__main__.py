@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.terminal import shown
 
 
 def main() -> None:
@@ -16,8 +18,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
     parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")
     parser.add_argument("--stage", help="whose output is asked: stage1, stage2, … (default: the last)")
-    command.add_checkpoint_options(parser)
-    command.run(parser, _explain)
+    cli.add_checkpoint_options(parser)
+    cli.run(parser, _explain)
 
 
 def _explain(options: argparse.Namespace, _: list[str]) -> int:
@@ -31,7 +33,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.preprocess import with_channels
 
     files = image_files(options.images)
-    command.use_compilation_cache()
+    use_compilation_cache()
     classifier = load(options.model, options.checkpoint, options.weights)
     label = None if options.label is None else classifier.find_label(options.label)
     try:
@@ -43,9 +45,9 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     unreadable = 0
     for number, file in enumerate(files):
         try:
-            image = with_channels(decode(file, str(file)), 3)
+            image = with_channels(decode(file, str(file), classifier.preprocess.white_level), 3)
         except CorruptImage as error:
-            print(f"{file}\n  error: {error}")
+            print(f"{shown(str(file))}\n  error: {shown(str(error))}")
             unreadable += 1
             continue
         (found,) = classifier.explain_batch([image], None if label is None else [label], stage=options.stage)
@@ -58,7 +60,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
             sheet(image, found.heat, f"{name}  {found.probability:.1%}").save(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written ({error}): make room or permission for it") from error
-        print(f"{file}\n  {found.probability:7.2%}  {name}  {target}")
+        print(f"{shown(str(file))}\n  {found.probability:7.2%}  {shown(name)}  {shown(str(target))}")
         if not np.any(found.heat):
             print("  nothing in this stage speaks for it: the map is empty")
     return 1 if unreadable else 0

@@ -1,16 +1,19 @@
 """Exports: `python -m jaxnets.export --model MODEL --format onnx --out FILE`."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
+    from jaxnets.export.calibration import Calibration
 
-_CALIBRATION = 256  # images that set the ranges of int8, at most
+_log = logging.getLogger("jaxnets.export")
 
 
 def main() -> None:
@@ -19,7 +22,12 @@ def main() -> None:
     )
     parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
     parser.add_argument("--format", required=True, choices=("onnx", "stablehlo", "safetensors"))
-    parser.add_argument("--out", required=True, type=Path, help="the file to write")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="the file to write; of safetensors a folder, or a file in one, for timm's config.json lies beside it",
+    )
     parser.add_argument(
         "--preprocessing-inside",
         action="store_true",
@@ -32,76 +40,112 @@ def main() -> None:
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
     )
-    command.add_checkpoint_options(parser)
-    command.run(parser, _export)
+    cli.add_checkpoint_options(parser)
+    cli.run(parser, _export)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.format != "onnx" and (options.int8 or options.preprocessing_inside):
         raise UserError(f"--int8 and --preprocessing-inside are for --format onnx, found --format {options.format}")
-    from jaxnets.engine.onnx_file import check_writable, require, write_bytes
-    from jaxnets.run.directory import means_run
+    if options.calibration is not None and not options.int8:
+        raise UserError("--calibration gives int8 its images: add --int8, or leave it out")
+    from jaxnets.engine.onnx_file import check_writable, require
 
+    if options.format == "safetensors" and options.out.suffix != ".safetensors":
+        from jaxnets.export.timm_layout import WEIGHTS
+
+        options.out /= WEIGHTS
     check_writable(options.out)
-    if options.int8 and options.calibration is None and not means_run(options.model):
-        raise UserError(
-            f"int8 needs images to find its ranges, and {options.model} is no run with training data: give a folder "
-            f"of some hundred images like those to come with --calibration"
-        )
+    if options.int8 and options.calibration is None:
+        from jaxnets.export.calibration import no_images, run_of
+
+        if run_of(options.model) is None:
+            raise no_images(options.model)
     if options.format == "onnx":
         require("onnx")
         require("onnxruntime")
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import load
-    from jaxnets.export import check, stablehlo
 
     classifier = load(options.model, options.checkpoint, options.weights)
-    if options.format == "safetensors":
-        from jaxnets.export.timm_layout import export_safetensors, timm_name
-
-        content = export_safetensors(classifier)
-        said = f"timm's {timm_name(classifier)}"
-    elif options.format == "stablehlo":
-        content = stablehlo.export_stablehlo(classifier)
-        difference = check.check(classifier, stablehlo.stablehlo_logits(content))
-        said = f"StableHLO for {', '.join(stablehlo.PLATFORMS)}; off JAX by {difference:.1e} of the largest logit"
-    else:
-        from jaxnets.export.onnx_export import export_onnx, onnx_logits
-
-        content = export_onnx(classifier, normalised_inside=options.preprocessing_inside)
-        difference = check.check(classifier, onnx_logits(content, classifier))
-        said = f"ONNX; off JAX by {difference:.1e} of the largest logit"
-        if options.int8:
-            content, said = _in_int8(content, classifier, options)
-    write_bytes(options.out, content)
-    print(f"{options.out}: {said}, {len(content) / 2**20:.1f} MiB")
+    write = {"onnx": _onnx, "stablehlo": _stablehlo, "safetensors": _safetensors}[options.format]
+    size, said = write(classifier, options)
+    print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
     return 0
 
 
-def _in_int8(content: bytes, classifier: "Classifier", options: argparse.Namespace) -> tuple[bytes, str]:
-    import numpy as np
+def _safetensors(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:
+    from jaxnets.engine.onnx_file import write_bytes
+    from jaxnets.export import timm_layout
 
-    from jaxnets.export.calibration import calibration_images, scored_images
-    from jaxnets.export.onnx_export import onnx_logits, quantise
+    config = options.out.with_name(timm_layout.CONFIG)
+    found: timm_layout.Architecture | None = None
+    try:
+        found = timm_layout.architecture(classifier)
+        said = f"timm's {found.name}, opened there by timm.create_model('local-dir:{config.parent}', pretrained=True)"
+    except timm_layout.NotInTimm as error:
+        said = f"weights alone, in timm's layout without a {config.name}, since {error}"
+    timm_layout.check_folder(options.out, with_config=found is not None)
+    content = timm_layout.export_safetensors(classifier, found)
+    config.unlink(missing_ok=True)  # what an earlier export said of the weights that lay here
+    write_bytes(options.out, content)
+    if found is not None:
+        write_bytes(config, timm_layout.timm_config(classifier, found, options.out.name))
+    return len(content), said
 
-    images = calibration_images(options.model, classifier, options.calibration, _CALIBRATION)
-    small = quantise(content, classifier, images)
-    scored, labels, what = scored_images(options.model, images)
 
-    def predictions(file: bytes) -> np.ndarray:
-        logits = onnx_logits(file, classifier)
-        return np.concatenate([logits(scored[i : i + 64]).argmax(-1) for i in range(0, len(scored), 64)])
+def _stablehlo(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:
+    from jaxnets.engine.onnx_file import write_bytes
+    from jaxnets.export import check, stablehlo
 
-    before, after = predictions(content), predictions(small)
-    truth = before if labels is None else labels
-    exact, rough = float((before == truth).mean()), float((after == truth).mean())
-    print(f"{what} of {len(scored)} images: {exact:.2%} in float32, {rough:.2%} in int8")
-    if exact - rough > options.max_loss:
+    content = stablehlo.export_stablehlo(classifier)
+    difference = check.check(classifier, stablehlo.stablehlo_logits(content))
+    write_bytes(options.out, content)
+    return len(
+        content
+    ), f"StableHLO for {', '.join(stablehlo.PLATFORMS)}; off JAX by {difference:.1e} of the largest logit"
+
+
+def _onnx(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:
+    from jaxnets.engine.onnx_file import write_bytes
+    from jaxnets.export import check
+    from jaxnets.export.calibration import open_calibration
+    from jaxnets.export.onnx_export import export_onnx, onnx_logits
+
+    calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
+    content = export_onnx(classifier, normalised_inside=options.preprocessing_inside)
+    difference = check.check(classifier, onnx_logits(content, classifier))
+    said = f"ONNX; off JAX by {difference:.1e} of the largest logit"
+    if calibration is not None:
+        content, said = _in_int8(content, classifier, calibration, options.max_loss)
+    write_bytes(options.out, content)
+    return len(content), said
+
+
+def _in_int8(
+    content: bytes, classifier: "Classifier", calibration: "Calibration", max_loss: float
+) -> tuple[bytes, str]:
+    from jaxnets.export.calibration import plural
+    from jaxnets.export.int8 import measured, quantise
+    from jaxnets.export.onnx_export import onnx_logits
+
+    count = len(calibration.images)
+    print(f"calibrating on {count} {plural('image', count)} of {calibration.source}")
+    before = onnx_logits(content, classifier)
+    small = quantise(content, classifier, calibration.images)
+    exact, rough = measured(calibration, classifier.activation, before, onnx_logits(small, classifier))
+    outcome = f"{calibration.measure}: {rough:.2%}"
+    print(
+        outcome if calibration.labels is None else f"{calibration.measure}: {exact:.2%} in float32, {rough:.2%} in int8"
+    )
+    for doubt in calibration.doubts(before, max_loss):
+        _log.warning("%s", doubt)
+    if exact - rough > max_loss:
         raise UserError(
-            f"int8 loses {exact - rough:.2%}, more than --max-loss {options.max_loss:g}, and was not written: "
+            f"int8 loses {exact - rough:.2%}, more than --max-loss {max_loss:g}, and was not written: "
             f"calibrate on images that are more like those it will see, or allow more"
         )
-    return small, f"ONNX in int8, {what} {rough:.2%}"
+    return small, f"ONNX in int8, {outcome}"
 
 
 if __name__ == "__main__":

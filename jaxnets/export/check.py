@@ -8,6 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from jaxnets.classifier import Classifier
 from jaxnets.errors import UserError
+from jaxnets.models.forward import forward
 
 TOLERANCE = 1e-4  # of the largest logit
 
@@ -28,12 +29,7 @@ def sample_images(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
 def jax_logits(classifier: Classifier) -> Logits:
     """Returns what the model itself says, in float32."""
     model = classifier.model.clone(dtype=np.float32)
-
-    @jax.jit
-    def logits(images: jax.Array) -> jax.Array:
-        x = classifier.preprocess.normalise(images, np.float32)
-        return model.apply(classifier.variables, x, train=False)  # type: ignore[return-value]
-
+    logits = jax.jit(lambda images: forward(model, classifier.preprocess, classifier.variables, images))
     return lambda images: np.asarray(logits(images))
 
 

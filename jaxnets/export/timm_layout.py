@@ -1,5 +1,9 @@
-"""timm's layout as safetensors, so that a model trained here opens there."""
+"""timm's layout: weights as safetensors under its keys, and the config.json that makes a folder one of its models."""
 
+import json
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,77 +11,162 @@ from jaxtyping import Float32
 
 from jaxnets.classifier import Classifier
 from jaxnets.errors import UserError
-from jaxnets.models.family import TRAINING_FIELDS
-from jaxnets.models.registry import create_model, family_of
+from jaxnets.models.family import TRAINING_FIELDS, Layout
+from jaxnets.models.registry import MODELS, family_of, find_model
+from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import to_arrays
 
+WEIGHTS = "model.safetensors"  # what timm looks for first in a folder
+CONFIG = "config.json"
 
-def export_safetensors(classifier: Classifier) -> bytes:
-    """Returns the weights under timm's keys; metadata name the model as timm does, and its number of classes.
 
-    `timm.create_model(name, num_classes=…, in_chans=…).load_state_dict(safetensors.torch.load_file(path))` opens it.
+class NotInTimm(UserError):
+    """timm has no such network."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as timm's `create_model(name, **arguments)` makes it."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def architecture(classifier: Classifier) -> Architecture:
+    """Returns timm's name for a classifier's network, with what makes it pad and normalise alike.
+
+    Raises:
+        NotInTimm: if it has none.
+    """
+    model: Any = classifier.model
+    name, own = classifier.name, find_model(classifier.name).fields
+    defaults = {known.name: known.default for known in fields(model)}
+    convention = {"padding", "norm_epsilon"} if "padding" in defaults else set()
+    for key in defaults.keys() - {*TRAINING_FIELDS, "parent", "name"} - convention:
+        if getattr(model, key) != own.get(key, defaults[key]):
+            raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
+    if convention:
+        base = name.removeprefix("tf_")
+        usual = {"torch": (base, 1e-5), "same": (f"tf_{base}", 1e-3)}
+        called, epsilon = usual[model.padding]
+        if _in_timm(called):
+            return Architecture(called, {} if model.norm_epsilon == epsilon else {"bn_eps": model.norm_epsilon})
+        other = next((candidate for candidate, _ in usual.values() if _in_timm(candidate)), None)
+        if other is not None:
+            pads = {"torch": "", "same": "same"}[model.padding]
+            return Architecture(other, {"pad_type": pads, "bn_eps": model.norm_epsilon})
+    if not _in_timm(name):
+        raise NotInTimm(f"timm has no {name}")
+    return Architecture(name)
+
+
+def _in_timm(name: str) -> bool:
+    """Tells whether timm has one of our models under this name."""
+    return name in MODELS and MODELS[name].timm_name is not None
+
+
+def export_safetensors(classifier: Classifier, found: Architecture | None) -> bytes:
+    """Returns the weights under timm's keys; metadata name the model, its classes and its preprocessing.
+
+    With timm's `architecture` they say also what `timm.create_model` needs.
     """
     from safetensors.numpy import save
 
     metadata = {
-        "architecture": timm_name(classifier),
+        "model": classifier.name,
         "num_classes": str(len(classifier.labels)),
         "in_chans": str(classifier.preprocess.channels),
+        "activation": classifier.activation,
+        "labels": json.dumps(classifier.labels, ensure_ascii=False),
+        "preprocess": json.dumps(classifier.preprocess.to_json()),
     }
+    if found is not None:
+        metadata |= {"architecture": found.name, "model_args": json.dumps(found.arguments)}
     return save(timm_arrays(classifier), metadata)
 
 
 def timm_arrays(classifier: Classifier) -> dict[str, Float32[np.ndarray, "..."]]:
-    """Returns the weights under timm's keys, for networks of the families that timm has too.
+    model: Any = classifier.model
+    return to_arrays(classifier.variables, _layout(classifier), model, classifier.preprocess.channels)
+
+
+def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes:
+    """Returns the config.json beside `file`: network, labels and preprocessing, as timm reads them."""
+    seen = classifier.preprocess
+    classes, model, module_key = len(classifier.labels), classifier.model, _layout(classifier).module_key
+    structure = family_of(model).structure(model)
+    config = {
+        "architecture": found.name,
+        "num_classes": classes,
+        "num_features": int(np.shape(classifier.variables["params"][structure.head]["kernel"])[0]),
+        "global_pool": "avg",
+        "label_names": list(classifier.labels),
+        **({"model_args": found.arguments} if found.arguments else {}),
+        # No key of timm's, but transformers' for the same: its own heads have logits for several labels.
+        **({"problem_type": "multi_label_classification"} if classifier.activation == "sigmoid" else {}),
+        "pretrained_cfg": {
+            "input_size": [seen.channels, seen.height, seen.width],
+            "fixed_input_size": False,
+            "interpolation": seen.interpolation,
+            "crop_pct": _crop_share(seen),
+            "crop_mode": "center" if seen.keep_aspect else "squash",
+            "mean": list(seen.mean),
+            "std": list(seen.std),
+            "num_classes": classes,
+            "first_conv": module_key(model, structure.stem[:1]),
+            "classifier": module_key(model, (structure.head,)),
+        },
+        "written_by": "jaxnets",
+        "weights": file,
+    }
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def check_folder(file: Path, *, with_config: bool) -> None:
+    """Refuses to write weights where a config.json of something else would be taken for theirs, or theirs for others'.
 
     Raises:
-        UserError: if timm has no such family.
+        UserError: that says why.
     """
-    model: Any = classifier.model
-    layouts = [layout for layout in family_of(model).layouts if layout.name == "timm"]
+    config = file.with_name(CONFIG)
+    if config.exists() and not _is_ours(config, file.name):
+        raise UserError(f"{config} belongs to something else, and would be taken for that of {file.name}: {_ELSEWHERE}")
+    others = sorted(other.name for other in file.parent.glob("*.safetensors") if other.name != file.name)
+    if with_config and others:
+        raise UserError(
+            f"{file.parent} holds other weights ({', '.join(others[:3])}), which its {CONFIG} would be taken for: "
+            f"{_ELSEWHERE}"
+        )
+
+
+_ELSEWHERE = "give a folder of its own with --out"
+
+
+def _is_ours(config: Path, file: str) -> bool:
+    try:
+        written = json.loads(config.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(written, dict) and (written.get("written_by"), written.get("weights")) == ("jaxnets", file)
+
+
+def _layout(classifier: Classifier) -> Layout:
+    layouts = [layout for layout in family_of(classifier.model).layouts if layout.name == "timm"]
     if not layouts:
-        raise UserError(f"timm has nothing like {classifier.name}: {_OTHERWISE}")
-    return to_arrays(classifier.variables, layouts[0], model, classifier.preprocess.channels)
+        raise NotInTimm(f"timm has nothing like {classifier.name}")
+    return layouts[0]
 
 
-def timm_name(classifier: Classifier) -> str:
-    """Returns the name under which timm has the network that this model is, its padding and epsilon included.
+def _crop_share(seen: Preprocess) -> float:
+    """Returns the crop fraction from which timm, which rounds down, comes to the same size before the crop.
 
-    Raises:
-        UserError: if there is none, with where the nearest differs.
+    A crop of 40 from 53 is 40 / 53, and 40 / (40 / 53) is a little less than 53.
     """
-    model: Any = classifier.model
-    entries = family_of(model).entries
-    # Its own name first, then those of the same network by other conventions.
-    own = classifier.name.removeprefix("tf_")
-    names = sorted(entries, key=lambda name: (name != classifier.name, name.removeprefix("tf_") != own))
-    known = [(name, timm) for name in names if (timm := entries[name].timm_name) is not None]
-    for name, timm in known:
-        if not _differences(model, name):
-            return timm
-    alike = [(name, timm) for name, timm in known if name.removeprefix("tf_") == own]
-    if not alike:
-        raise UserError(f"timm has no {classifier.name}: {_OTHERWISE}")
-    name, timm = alike[0]
-    differing = ", ".join(
-        field if isinstance(found, tuple) else f"{field} {found!r} in place of {usual!r}"
-        for field, found, usual in _differences(model, name)
-    )
-    raise UserError(f"timm has no network like this one; its {timm} differs from it in {differing}: {_OTHERWISE}")
-
-
-_OTHERWISE = (
-    "export it with --format onnx or stablehlo, or take the arrays from jaxnets.export.timm_layout.timm_arrays for a "
-    "network of your own in PyTorch"
-)
-
-
-def _differences(model: Any, name: str) -> list[tuple[str, Any, Any]]:
-    """Returns where a model computes something else than the registered one: (field, found, usual)."""
-    usual = create_model(name)
-    fields = [field for field in type(model).__dataclass_fields__ if field not in ("parent", "name")]
-    return [
-        (field, getattr(model, field), getattr(usual, field))
-        for field in fields
-        if field not in TRAINING_FIELDS and getattr(model, field) != getattr(usual, field)
-    ]
+    share = seen.crop_fraction
+    sides = [(side, math.floor(side / share + 1e-6)) for side in (seen.height, seen.width)]
+    for side, resized in sides:
+        if math.floor(side / share) < resized:
+            share = min(share, side / resized)
+        while math.floor(side / share) < resized:
+            share = math.nextafter(share, 0)
+    return share

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import suppress
 
-from jaxnets import command
+from jaxnets import cli
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
 
@@ -30,7 +30,7 @@ def main() -> None:
         "--no-search", action="store_true", help="without sizes: do not seek the largest batch that fits"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    command.run(parser, _plan, takes_rest=True)
+    cli.run(parser, _plan, takes_rest=True)
 
 
 def _plan(options: argparse.Namespace, overrides: list[str]) -> int:

@@ -16,11 +16,11 @@ from jaxnets.errors import UserError
 from jaxnets.plan.compiled import Program, Refusal, compile_program
 from jaxnets.plan.topology import Topology
 from jaxnets.preprocess import Preprocess
-from jaxnets.train.build import build
+from jaxnets.schema import sides
+from jaxnets.train.build import build, steps_of
 from jaxnets.train.evaluation import jit_eval_step
 from jaxnets.train.feed import jit_train_step, resides
 from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_data, round_up, state_shardings
-from jaxnets.train.optimizer import total_steps
 from jaxnets.train.start import open_start
 from jaxnets.train.step import TrainState
 
@@ -115,13 +115,13 @@ class Planner:
         self._check("config.batch_size", config.batch_size)
         start = open_start(config)
         self.data = _data(config, start.preprocess if start else None)
-        self.train_examples = len(self.data.split("train"))
-        self.steps = total_steps(config, self.train_examples)
-        train = self.data.split("train")
-        self.held = train.nbytes if resides(config, train) else 0
+        training = self.data.training
+        self.train_examples = len(training)
+        self.steps = steps_of(config, self.data)
+        self.held = training.nbytes if resides(config.data, training) else 0
         fields = start.fields if start else None
-        self._built = build(config, self.data, self.steps, fields, over_data(self.mesh, axis=1))
-        self._part = build(replace(config, accumulate_steps=1), self.data, self.steps, fields)
+        self._built = build(config, self.data, fields, over_data(self.mesh, axis=1))
+        self._micro = build(replace(config, accumulate_steps=1), self.data, fields)
 
     @cached_property
     def state(self) -> TrainState:
@@ -149,7 +149,7 @@ class Planner:
         plan, parts = self.train_memory(batch_size), self.config.accumulate_steps
         if parts == 1 or isinstance(plan.outcome, Refusal):
             return plan
-        step = jit_train_step(self._part.step, self.state, self.mesh)
+        step = jit_train_step(self._micro.step, self.state, self.mesh)
         part = self._plan("training step on a part", step, self.state, batch_size // parts).outcome
         if isinstance(part, Program):
             part = replace(plan.outcome, flops=parts * part.flops, nbytes=parts * part.nbytes)
@@ -162,7 +162,7 @@ class Planner:
         return self._plan("training step", step, self.state, batch_size, rounds=self.config.accumulate_steps)
 
     def evaluate(self, batch_size: int) -> StepPlan:
-        step = jit_eval_step(self.config, self._built.model, self.data, self.mesh)
+        step = jit_eval_step(self._built.eval_step, self.mesh)
         return self._plan("evaluation step", step, self.state.variables, round_up(batch_size, self.mesh))
 
     def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
@@ -213,7 +213,9 @@ class Planner:
 
     def _plan(self, what: str, step: Any, first: Any, batch_size: int, rounds: int = 1) -> StepPlan:
         self._say(f"compiling the {what} for {self.topology.name}, batch {batch_size:,}")
-        lowered = step.lower(first, batch_like(batch_size, self.data.preprocess, self.mesh))
+        p = self.data.preprocess
+        shape = (p.height, p.width, p.channels) if what == "evaluation step" else self.data.training.shape
+        lowered = step.lower(first, batch_like(batch_size, shape, self.mesh))
         outcome = compile_program(lowered, rounds)
         exact = self.config.dtype == "float32"
         passes = _PASSES[self.config.matmul_precision] if exact else 1
@@ -248,8 +250,7 @@ def _data(config: Config, pretrained: Preprocess | None) -> Dataset:
                 f"config.data.image_size"
             ) from error
     channels = data.channels or 3
-    size = (data.image_size, data.image_size) if data.image_size else None
-    image = np.zeros((*(size or (1, 1)), channels), np.uint8)
+    image = np.zeros((*(sides(data.image_size) if data.image_size else (1, 1)), channels), np.uint8)
 
     def split(count: int) -> ArraySplit:
         return ArraySplit(np.broadcast_to(image, (count, *image.shape)), np.zeros(count, np.int32))
@@ -258,7 +259,7 @@ def _data(config: Config, pretrained: Preprocess | None) -> Dataset:
         description=data.source,
         class_names=tuple(f"class {i}" for i in range(data.num_classes)),
         splits={"train": split(data.train_examples), "test": split(1)},
-        image_size=size,
+        image_size=None,  # as of photographs: training cuts its images out of a canvas
         channels=channels,
     )
     # What they are normalised by is a constant of the program, of no account here.

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jaxnets.errors import UserError
 from jaxnets.models.family import Variables
 from jaxnets.run.directory import read_json
-from jaxnets.run.storage import Place, absolute, bucket_errors, fingerprints, is_committed, names_in
+from jaxnets.run.storage import Place, absolute, bucket_errors, fingerprints, is_committed, kind_of, literal, names_in
 
 AMENDED = "amended.json"  # the progress, where it was replaced
 MANIFEST = "files.json"  # size and checksum of each of a checkpoint's files
@@ -103,8 +103,8 @@ def read_variables(directory: Place, step: int, weights: str) -> Variables:
         UserError: if they cannot be read.
     """
     path = absolute(directory) / str(step)
-    item = path / "ema" if weights == "ema" and (path / "ema").is_dir() else path / "variables"
     try:
+        item = path / "ema" if weights == "ema" and kind_of(path / "ema") else path / "variables"
         verify(path, item.name)
         return read_item(item)
     except Exception as error:  # whatever a damaged file makes Orbax raise
@@ -113,10 +113,10 @@ def read_variables(directory: Place, step: int, weights: str) -> Variables:
 
 def read_item(item: Place) -> Any:
     """Returns the tree of NumPy arrays in one item of a checkpoint, wherever it was saved."""
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        shapes = _tree(reader.metadata(item))
+    with literal(item) as path, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        shapes = _tree(reader.metadata(path))
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def read_progress(directory: Place, step: int) -> Progress:
@@ -129,14 +129,14 @@ def read_progress(directory: Place, step: int) -> Progress:
     try:
         if found := amended(path):
             return found
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return Progress(**reader.restore(path / "progress", args=ocp.args.JsonRestore()))
+        with literal(path / "progress") as item, ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return Progress(**reader.restore(item, args=ocp.args.JsonRestore()))
     except Exception as error:  # whatever a damaged file makes Orbax raise
         raise UserError(f"checkpoint {path} cannot be read ({first_line(error)})") from error
 
 
 def amended(path: Place) -> Progress | None:
-    return Progress(**read_json(path / AMENDED)) if (path / AMENDED).is_file() else None
+    return Progress(**read_json(path / AMENDED)) if kind_of(path / AMENDED) else None
 
 
 def _tree(metadata: Any) -> Any:

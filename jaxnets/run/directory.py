@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnets.config import RESUMABLE, Config, flatten, resolve
+from jaxnets.config import RESUMABLE, Config, resolve
+from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, make_folder, open_place, write_whole
+from jaxnets.run.storage import Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
+from jaxnets.run.upgrade import FORMAT, upgrade_config
+from jaxnets.schema import flatten
 
 _log = logging.getLogger(__name__)
-
-FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class RunDirectory:
 
     def is_run(self) -> bool:
         with self._readable():
-            return self.config.is_file() and self.model.is_file()
+            return kind_of(self.config) == kind_of(self.model) == "file"
 
     def check_writable(self) -> None:
         """Refuses a directory that cannot be made or written to, without making it; as far as permissions tell.
@@ -91,9 +92,9 @@ class RunDirectory:
         """
         if not isinstance(self.path, Path):
             return
-        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
         if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is a file")
+            raise self._not_writable(f"{existing} is read-only" if existing.is_dir() else f"{existing} is no directory")
 
     def create(self) -> None:
         """Makes the directory and makes sure that it can be written to.
@@ -150,10 +151,11 @@ class RunDirectory:
         )
 
     def read_config(self) -> Config:
-        return resolve(_without_format(read_json(self.config), self.config))
+        saved, format = _without_format(read_json(self.config), self.config)
+        return resolve(upgrade_config(saved, format))
 
     def read_model(self) -> ModelCard:
-        saved = _without_format(read_json(self.model), self.model)
+        saved, _ = _without_format(read_json(self.model), self.model)
         try:
             return ModelCard.from_json(saved)
         except (KeyError, TypeError) as error:
@@ -181,13 +183,13 @@ class RunDirectory:
             for key in now
             if before[key] != now[key] and not key.startswith("distributed.")
         }
-        same_data = (saved.class_names, saved.data) == (card.class_names, card.data)
+        data_changes = changes(saved.data, card.data)
+        same_data = saved.class_names == card.class_names and not data_changes
         allowed = RESUMABLE | ({"data.source"} if same_data else set())
         differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
-        if saved.data != card.data:
-            differing.append(f"  data: {_items(saved.data)} there, {_items(card.data)} now")
+        differing += [f"  data: {change}" for change in data_changes]
         if differing:
             raise UserError(
                 f"{self.path} holds another run:\n"
@@ -195,11 +197,6 @@ class RunDirectory:
                 + "\nGive another --workdir, or the same values to go on with that run."
             )
         return list(changed.values())
-
-
-def means_run(source: str) -> bool:
-    """Whether `source` means a run directory, where it could also name a model or a file."""
-    return source.startswith(BUCKET) or Path(source).expanduser().is_dir()
 
 
 def open_run(path: str | Place) -> RunDirectory:
@@ -236,8 +233,13 @@ def write_json(path: Place, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False)
     try:
-        write_whole(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no UTF-8
+        text = json.dumps(finite(content), indent=2)
+    try:
+        write_whole(path, text + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 
@@ -251,17 +253,15 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _without_format(saved: dict[str, Any], path: Place) -> dict[str, Any]:
+def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any], int]:
     found = saved.pop("format", None)
-    if found != FORMAT:
-        raise UserError(f"{path} has format {found}, this jaxnets reads format {FORMAT}: use the version that wrote it")
-    return saved
+    if found not in range(1, FORMAT + 1):
+        raise UserError(
+            f"{path} has format {found}, this jaxnets reads formats 1 to {FORMAT}: use the version that wrote it"
+        )
+    return saved, found
 
 
 def _brief(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"{len(names)} ({shown})"
-
-
-def _items(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in counts.items())

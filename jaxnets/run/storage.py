@@ -9,11 +9,14 @@ import errno
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from etils import epath
 
@@ -22,6 +25,11 @@ from jaxnets.errors import UserError
 Place: TypeAlias = Path | epath.Path
 
 BUCKET = "gs://"
+_PLAIN = re.compile(r"[\w/ .,=+@-]*")  # paths that Orbax and TensorStore take at their word, on a disk
+# What is more than itself to them in an address: patterns, control characters, what is no text, further addresses.
+_NOT_IN_BUCKETS = re.compile(r"[\[\]*?\x00-\x1f\x7f\ud800-\udfff]|(?<=/)\.\.(?=/|$)|(gs|s3|az|hf):(?=/|$)")
+_LONGEST = 3584  # bytes of a directory's path: the files of a checkpoint have up to 512 more, and 4,096 is the limit
+_LONGEST_NAME = 255  # bytes, in most file systems
 _COMMITTED = "commit_success.txt"  # Orbax's mark on a checkpoint in a bucket that is written to its end
 
 # Size in bytes, and MD5 in base 64. Cloud Storage keeps it of every object but of those that were put together of
@@ -33,15 +41,21 @@ def open_place(path: str | Place) -> Place:
     """Returns the path of a run: in a bucket where it begins with gs://, else a directory.
 
     Raises:
-        UserError: if it is another kind of address, or if what reads buckets is not installed.
+        UserError: if it is another kind of address, if no run can lie there, or if what reads buckets is not installed.
     """
     text = str(path)
     if not text.startswith(BUCKET):
         if "://" in text:
             raise UserError(f"{text} is neither a directory nor a folder of a bucket (gs://BUCKET/FOLDER)")
-        return Path(text).expanduser()
-    if not text.removeprefix(BUCKET).partition("/")[2].strip("/"):
+        return _directory(text)
+    folder = text.removeprefix(BUCKET).partition("/")[2]
+    if not folder.strip("/"):
         raise UserError(f"{text} names no folder of a bucket: give gs://BUCKET/FOLDER")
+    if found := _NOT_IN_BUCKETS.search(f"/{folder}"):
+        raise UserError(
+            f"a run's address in a bucket must be without {found[0]!r}, which what reads buckets takes for more than a "
+            f"name, found {text!r}: choose another name"
+        )
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(f"{text} lies in a bucket, and what reads buckets is missing: pip install 'jaxnets[gcs]'")
     import fsspec.config
@@ -51,6 +65,56 @@ def open_place(path: str | Place) -> Place:
     # What other processes write must be seen; by default a listing is kept for ever.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return epath.Path(text)
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise UserError("the name of a run directory is empty: give a path")
+    expanded = os.path.expanduser(text)  # as a shell does it: where there is no user of a name, ~name is that name
+    if expanded == "~" or expanded.startswith("~/"):
+        raise UserError(f"{text} needs a home directory, and there is none: set HOME, or give the whole path")
+    if "\0" in expanded:
+        raise UserError(f"a directory's name cannot hold a zero byte, found {text!r}")
+    directory = Path(expanded)
+    whole = os.fsencode(directory.absolute())
+    if len(whole) > _LONGEST or max(map(len, whole.split(b"/"))) > _LONGEST_NAME:
+        raise UserError(
+            f"a directory's path may have {_LONGEST} bytes and each name in it {_LONGEST_NAME}, found one of "
+            f"{len(whole)} bytes ({text[:50]}…): choose a shorter one"
+        )
+    return directory
+
+
+@contextmanager
+def literal(folder: Place) -> Iterator[Place]:
+    """Yields a path to `folder` in which no character is more than itself to Orbax and TensorStore.
+
+    They take brackets and stars for patterns, a backslash for a slash and gs: for an address, and so write what they
+    cannot find again. A directory of such a name is reached through a link for as long as they work.
+
+    Raises:
+        UserError: if there can be no such link.
+    """
+    if in_bucket(folder) or _PLAIN.fullmatch(str(folder)):
+        yield folder
+        return
+    with ExitStack() as held:
+        try:
+            # ignore_cleanup_errors: whoever tidies temporary folders may have been here
+            around = tempfile.TemporaryDirectory(prefix="jaxnets-", ignore_cleanup_errors=True)
+            link = Path(held.enter_context(around)) / "run"
+            link.symlink_to(absolute(folder))
+        except OSError as error:
+            raise UserError(
+                f"{str(folder)!r} must be linked to from the folder for temporary files, for its name, and that cannot "
+                f"be done ({error.strerror}): give it a name of letters, digits and '.,=+@-', or set TMPDIR"
+            ) from error
+        if not _PLAIN.fullmatch(str(link)):
+            raise UserError(
+                f"the folder for temporary files, {str(link.parent.parent)!r}, must have a name of letters, digits and "
+                f"'.,=+@-' alone: set TMPDIR to another"
+            )
+        yield link
 
 
 def in_bucket(path: Place) -> bool:
@@ -82,16 +146,45 @@ def make_folder(folder: Place) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def kind_of(path: Place) -> Literal["file", "directory"] | None:
+    """Returns what lies at a path, None where nothing does.
+
+    Raises:
+        OSError: where that cannot be found out. What paths and their libraries offer, `exists` and the like, takes a
+            network that is gone, or a missing permission, for nothing being there.
+    """
+    with bucket_errors(path):
+        try:
+            if isinstance(path, Path):
+                return "directory" if stat.S_ISDIR(path.stat().st_mode) else "file"
+            return "directory" if _bucket().info(str(path))["type"] == "directory" else "file"
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
 def names_in(folder: Place) -> list[str]:
-    """Returns the names of what lies directly in a folder, none where there is no such folder."""
+    """Returns the names of what lies directly in a folder, none where there is no such folder.
+
+    Raises:
+        OSError: where that cannot be found out.
+    """
     with bucket_errors(folder):
-        return [inner.name for inner in folder.iterdir()] if folder.is_dir() else []
+        try:
+            if isinstance(folder, Path):
+                return os.listdir(folder)
+            own = str(folder).removeprefix(BUCKET)
+            return [path.rpartition("/")[2] for path in _bucket().ls(str(folder), detail=False) if path != own]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def is_committed(folder: Place) -> bool:
-    """Whether a checkpoint's folder was written to its end; a directory gets its name only then."""
-    with bucket_errors(folder):
-        return (folder / _COMMITTED).exists() if in_bucket(folder) else folder.is_dir()
+    """Whether a checkpoint's folder was written to its end; a directory gets its name only then.
+
+    Raises:
+        OSError: where that cannot be found out.
+    """
+    return kind_of(folder / _COMMITTED) == "file" if in_bucket(folder) else kind_of(folder) == "directory"
 
 
 def remove_folder(folder: Place) -> None:

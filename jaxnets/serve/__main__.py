@@ -2,9 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from jaxnets import command
+from jaxnets import cli
+from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
 
 
@@ -27,22 +30,35 @@ def main() -> None:
     parser.add_argument("--max-pixels", type=int, help="of an image (default 25,000,000)")
     parser.add_argument("--max-images", type=int, help="of a request (default 16)")
     parser.add_argument("--timeout", type=float, help="seconds for a request's body, and then its answer (default 10)")
-    parser.add_argument("--queue", type=int, help="images without an answer, at most (default 256)")
-    parser.add_argument("--latency", type=float, help="seconds that an answer should take (default 0.05)")
-    command.add_checkpoint_options(parser)
-    command.add_engine_option(parser)
-    command.run(parser, _serve)
+    parser.add_argument(
+        "--latency", type=float,
+        help="seconds that an answer should take (default 0.05): in an overload, no more waits than is computed in 1.6 "
+        "times as long, at the speed that is measured; the others get a 503 at once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--burst",
+        type=int,
+        help="images that may wait while there is no overload, as far as they take a quarter of --timeout (default 64)",
+    )
+    parser.add_argument("--queue", type=int, help="images without an answer, at most, ever (default 256)")
+    parser.add_argument(
+        "--cors-origin", action="append", default=[], metavar="ORIGIN", dest="origins",
+        help="whose pages may ask from a browser, https://www.example.org for instance, or *; give it once for each",
+    )  # fmt: skip
+    parser.add_argument("--root-path", default="", help="the path under which a proxy shows the service (/vision)")
+    cli.add_checkpoint_options(parser)
+    cli.add_engine_option(parser)
+    cli.run(parser, _serve)
 
 
 def _serve(options: argparse.Namespace, _: list[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; others may use the same card
-    try:
+    with _extra():
         from jaxnets.serve.server import listen, serve
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed, and this needs it: pip install 'jaxnets[serve]'") from error
     from jaxnets.serve.limits import Keys, Limits, read_keys
     from jaxnets.serve.memory import few_arenas
-    from jaxnets.serve.models import Models, Source, Split
+    from jaxnets.serve.source import Source, Split
+    from jaxnets.serve.web import Web
 
     few_arenas()
     given = {
@@ -52,10 +68,14 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     keys = read_keys(options.api_key_file) if options.api_key_file else Keys()
     sources = [Source.parse(text, options.checkpoint) for text in options.models]
     splits = [Split.parse(text) for text in options.splits]
+    web = Web.parse(options.origins, options.root_path)
     listening = listen(options.host, options.port)
-    command.use_compilation_cache()
+    use_compilation_cache()
     from jaxnets.classifier import Classifier, load
-    from jaxnets.serve.app import make_app
+
+    with _extra():
+        from jaxnets.serve.app import make_app
+    from jaxnets.serve.models import Models
 
     def open_(path: str, checkpoint: str | int) -> Classifier:
         return load(path, checkpoint, options.weights, options.engine)
@@ -64,8 +84,17 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"serving {', '.join(models.names)} at http://{host}:{port}  (how to ask: /docs)", flush=True)
-    serve(make_app(models, limits, keys), listening, limits)
+    serve(make_app(models, limits, keys, web), listening, limits)
     return 0
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Says what to install where an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed, and this needs it: pip install 'jaxnets[serve]'") from error
 
 
 if __name__ == "__main__":

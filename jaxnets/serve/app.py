@@ -12,16 +12,19 @@ import numpy as np
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 import jaxnets
 from jaxnets.serve import openapi
-from jaxnets.serve.batcher import Overloaded
+from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.docs import add_docs
 from jaxnets.serve.gate import Gate, too_large
 from jaxnets.serve.images import Upload, split_body
-from jaxnets.serve.limits import Keys, Limits, Refused
+from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
 from jaxnets.serve.meters import CONTENT_TYPE
-from jaxnets.serve.models import Models, overloaded
+from jaxnets.serve.models import Models
+from jaxnets.serve.web import Web
 
 _GONE = 499  # nobody reads it; what the figures call a request whose client left
 
@@ -32,12 +35,16 @@ Label = Annotated[str | None, Query(description="the class to explain, by name o
 Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
 
 
-def make_app(models: Models, limits: Limits, keys: Keys | None = None) -> FastAPI:
+def make_app(models: Models, limits: Limits, keys: Keys | None = None, web: Web | None = None) -> FastAPI:
     """Returns the application that serves some models within some limits, to those who have a key if there are any.
+
+    Pages of other origins may ask it, and a proxy show it under a path, as `web` says.
 
     `app.state.stopping`, once set, lets what is in flight be answered and refuses what is new; `app.state.running` is
     the number of requests in flight.
     """
+
+    web = web or Web()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,14 +57,26 @@ def make_app(models: Models, limits: Limits, keys: Keys | None = None) -> FastAP
         description="Names what is in images, with probabilities.",
         version=jaxnets.__version__,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.stopping = False
     app.state.running = 0
-    app.add_middleware(Gate, models=models, limits=limits, keys=keys or Keys())
+    app.add_middleware(Gate, models=models, limits=limits, keys=keys or Keys(), web=web)
+    if web.origins:
+        # Around the gate: a browser asks first, without a key, whether it may ask; and it shows no refusal to a page
+        # that is not allowed to read it.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=web.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            expose_headers=("Retry-After",),
+        )
     _add_errors(app)
     _add_probes(app, models)
     _add_models(app, models, limits)
+    add_docs(app)
     openapi.describe(app, models.names, with_keys=bool(keys))
     return app
 
@@ -92,7 +111,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
             try:
                 future = batcher.submit([partial(loaded.prepare, upload, limits) for upload in uploads])
             except Overloaded as error:
-                raise overloaded(error.seconds) from error
+                raise overloaded(error) from error
             rows = await _answer(request, future, limits)
             predictions = [{"top": _top(row, loaded.predictor.labels, top)} for row in rows]
             return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
@@ -120,7 +139,9 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
         with served.lease() as loaded:
 
             def compute(uploads: Sequence[Upload] = uploads) -> list[list[float]]:
-                return loaded.embed(np.stack([loaded.prepare(upload, limits) for upload in uploads])).tolist()
+                return loaded.predictor.embed_fitted(
+                    np.stack([loaded.prepare(upload, limits) for upload in uploads])
+                ).tolist()
 
             embeddings = await _answer(request, asyncio.ensure_future(models.aside(compute)), limits)
             return _json({"model": served.name, "step": loaded.predictor.step, "embeddings": embeddings})

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jaxnets.serve.admission import Admission, Overloaded
+
 _log = logging.getLogger(__name__)
 
 Image = UInt8[np.ndarray, "h w c"]
@@ -22,14 +24,6 @@ _LARGEST = 64  # images: a larger batch is hardly quicker an image anywhere
 _HARDLY = 1.1  # times the best time of an image that a smaller batch may take
 _MEMORY = 0.1  # weight of the newest batch in the running means of the times that an image takes
 _HICCUP = 4.0  # times the mean: more than that counts as so much, since the machine may have paused
-
-
-class Overloaded(Exception):
-    """More is waiting than can be answered in time."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many images are waiting; try again in {seconds:.1f} s")
-        self.seconds = seconds  # until there is room, about
 
 
 class Job:
@@ -44,7 +38,7 @@ class Job:
 
 class _Item(NamedTuple):
     job: Job
-    place: int  # among the job's images
+    position: int  # among the job's images
     image: Image
 
 
@@ -60,10 +54,9 @@ class Batcher:
         most: images that go through the model at once, at most.
         batch_seconds: that a batch should take, at most: with the time that the latest ones took for each image, it
             bounds the next.
-        wait: seconds that an image should wait, at most: beyond it, new ones are refused.
-        capacity: images without an answer, at most.
+        admission: says what has no room any more.
         pool: where images are decoded and fitted.
-        on_batch: is told the size of each batch, in the batcher's thread.
+        on_batch: is called with the size of each batch, in the batcher's thread.
         seconds_per_image: what to reckon with at first.
     """
 
@@ -74,8 +67,7 @@ class Batcher:
         workers: int = 1,
         most: int,
         batch_seconds: float = math.inf,
-        wait: float,
-        capacity: int,
+        admission: Admission,
         pool: Executor,
         on_batch: Callable[[int], None] = lambda size: None,
         seconds_per_image: float = 0.0,
@@ -85,8 +77,7 @@ class Batcher:
         self._compute = compute
         self._most = most
         self._batch_seconds = batch_seconds
-        self._wait = wait
-        self._capacity = capacity
+        self._admission = admission
         self._pool = pool
         self._on_batch = on_batch
         self._computing = seconds_per_image  # in the model
@@ -108,15 +99,9 @@ class Batcher:
         fitting = self._batch_seconds / max(self._computing, 1e-9)
         return self._most if fitting >= self._most else 1 << int(math.log2(max(fitting, 1)))
 
-    def full(self, count: int = 1) -> float:
-        """Returns after how many seconds there is room for so many images; 0 if there is now.
-
-        What is idle takes any number.
-        """
-        if not self.pending:
-            return 0.0
-        excess = self.pending + count - min(self._capacity, self._wait / max(self._seconds, 1e-9))
-        return max(excess * self._seconds, 1e-3) if excess > 0 else 0.0
+    def refuse(self, count: int = 1) -> Overloaded | None:
+        """Returns why there is no room for so many images now, or None where there is."""
+        return self._admission.refuse(self.pending, count, self._seconds)
 
     def submit(self, images: Sequence[Callable[[], Image]]) -> "asyncio.Future[Float32[np.ndarray, 'n classes']]":
         """Accepts images, given as functions that return them fitted, and returns the future of their probabilities.
@@ -127,9 +112,9 @@ class Batcher:
             Overloaded: if they would wait for too long.
         """
         if self._ending:
-            raise Overloaded(1.0)
-        if seconds := self.full(len(images)):
-            raise Overloaded(seconds)
+            raise Overloaded("this model is about to end: try again", 1.0)
+        if overloaded := self.refuse(len(images)):
+            raise overloaded
         job = Job(len(images), asyncio.get_running_loop())
         count = len(images)
         self.pending += count
@@ -230,10 +215,10 @@ def largest_batch(
     while size <= _LARGEST:
         batch = np.repeat(image[None], size, 0)
         compute(batch)
-        taken = min(_time(compute, batch, clock) for _ in range(3))
-        if size == 1 or taken <= seconds:
-            times[size] = taken / size
-        if taken > seconds:
+        duration = min(_time(compute, batch, clock) for _ in range(3))
+        if size == 1 or duration <= seconds:
+            times[size] = duration / size
+        if duration > seconds:
             break
         size *= 2
     best = min(times.values())
@@ -256,7 +241,7 @@ def _call(job: Job, function: Callable[..., None], *arguments: object) -> None:
 def _deliver(items: list[_Item], rows: Float32[np.ndarray, "b classes"]) -> None:
     for item, row in zip(items, rows, strict=True):
         job = item.job
-        job.rows[item.place] = row
+        job.rows[item.position] = row
         job.missing -= 1
         if not job.missing and not job.future.done():
             job.future.set_result(np.stack([row for row in job.rows if row is not None]))

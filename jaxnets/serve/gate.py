@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from jaxnets.serve.limits import Keys, Limits, Refused
-from jaxnets.serve.models import Models, overloaded
+from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
+from jaxnets.serve.models import Models
+from jaxnets.serve.web import Web
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,22 +29,26 @@ _ROUTES = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", "/d
 class Gate:
     """ASGI middleware. A refusal here costs little, so that many of them leave the cores to those accepted."""
 
-    def __init__(self, app: App, *, models: Models, limits: Limits, keys: Keys) -> None:
+    def __init__(self, app: App, *, models: Models, limits: Limits, keys: Keys, web: Web) -> None:
         self._app = app
         self._models = models
         self._limits = limits
         self._keys = keys
+        self._web = web
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        # Decided once, here: a path that the gate reads otherwise than the routes do would pass without a key.
+        path = self._web.within(scope["path"])
+        scope = {**scope, "path": self._web.root_path + path, "root_path": self._web.root_path}
         state = scope["app"].state
         exchange = _Exchange(scope, receive, send, closing=lambda: state.stopping)
         state.running += 1
         try:
-            refused = self._refuse(scope, exchange.header, stopping=state.stopping)
+            refused = self._refuse(path, scope["method"], exchange.header, stopping=state.stopping)
             if refused is None:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
@@ -56,13 +61,9 @@ class Gate:
             await exchange.answer(Refused(500, "internal", "the service failed at this; its log says why"))
         finally:
             state.running -= 1
-            route = _route(scope["path"])
-            self._models.meters.answered(route, exchange.status, time.perf_counter() - start)
+            self._models.meters.answered(_route(path), exchange.status, time.perf_counter() - start)
 
-    def _refuse(
-        self, scope: MutableMapping[str, Any], header: Callable[[bytes], bytes], *, stopping: bool
-    ) -> Refused | None:
-        path = scope["path"]
+    def _refuse(self, path: str, method: str, header: Callable[[bytes], bytes], *, stopping: bool) -> Refused | None:
         if not path.startswith("/v1/") and path != "/metrics":
             return None
         try:
@@ -75,8 +76,8 @@ class Gate:
         if length.isdigit() and int(length) > self._limits.max_bytes:
             return too_large(self._limits, f"{int(length):,}")
         predict = _PREDICT.fullmatch(path)
-        if predict and scope["method"] == "POST" and (seconds := self._models.full(predict[1])):
-            return overloaded(seconds)
+        if predict and method == "POST" and (error := self._models.refuse(predict[1])):
+            return overloaded(error)
         return None
 
 

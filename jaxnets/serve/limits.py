@@ -2,13 +2,17 @@
 
 import hashlib
 import hmac
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxnets.errors import UserError
+from jaxnets.serve.admission import Overloaded
 
 MEBIBYTE = 1 << 20
+_WAIT = 1.6  # latency targets that an image may wait in an overload
+_BURST = 0.25  # of the timeout that a burst may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +24,26 @@ class Limits:
     max_images: int = 16  # of a request
     timeout: float = 10.0  # seconds: for a request's headers, for its body, and for its answer from then on
     queue: int = 256  # images that were accepted and have no answer yet
-    latency: float = 0.05  # seconds: what an image's answer should take; bounds the batch and the waiting
+    latency: float = (
+        0.05  # seconds: what an image's answer should take; bounds the batch, and the waiting in an overload
+    )
+    burst: int = 64  # images that may wait while there is no overload, as far as they take no more than burst_seconds
     max_connections: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_images", "timeout", "queue", "latency", "max_connections"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"the limit {name} must be more than 0, found {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if not 0 < value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be more than 0 and finite, found {value}")
+
+    @property
+    def wait(self) -> float:
+        """Seconds that an image may wait in an overload."""
+        return _WAIT * self.latency
+
+    @property
+    def burst_seconds(self) -> float:
+        """Seconds that a burst may take."""
+        return _BURST * self.timeout
 
 
 class Refused(Exception):
@@ -42,6 +59,10 @@ class Refused(Exception):
     @property
     def content(self) -> dict[str, dict[str, str]]:
         return {"error": {"code": self.code, "message": self.message}}
+
+
+def overloaded(error: Overloaded) -> Refused:
+    return Refused(503, "overloaded", str(error), {"Retry-After": str(max(1, round(error.seconds)))})
 
 
 class Keys:

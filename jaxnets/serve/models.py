@@ -3,133 +3,28 @@
 import asyncio
 import logging
 import random
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from typing import Any
 
 from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
-from jaxnets.explain.overlay import sheet
-from jaxnets.preprocess import with_channels
 from jaxnets.run.storage import BUCKET, open_place
-from jaxnets.serve.batcher import Batcher, largest_batch
-from jaxnets.serve.images import Upload, open_image
-from jaxnets.serve.limits import Limits, Refused
+from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.limits import Limits, Refused, overloaded
+from jaxnets.serve.loaded import Loaded, Open, open_loaded
 from jaxnets.serve.memory import give_back
 from jaxnets.serve.meters import Meters
-
-if TYPE_CHECKING:
-    from jaxnets.classifier import Classifier
+from jaxnets.serve.source import Source, Split
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SHARE = 0.4  # of the latency target that a batch may take: an image waits for the batch before its own
-_WARMED = 4  # times that share: batches that are compiled, in case that the machine is less busy later on
-_WAIT = 1.6  # latency targets of waiting, beyond which requests are refused
 _ASIDE = 8  # explanations and embeddings that wait, at most
-_LONGEST_SIDE = 768  # pixels of an explained image
 _POLL, _POLL_BUCKET = 2.0, 30.0  # seconds between looks at a run directory, and where each look is paid for
 _RETRIES = (4.0, 300.0)  # seconds until a refused checkpoint is tried again: at first, and at most
-
-
-Open = Callable[[str, str | int], "Classifier"]  # (a run or a name, its checkpoint)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a served model comes from."""
-
-    name: str
-    path: str  # a run directory, or the name of a pretrained model
-    checkpoint: str | int = "best"
-
-    @classmethod
-    def parse(cls, text: str, checkpoint: str | int = "best") -> "Source":
-        """Reads `MODEL` or `NAME=MODEL`; without a name it is called as its directory or as its last part."""
-        name, equals, path = text.partition("=")
-        if not equals or not _NAME.fullmatch(name):
-            name, path = Path(text.removeprefix("hf:")).expanduser().resolve().name, text
-        if not _NAME.fullmatch(name):
-            raise UserError(f"--model {text}: a name has letters, digits, '.', '_' and '-', found {name!r}: NAME=MODEL")
-        return cls(name=name, path=path, checkpoint=checkpoint)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A name whose requests go to several models, each with its share."""
-
-    name: str
-    shares: Mapping[str, float]  # add up to 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Split":
-        """Reads `NAME=A:0.9,B:0.1`."""
-        name, _, parts = text.partition("=")
-        try:
-            shares = {part.rpartition(":")[0]: float(part.rpartition(":")[2]) for part in parts.split(",")}
-        except ValueError:
-            shares = {}
-        right = shares and all(0 <= share <= 1 for share in shares.values()) and abs(sum(shares.values()) - 1) < 1e-6
-        if not _NAME.fullmatch(name) or not right:
-            raise UserError(f"--split must be NAME=A:0.9,B:0.1 with shares that add up to 1, found {text!r}")
-        return cls(name, shares)
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A model in memory, with the batcher that feeds it."""
-
-    predictor: "Classifier"
-    batcher: Batcher
-    users: int = 0  # requests that hold it
-    retired: asyncio.Event = field(default_factory=asyncio.Event)  # nobody holds it and nobody will
-    last: bool = False
-    _embed: Any = None
-
-    def prepare(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
-        """Returns one file as the model wants it."""
-        return self.predictor.preprocess.fit(open_image(upload, limits))
-
-    def embed(self, fitted: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
-        """Returns what the last stage says of images, averaged over rows and columns."""
-        import jax
-        import jax.numpy as jnp
-
-        model, preprocess = self.predictor.model, self.predictor.preprocess
-        if self._embed is None:
-
-            def pooled(variables: Any, images: jax.Array) -> jax.Array:
-                x = preprocess.normalise(images, model.dtype)
-                features: Any = model.apply(variables, x, method="features")
-                return list(features.values())[-1].mean((1, 2)).astype(jnp.float32)
-
-            self._embed = jax.jit(pooled)
-        padding = (1 << (len(fitted) - 1).bit_length()) - len(fitted)
-        padded = np.pad(fitted, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        return np.asarray(self._embed(self.predictor.variables, padded))[: len(fitted)]
-
-    def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
-        """Returns an image beside its Grad-CAM overlay."""
-        shown = Image.fromarray(with_channels(open_image(upload, limits), 3))
-        shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-        image = np.asarray(shown)
-        try:
-            (found,) = self.predictor.explain_batch([image], [label], stage=stage)
-        except UserError as error:
-            raise Refused(422, "unknown_label_or_stage", str(error)) from error
-        name = self.predictor.labels[found.label]
-        return sheet(image, found.heat, f"{name}  {found.probability:.1%}")
 
 
 class ServedModel:
@@ -154,7 +49,7 @@ class ServedModel:
 
     @contextmanager
     def lease(self) -> Iterator[Loaded]:
-        """Holds the model of this moment; a newer one takes its place meanwhile without closing it."""
+        """Holds the model of this moment; a newer one takes over meanwhile without closing it."""
         loaded = self.current
         loaded.users += 1
         try:
@@ -224,37 +119,8 @@ class ServedModel:
         return None if step == served or waits else step
 
     def _load(self, checkpoint: str | int) -> Loaded:
-        """Opens a checkpoint and runs it once, so that its first request is as quick as the next."""
-        # A call on one core never waits for a thread that decodes: where each is in time, one a core answer more.
-        predictor = self._open(self.source.path, checkpoint).with_threads(1)
-        size = predictor.preprocess
-        blank = np.full((size.height, size.width, size.channels), 128, np.uint8)
-        batch_seconds = _SHARE * self._limits.latency
-        if not np.isfinite(predictor.engine.probabilities(blank[None])).all():
-            raise UserError(f"{self.source.path} gives no finite probabilities: train it anew, or take another step")
-        # What one thread computes takes as long on a busy machine, by that thread's own clock.
-        clock = time.thread_time if predictor.engine.threads == 1 else time.perf_counter
-        most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds, clock)
-        if predictor.engine.threads == 1 and seconds > self._limits.latency:
-            predictor = predictor.with_threads(None)
-            most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds)
-        batcher = Batcher(
-            predictor.engine.probabilities,
-            workers=cores() if predictor.engine.threads == 1 else 1,
-            most=most,
-            batch_seconds=batch_seconds,
-            wait=_WAIT * self._limits.latency,
-            capacity=self._limits.queue,
-            pool=self._pool,
-            on_batch=self._meters.batch_of(self.name),
-            seconds_per_image=seconds,
-        )
-        give_back()
-        _log.info(
-            "%s: %d × up to %d images at once, %.1f ms each",
-            self.name, batcher.workers, batcher.largest, 1e3 * seconds,
-        )  # fmt: skip
-        return Loaded(predictor, batcher)
+        on_batch = self._meters.batch_of(self.name)
+        return open_loaded(self.source, checkpoint, self._open, self._limits, self._pool, on_batch)
 
 
 def _tidily(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -316,10 +182,11 @@ class Models:
             )
         return self.served[name]
 
-    def full(self, name: str) -> float:
-        """Returns after how many seconds there is room for a request to a name; 0 if there is, or no such name."""
+    def refuse(self, name: str) -> Overloaded | None:
+        """Returns why no request to a name has room now; None where one has, or there is no such name."""
         names = self._splits[name].shares if name in self._splits else [name] if name in self.served else []
-        return min((self.served[one].current.batcher.full() for one in names), default=0.0)
+        found = [self.served[one].current.batcher.refuse() for one in names]
+        return min(filter(None, found), key=lambda error: error.seconds) if found and all(found) else None
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns what GET /v1/models lists."""
@@ -333,6 +200,7 @@ class Models:
                     "architecture": predictor.name,
                     "step": predictor.step,
                     "engine": predictor.engine.name,
+                    "activation": predictor.activation,
                     "labels": list(predictor.labels),
                     "input": {"height": size.height, "width": size.width, "channels": size.channels},
                     "batch": served.current.batcher.largest,
@@ -349,7 +217,7 @@ class Models:
             Refused: 503, if too much of it waits.
         """
         if self._waiting_aside >= _ASIDE:
-            raise overloaded(1.0)
+            raise overloaded(Overloaded(f"{_ASIDE} explanations and embeddings wait: try again later", 1.0))
         self._waiting_aside += 1
         try:
             running = self._aside.submit(partial(_tidily, function, *arguments))
@@ -376,15 +244,6 @@ class Models:
         await asyncio.gather(*(served.close() for served in self.served.values()))
         self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown()
-
-
-def overloaded(seconds: float) -> Refused:
-    return Refused(
-        503,
-        "overloaded",
-        "more is waiting than can be answered in time: try again later, as Retry-After says",
-        {"Retry-After": str(max(1, round(seconds)))},
-    )
 
 
 async def _retire(old: Loaded) -> None:

@@ -13,7 +13,11 @@ _ERROR_EXAMPLES = {
     413: ("too_many_pixels", "the image has 60000 × 60000 pixels, more than the 25,000,000 allowed: shrink it"),
     415: ("unsupported_image", "the image is not an image that can be read: send JPEG, PNG, WebP or BMP"),
     422: ("damaged_image", "the image cannot be decoded (image file is truncated): send it whole"),
-    503: ("overloaded", "more is waiting than can be answered in time: try again later, as Retry-After says"),
+    503: (
+        "overloaded",
+        "11 images wait and 11 may, by the latency that is allowed (0.08 s) × the speed that is measured "
+        "(139 images/s), after a burst of 64: try again as Retry-After says",
+    ),
     504: ("timeout", "there was no answer within 10 s: try again later"),
 }
 _SAYS = {
@@ -92,6 +96,7 @@ MODELS = _success(
                 "architecture": "resnet50",
                 "step": 12000,
                 "engine": "onnx",
+                "activation": "softmax",
                 "labels": ["cat", "dog"],
                 "input": {"height": 224, "width": 224, "channels": 3},
                 "batch": 4,
@@ -115,7 +120,7 @@ PREDICT: dict[str, Any] = {
 }
 EMBED: dict[str, Any] = {
     "responses": _success(
-        "Each image's features: the output of the last stage, averaged over rows and columns",
+        "Each image's embedding: the pooled vector that the model's head sees",
         {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
         _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
     )

@@ -1,4 +1,4 @@
-"""The pure parts of a run, from its config: model, schedule, first state and step."""
+"""The pure parts of a run, from its config: model, recipe, first state and steps."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -9,14 +9,25 @@ import jax
 from flax import linen as nn
 
 from jaxnets.config import Config
-from jaxnets.data.augment import Augmentation
+from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import UserError
+from jaxnets.metrics import table
+from jaxnets.metrics.metric import Metric, Sums
 from jaxnets.models.describe import describe
-from jaxnets.models.registry import create_model, field_names
+from jaxnets.models.family import Variables
+from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import check_statistics
-from jaxnets.train.optimizer import Schedule, make_optimizer, make_schedule
-from jaxnets.train.step import TrainState, TrainStep, init_state, make_train_step
+from jaxnets.recipe.augment.cut import CentreCut
+from jaxnets.recipe.augment.table import ops
+from jaxnets.recipe.ema import Average
+from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.losses.table import find_loss
+from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.recipe import Recipe
+from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.train.step import TrainState, TrainStep, init_state, make_eval_step, make_train_step
 
 _log = logging.getLogger(__name__)
 
@@ -27,48 +38,74 @@ class Built:
 
     model: nn.Module
     fields: dict[str, Any]  # of the model, as JSON values
-    schedule: Schedule
+    recipe: Recipe
+    step_metrics: tuple[Metric, ...]
     fresh_state: Callable[[], TrainState]
     step: TrainStep
+    eval_step: Callable[[Variables, Batch], Sums]
+
+
+def steps_of(config: Config, data: Dataset) -> int:
+    """Returns how many steps the run has."""
+    return total_steps(config.steps, config.epochs, len(data.training) / config.batch_size)
 
 
 def build(
     config: Config,
     data: Dataset,
-    steps: int,
     own_fields: Mapping[str, Any] | None = None,
-    part_sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Built:
-    """Returns the model, the schedule over `steps` steps and the step that a config describes.
+    """Returns the model, its recipe and the steps that a config describes.
 
-    `own_fields` are what pretrained weights say of the model; what the config says goes before. `part_sharding` is as
-    for `make_train_step`, where config.accumulate_steps asks for parts.
+    `own_fields` are what pretrained weights say of the model; what the config says goes before. `sharding` is that of
+    the micro-batches `[n, b / n, …]`, where config.accumulate_steps asks for some.
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
-    preprocess = data.preprocess
-    norms = describe(model, preprocess.height, preprocess.width, preprocess.channels).norms
+    p = data.preprocess
+    norms = describe(model, p.height, p.width, p.channels).norms
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
-    schedule = make_schedule(config, steps, len(data.split("train")))
-    optimizer = make_optimizer(config.optimizer, schedule)
+    recipe = make_recipe(config, data, model)
+    step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
     step = make_train_step(
         model,
         data.preprocess,
-        optimizer,
-        dtype=jax.numpy.dtype(config.dtype),
+        recipe,
         seed=config.seed,
-        augmentation=Augmentation(crop_padding=config.data.crop_padding, flip=config.data.flip),
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-        parts=config.accumulate_steps,
-        part_sharding=part_sharding,
+        micro_batches=config.accumulate_steps,
+        sharding=sharding,
+        metrics=step_metrics,
+    )
+    return Built(
+        model=model,
+        fields=fields,
+        recipe=recipe,
+        step_metrics=step_metrics,
+        fresh_state=lambda: init_state(model, data.preprocess, recipe, config.seed),
+        step=step,
+        eval_step=make_eval_step(model, data.preprocess, recipe.loss),
     )
 
-    def fresh_state() -> TrainState:
-        return init_state(model, data.preprocess, optimizer, config.seed, with_ema=config.ema_decay is not None)
 
-    return Built(model=model, fields=fields, schedule=schedule, fresh_state=fresh_state, step=step)
+def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
+    """Returns the recipe of a config."""
+    steps_per_epoch = len(data.training) / config.batch_size
+    peak = config.optimizer.learning_rate
+    schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
+    decay = config.optimizer.layer_decay
+    rates = layer_decay(family_of(model).structure(model).groups(), decay) if decay < 1 else None
+    return Recipe(
+        cut=None if data.canvas_is_input else CentreCut.of(data.preprocess),
+        ops=ops(config.augment),
+        mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
+        loss=find_loss(config.loss),
+        label_smoothing=config.loss.label_smoothing,
+        optimizer=make_optimizer(config.optimizer, schedule, rates),
+        schedule=schedule,
+        average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
+    )
 
 
 def model_fields(config: Config, classes: int) -> dict[str, Any]:

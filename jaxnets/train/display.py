@@ -1,39 +1,57 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
-import os
-import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from jaxnets.config import Config, flatten
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Falls silent where nobody reads any more, as after Ctrl-C in `… | tee`; the run goes on, or is saved."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+from jaxnets import terminal
+from jaxnets.config import Config
+from jaxnets.data.dataset import Dataset
+from jaxnets.schema import flatten, written
 
 
 class Display:
-    """Shows a run's progress on `console`, or with `quiet` nothing."""
+    """Shows a run's progress on `console`, or with `quiet` nothing; with `parameters` also a table of them."""
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self._console = console or _Console(highlight=False, quiet=quiet)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False, parameters: bool = False) -> None:
+        self._console = console or terminal.console(quiet=quiet)
+        self._parameters = parameters
         self._bar: Progress | None = None
 
-    def config(self, config: Config) -> None:
-        table = Table(title="Configuration", show_header=False, title_justify="left")
-        for key, value in flatten(config).items():
-            table.add_row(key, "—" if value is None else str(value))
-        self._console.print(table)
+    def describe(self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int) -> None:
+        """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices."""
+        if self._parameters:
+            from clu import parameter_overview  # 0.1 s, and only for this table
+
+            self.say(parameter_overview.get_parameter_overview(params, include_stats=False))
+        defaults = flatten(Config())
+        changed = [f"{key}={written(value)}" for key, value in flatten(config).items() if value != defaults[key]]
+        self._item("config", " ".join(changed) or "the defaults")
+        count = sum(x.size for x in jax.tree.leaves(params))
+        start = f", from {config.model.pretrained}" if config.model.pretrained else ""
+        self._item("model", f"{config.model.name}, {count:,} parameters{start}")
+        sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
+        p = data.preprocess
+        self._item("data", f"{config.data.source}, {sizes}, {p.height}×{p.width}×{p.channels}; {'; '.join(data.notes)}")
+        devices = mesh.devices.flatten()
+        kind = devices[0].device_kind
+        self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")
+
+    def _item(self, name: str, text: str) -> None:
+        line = f"{name}: {terminal.shown(text)}"
+        if self._console.is_terminal:  # a file keeps one line for each
+            line = textwrap.fill(
+                line, self._console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+        self.say(line)
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def start(self, step: int, steps: int) -> None:
         if not self._console.is_terminal:
@@ -42,7 +60,7 @@ class Display:
             TextColumn("training"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=self._console,
@@ -54,9 +72,11 @@ class Display:
         self._bar.start()
         self._bar.refresh()
 
-    def update(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
         if self._bar is not None:
-            figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {images_per_second:,.0f} images/s"
+            figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}"
+            if images_per_second is not None:
+                figures += f"  {images_per_second:,.0f} images/s"
             self._bar.update(self._task, completed=step, figures=figures)
             self._bar.refresh()
 
@@ -66,7 +86,7 @@ class Display:
             return
         what = values.get("eval/split") or next(iter(values)).partition("/")[0]
         figures = {key.partition("/")[2]: value for key, value in values.items() if not key.endswith("/split")}
-        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in figures.items())
+        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in figures.items() if value is not None)
         self.say(f"step {step:>{len(str(steps))}}/{steps}  epoch {epoch:6.2f}  {what}: {shown}")
 
     def stop(self) -> None:
@@ -77,7 +97,7 @@ class Display:
 
 def _figure(key: str, value: Any) -> str:
     if not isinstance(value, float):
-        return "—" if value is None else f"{value:,}"
+        return f"{value:,}"
     if key in ("accuracy", "top5"):
         return f"{value:.2%}"
     return f"{value:,.0f}" if key == "images_per_second" else f"{value:.4g}"

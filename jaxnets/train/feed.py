@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -9,16 +10,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int64
 
-from jaxnets.config import Config
+from jaxnets.config import DataConfig
 from jaxnets.data.batch import Batch
-from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples, substitutes
 from jaxnets.data.order import draw
 from jaxnets.data.pipeline import rows_within, train_stream
-from jaxnets.train.evaluation import eval_batch_size
+from jaxnets.metrics.metric import Sums
 from jaxnets.train.hosts import Hosts
-from jaxnets.train.mesh import batch_like, local_rows, over_data, place, put, replicated, round_up
-from jaxnets.train.step import StepMetrics, TrainState, TrainStep, make_chunk
+from jaxnets.train.mesh import batch_like, local_rows, over_data, put, replicated, round_up, shard_rows
+from jaxnets.train.step import TrainState, TrainStep, make_chunk
 
 _log = logging.getLogger(__name__)
 
@@ -33,32 +33,50 @@ class Feed(Protocol):
         """Compiles the step for states like this one; `advance` wants it done."""
         ...
 
-    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
-        """Starts steps start … start + count − 1 and returns their state and metrics, not waiting for them.
+    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
+        """Starts steps start … start + count − 1 and returns their state and sums, not waiting for them.
 
-        The metrics' arrays, put in a row, have at least `count` entries; `state` is donated.
+        The sums' arrays, put in a row, have at least `count` entries; `state` is donated.
         """
         ...
 
 
-def make_feed(config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int, hosts: Hosts) -> Feed:
-    """Returns the feed that `config.data.placement` asks for."""
-    if resides(config, data.split("train")):
-        return ResidentFeed(config, data, step, mesh, hosts)
-    return StreamFeed(config, data, step, mesh, stop_step)
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which examples make which batch."""
+
+    seed: int
+    batch_size: int
+    stop_step: int  # where the run ends, and reading ahead with it
 
 
-def load_what_fits(config: Config, data: Dataset, mesh: Mesh) -> None:
-    """Reads what this process needs of the splits that are not streamed, so that no evaluation decodes them again."""
-    for name, examples in data.splits.items():
-        if resides(config, examples) and not examples.in_memory:
-            if name == "train":
-                share = _train_share(len(examples), mesh)
-            else:
-                batch_size = eval_batch_size(config, mesh)
-                share = rows_within(len(examples), batch_size, local_rows(batch_size, mesh))
-            _log.info("reading the %s split into memory: %s images", name, f"{len(share):,}")
-            examples.load(data.threads, None if len(share) == len(examples) else share)
+def make_feed(
+    spec: DataConfig, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh, hosts: Hosts
+) -> Feed:
+    """Returns the feed that `config.data.placement` asks for; `examples` are those of training."""
+    if resides(spec, examples):
+        return ResidentFeed(examples, draws, step, threads, mesh, hosts)
+    return StreamFeed(examples, draws, step, threads, mesh)
+
+
+def load_what_fits(
+    spec: DataConfig, training: Examples, evaluated: Examples, eval_batch_size: int, threads: int, mesh: Mesh
+) -> None:
+    """Reads what this process needs of the training images and of those that are evaluated again and again.
+
+    What does not fit is streamed. Nothing else is read: the test split may be wanted once, at the end.
+    """
+    rows = {
+        "training": (training, _train_share(len(training), mesh)),
+        "evaluation": (
+            evaluated,
+            rows_within(len(evaluated), eval_batch_size, local_rows(eval_batch_size, mesh)),
+        ),
+    }
+    for name, (examples, share) in rows.items():
+        if resides(spec, examples) and not examples.in_memory:
+            _log.info("reading the images for %s into memory: %s", name, f"{len(share):,}")
+            examples.load(threads, None if len(share) == len(examples) else share)
 
 
 def _train_share(examples: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
@@ -67,10 +85,10 @@ def _train_share(examples: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
     return share[share < examples]
 
 
-def resides(config: Config, examples: Examples) -> bool:
+def resides(spec: DataConfig, examples: Examples) -> bool:
     """Returns whether the config has these images lie on each device."""
-    fits = examples.nbytes <= config.data.device_limit_mib * 2**20
-    return config.data.placement == "device" or (config.data.placement == "auto" and fits)
+    fits = examples.nbytes <= spec.device_limit_mib * 2**20
+    return spec.placement == "device" or (spec.placement == "auto" and fits)
 
 
 class ResidentFeed:
@@ -78,62 +96,67 @@ class ResidentFeed:
 
     max_steps = _RESIDENT_STEPS
 
-    def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, hosts: Hosts) -> None:
-        examples = data.split("train")
-        self._images, self._labels = _resident(examples, data.threads, mesh, hosts)
-        self._seed, self._examples, self._batch_size = config.seed, len(examples), config.batch_size
+    def __init__(
+        self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh, hosts: Hosts
+    ) -> None:
+        self._data = _resident(examples, threads, mesh, hosts)
+        self._draws, self._examples = draws, len(examples)
         self._by_column = over_data(mesh, axis=1)
         self._function, self._mesh = make_chunk(step, self.max_steps, over_data(mesh)), mesh
 
     def compile(self, state: TrainState) -> None:
         rows = self._rows(np.zeros(0, np.int32), 0)
         jitted = jit_train_step(self._function, state, self._mesh)
-        self._chunk = jitted.lower(state, self._images, self._labels, rows, rows, np.int32(0)).compile()
+        self._chunk = jitted.lower(state, *self._data, rows, rows, np.int32(0)).compile()
 
-    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
-        drawn = draw(self._seed, self._examples, start * self._batch_size, count * self._batch_size)
+    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
+        size = self._draws.batch_size
+        drawn = draw(self._draws.seed, self._examples, start * size, count * size)
         index, epoch = (self._rows(numbers, count) for numbers in drawn)
-        state, metrics = self._chunk(state, self._images, self._labels, index, epoch, np.int32(count))
-        return state, [metrics]
+        state, sums = self._chunk(state, *self._data, index, epoch, np.int32(count))
+        return state, [sums]
 
     def _rows(self, numbers: np.ndarray, count: int) -> jax.Array:
-        rows = np.zeros((self.max_steps, self._batch_size), np.int32)
-        rows[:count] = numbers.reshape(count, self._batch_size)
+        rows = np.zeros((self.max_steps, self._draws.batch_size), np.int32)
+        rows[:count] = numbers.reshape(count, self._draws.batch_size)
         return put(rows, self._by_column)
 
 
 def jit_train_step(step: Callable[..., Any], state: TrainState, mesh: Mesh) -> Any:
-    """Returns a step, or a chunk of them, as it is compiled: the state is donated and stays where it is."""
-    places = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
+    """Returns a step, or a chunk of them, as it is compiled: the state is donated and keeps its shardings."""
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
 
 
-def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array]:
-    """Returns images and labels on each device, with what stands in for corrupt ones in their place."""
+def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns images, aspects and labels on each device, with what stands in for corrupt ones in their rows."""
     everywhere = replicated(mesh)
     share = _train_share(len(examples), mesh)
     if examples.whole or len(share) == len(examples):
-        images, corrupt = examples.load(threads), examples.corrupt
+        images, aspects, corrupt = examples.load(threads), examples.aspects, examples.corrupt
         if corrupt:
-            images = images[substitutes(len(examples), corrupt)]
-        resident = put(images, everywhere)
+            chosen = substitutes(len(examples), corrupt)
+            images, aspects = images[chosen], aspects[chosen]
+        resident, aspects_there = put(images, everywhere), put(aspects, everywhere)
     else:  # each process reads its share; the devices then give each other theirs, when all have read
         count, padded = len(examples), round_up(len(examples), mesh)
         images = examples.load(threads, share)[share]
         readable = ~np.isin(share, list(examples.corrupt))
+        missing = len(local_rows(padded, mesh)) - len(share)
         local = [
-            np.concatenate([x, np.zeros((len(local_rows(padded, mesh)) - len(x), *x.shape[1:]), x.dtype)])
-            for x in (images, readable)
+            np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+            for x in (images, examples.aspects[share], readable)
         ]
         hosts.all("images", True)
         gather = jax.jit(lambda x: jax.tree.map(lambda y: y[:count], x), out_shardings=everywhere)
-        resident, readable_everywhere = gather(place(local, padded, mesh))
+        resident, aspects_there, readable_everywhere = gather(shard_rows(local, padded, mesh))
         corrupt = frozenset(np.flatnonzero(~np.asarray(readable_everywhere)).tolist())
         if corrupt:
             index = put(substitutes(count, corrupt), everywhere)
-            resident = jax.jit(lambda x, i: x[i], out_shardings=everywhere)(resident, index)
+            take = jax.jit(lambda x, i: jax.tree.map(lambda y: y[i], x), out_shardings=everywhere)
+            resident, aspects_there = take((resident, aspects_there), index)
     labels = examples.labels[substitutes(len(examples), corrupt)] if corrupt else examples.labels
-    return resident, put(labels, everywhere)
+    return resident, aspects_there, put(labels, everywhere)
 
 
 class StreamFeed:
@@ -141,31 +164,30 @@ class StreamFeed:
 
     max_steps = _STREAMED_STEPS
 
-    def __init__(self, config: Config, data: Dataset, step: TrainStep, mesh: Mesh, stop_step: int) -> None:
+    def __init__(self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh) -> None:
         self._function, self._mesh = step, mesh
-        self._batch_like = batch_like(config.batch_size, data.preprocess, mesh)
-        self._rows_here = local_rows(config.batch_size, mesh)
-        self._place = lambda batch: place(batch, config.batch_size, mesh)
+        self._batch_like = batch_like(draws.batch_size, examples.shape, mesh)
+        self._shard = lambda batch: shard_rows(batch, draws.batch_size, mesh)
         self._open = lambda start: train_stream(
-            data.split("train"),
-            seed=config.seed,
-            batch_size=config.batch_size,
+            examples,
+            seed=draws.seed,
+            batch_size=draws.batch_size,
             start_step=start,
-            stop_step=stop_step,
-            threads=data.threads,
-            rows=self._rows_here,
+            stop_step=draws.stop_step,
+            threads=threads,
+            rows=local_rows(draws.batch_size, mesh),
         )
         self._batches: Iterator[Batch] | None = None
 
     def compile(self, state: TrainState) -> None:
         self._step = jit_train_step(self._function, state, self._mesh).lower(state, self._batch_like).compile()
 
-    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[StepMetrics]]:
+    def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
         if self._batches is None:
             self._batches = self._open(start)
         done = []
         # All are read before the first step, so that an image that cannot be read leaves the state as it is.
         for batch in [next(self._batches) for _ in range(count)]:
-            state, metrics = self._step(state, self._place(batch))
-            done.append(metrics)
+            state, sums = self._step(state, self._shard(batch))
+            done.append(sums)
         return state, done

@@ -8,55 +8,121 @@ decides; the decisions go through JAX's coordination service, apart from the dev
 import logging
 import os
 import re
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 
 from jaxnets.config import DistributedConfig
-from jaxnets.errors import UserError
+from jaxnets.errors import TryAgain, UserError
+from jaxnets.train.relay import Relay
 
 _log = logging.getLogger(__name__)
 
+AGAIN = "Run the same command again, on as many hosts as there are: it goes on from the newest checkpoint"
 _PREFIX = "jaxnets/"
 _KEPT = 1000  # decisions; no process is as far behind
 _PARTING = 60  # seconds
 _HEARTBEAT = 3600  # seconds; Watch misses a process much sooner, and ends with a message where this would abort
+_LATER = 3600  # seconds after which JAX would abort a start; ours is over by then
 _NEVER = 7 * 24 * 3600 * 1000  # ms: others may have much to compile; Watch ends the wait for one that is gone
+
+_leaving = threading.Lock()
+_relay: Relay | None = None  # to process 0, which JAX has one of, too
+
+
+def leave(message: str, status: int) -> None:
+    """Ends the process whatever its other threads wait for."""
+    _leaving.acquire()  # for good: there is one message
+    if _relay:
+        _relay.keep_only_what_is_open()
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(status)
 
 
 def join(spec: DistributedConfig) -> "Hosts":
     """Joins the other processes, where the config or the environment says that there are others.
 
     The addresses come from `spec`, or else from TPU pods, SLURM, Open MPI or Kubernetes, as JAX finds them. It must be
-    called before anything asks JAX for devices.
+    called before anything asks JAX for devices. The process ends with `TryAgain.status` where the others are not there
+    in time, and from then on where process 0 goes.
 
     Raises:
-        UserError: if the others cannot be reached.
+        UserError: if the addresses cannot be right.
     """
-    given: dict[str, Any] = {}
-    if spec.coordinator is not None:
-        given = {
-            "coordinator_address": spec.coordinator,
-            "num_processes": spec.processes,
-            "process_id": spec.process,
-            "cluster_detection_method": "deactivate",
-        }
-    elif not _others_around():
+    global _relay
+    if spec.coordinator is None and not _others_around():
         return Hosts()
     # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
-    try:
-        jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the other processes of this run cannot be reached ({str(error).splitlines()[0]}): start all of them, "
-            f"with the same config.distributed.coordinator and config.distributed.processes, each with a "
-            f"config.distributed.process of its own"
-        ) from error
+    with _in_time(spec):
+        given = _addresses(spec)
+        if given["process_id"]:
+            host, _, port = given["coordinator_address"].rpartition(":")
+            _relay = Relay(host.strip("[]"), int(port), lambda: leave(no_answer(0), TryAgain.status))
+            given["coordinator_address"] = _relay.address
+        try:
+            jax.distributed.initialize(
+                **given,
+                cluster_detection_method="deactivate",
+                initialization_timeout=_LATER,
+                heartbeat_timeout_seconds=_HEARTBEAT,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the other processes of this run cannot be joined ({str(error).splitlines()[0]}): {_START_ALL}"
+            ) from error
+        if _relay:
+            _relay.keep_only_what_is_open()
     return Hosts()
+
+
+_START_ALL = (
+    "start all of them, with the same config.distributed.coordinator and config.distributed.processes, each with a "
+    "config.distributed.process of its own"
+)
+
+
+def no_answer(process: int) -> str:
+    return f"process {process} no longer answers. {AGAIN}"
+
+
+@contextmanager
+def _in_time(spec: DistributedConfig) -> Iterator[None]:
+    """Ends the process where the block lasts for longer than a start may; JAX's own way would be to abort."""
+
+    def give_up() -> None:
+        found = f"process 0 cannot be reached ({_relay.obstacle})" if _relay and _relay.obstacle else "some are missing"
+        leave(
+            f"the processes of this run did not meet within {spec.start_minutes:g} minutes: {found}. Run the same "
+            f"command again: {_START_ALL}. Raise config.distributed.start_minutes if starting them takes so long",
+            TryAgain.status,
+        )
+
+    timer = threading.Timer(60 * spec.start_minutes, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _addresses(spec: DistributedConfig) -> dict[str, Any]:
+    """Returns what JAX has to know of the processes: from `spec`, or as JAX itself finds it."""
+    if spec.coordinator is not None:
+        names = ("coordinator_address", "num_processes", "process_id")
+        return dict(zip(names, (spec.coordinator, spec.processes, spec.process), strict=True))
+    from jax._src.clusters import ClusterEnv
+
+    names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
+    found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _LATER)
+    return dict(zip(names, found, strict=True))
 
 
 def _others_around() -> bool:
@@ -150,24 +216,26 @@ class Hosts:
             )
         )
 
-    def part(self) -> None:
+    def end_together(self) -> None:
         """Returns when all processes have come here, on process 0 when the others are about to end."""
         if not self.several:
             return
-        self._client.wait_at_barrier(f"{_PREFIX}part", 1000 * _PARTING)
+        self._client.wait_at_barrier(f"{_PREFIX}end", 1000 * _PARTING)
         if not self.leads:
-            self.tell(f"gone/{self.process}", "")
+            if _relay:
+                _relay.close()
+            self.publish(f"gone/{self.process}", "")
             return
         end = time.monotonic() + _PARTING  # the service lives in this process, and its end would be theirs
-        while len(self.told("gone")) < self.processes - 1 and time.monotonic() < end:
+        while len(self.published("gone")) < self.processes - 1 and time.monotonic() < end:
             time.sleep(0.1)
         time.sleep(0.5)
 
-    def tell(self, name: str, text: str) -> None:
+    def publish(self, name: str, text: str) -> None:
         """Leaves a text for all processes under a name."""
         self._client.key_value_set(_PREFIX + name, text, allow_overwrite=True)
 
-    def told(self, folder: str) -> dict[str, str]:
+    def published(self, folder: str) -> dict[str, str]:
         """Returns the texts under `folder`/…, by the rest of their names."""
         found = self._client.key_value_dir_get(f"{_PREFIX}{folder}/")
         return {key.rpartition("/")[2]: text for key, text in found}

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
 from jaxnets.run.directory import RunDirectory, finite
-from jaxnets.run.storage import bucket_errors, in_bucket, upload
+from jaxnets.run.storage import bucket_errors, in_bucket, kind_of, upload
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RunLog(NoLog):
         try:
             if self._own:
                 with bucket_errors(run.path):
-                    if run.metrics.is_file():
+                    if kind_of(run.metrics):
                         self._path.write_bytes(run.metrics.read_bytes())
             _keep_rows(self._path, resumed_step, evaluated)
             self._rows = self._path.open("a", encoding="utf-8")

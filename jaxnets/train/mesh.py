@@ -12,7 +12,6 @@ from jaxtyping import Int64
 
 from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
-from jaxnets.preprocess import Preprocess
 
 T = TypeVar("T")
 
@@ -36,7 +35,7 @@ _WORTH_SPLITTING = 4096  # elements; less costs more to collect than to keep
 
 
 def state_shardings(shapes: T, mesh: Mesh, *, split: bool) -> T:
-    """Returns where each array of a state lies: a copy on every device, or with `split` a share of it on each.
+    """Returns each array's sharding of a state: a copy on every device, or with `split` a share of it on each.
 
     An array is split along its longest axis that the devices divide (Rajbhandari et al. 2020, stage 3); XLA collects a
     layer's parameters where they are used. Small arrays stay whole.
@@ -65,7 +64,7 @@ def local_rows(rows: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
     return np.unique(np.concatenate([everything[index] for index in slices]))
 
 
-def place(local: T, rows: int, mesh: Mesh) -> T:
+def shard_rows(local: T, rows: int, mesh: Mesh) -> T:
     """Returns arrays of `rows` rows over the devices, of which each process gives its `local_rows`."""
     split = over_data(mesh)
     if split.is_fully_addressable:
@@ -73,25 +72,30 @@ def place(local: T, rows: int, mesh: Mesh) -> T:
     here = local_rows(rows, mesh)
 
     def whole(x: np.ndarray) -> jax.Array:
-        def part(index: Any) -> np.ndarray:  # a slice for each axis
+        def share(index: Any) -> np.ndarray:  # a slice for each axis
             first, last, _ = index[0].indices(rows)
             return x[np.searchsorted(here, first) : np.searchsorted(here, last)]
 
-        return jax.make_array_from_callback((rows, *x.shape[1:]), split, part)
+        return jax.make_array_from_callback((rows, *x.shape[1:]), split, share)
 
     return jax.tree.map(whole, local)
 
 
-def batch_like(batch_size: int, preprocess: Preprocess, mesh: Mesh) -> Batch:
-    """Returns the shapes and shardings of a batch over the devices, to compile a step for."""
-    p = preprocess
+def batch_like(batch_size: int, shape: tuple[int, int, int], mesh: Mesh) -> Batch:
+    """Returns the shapes and shardings of a batch over the devices, to compile a step for; `shape` is an image's."""
 
     def array(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=over_data(mesh))
 
     numbers = array(jnp.int32)
-    image = array(jnp.uint8, p.height, p.width, p.channels)
-    return Batch(image=image, label=numbers, mask=array(jnp.bool), index=numbers, epoch=numbers)
+    return Batch(
+        image=array(jnp.uint8, *shape),
+        label=numbers,
+        mask=array(jnp.bool),
+        index=numbers,
+        epoch=numbers,
+        aspect=array(jnp.float32),
+    )
 
 
 def check_batch_size(key: str, batch_size: int, mesh: Mesh) -> None:

@@ -5,7 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from jaxnets.run.storage import (
     fingerprints,
     in_bucket,
     is_committed,
+    literal,
     make_folder,
     names_in,
     remove_folder,
@@ -50,10 +51,13 @@ class Checkpointer:
             make_folder(self._directory)
             for leftover in _unfinished(self._directory):
                 remove_folder(leftover)
+        with literal(self._directory):  # that it can be is found out before anything is computed
+            pass
         self._saver = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
+        self._link = ExitStack()  # to the directory, while something is being saved
         self._saving: int | None = None
         self._began = 0.0
         self.slowest = 0.0  # seconds that any save took
@@ -86,7 +90,8 @@ class Checkpointer:
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
         with self._writing():
-            self._saver.save(self._directory / str(progress.step), args=ocp.args.Composite(**items))
+            directory = self._link.enter_context(literal(self._directory))
+            self._saver.save(directory / str(progress.step), args=ocp.args.Composite(**items))
 
     def _check_room(self, needed: int) -> None:
         if not self._directory.is_dir():
@@ -112,7 +117,7 @@ class Checkpointer:
         Raises:
             UserError: if it could not be written.
         """
-        with self._writing():
+        with self._writing(), self._link:
             self._saver.wait_until_finished()
         with suppress(UserError):  # a bucket that cannot be listed just now: the next save discards more
             self._discard_old()
@@ -211,11 +216,12 @@ class Checkpointer:
         }
         if like.ema is not None:
             items["ema"] = ocp.args.StandardRestore(like.ema)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            restored = reader.restore(path, args=ocp.args.Composite(**items))
+        with literal(path) as literally, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            restored = reader.restore(literally, args=ocp.args.Composite(**items))
         state = TrainState(
             step=restored["optimizer"]["step"],
-            variables=restored["variables"],
+            params=restored["variables"]["params"],
+            batch_stats=restored["variables"].get("batch_stats", {}),
             opt_state=restored["optimizer"]["opt_state"],
             ema=restored["ema"] if like.ema is not None else None,
         )

@@ -1,7 +1,7 @@
 """The weights that training starts from: those of another run, or of elsewhere."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,7 +15,8 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.checkpoints import choose, read_variables
-from jaxnets.run.directory import means_run, open_run
+from jaxnets.run.directory import open_run
+from jaxnets.run.resolve import resolve
 from jaxnets.train.mesh import put
 from jaxnets.train.step import TrainState
 
@@ -43,7 +44,7 @@ class Start:
             )
         placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, adapted)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
-        return TrainState(step=state.step, variables=placed, opt_state=state.opt_state, ema=ema)
+        return replace(state, params=placed["params"], batch_stats=placed.get("batch_stats", {}), ema=ema)
 
 
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
@@ -62,10 +63,11 @@ def open_start(config: Config) -> Start | None:
     source, name = config.model.pretrained, config.model.name
     if source is None:
         return None
-    if not means_run(source):
-        found = open_pretrained(name, source)
+    meant = resolve(source)
+    if not meant.is_run:
+        found = open_pretrained(name, meant)
         return Start(fields=found.fields, preprocess=found.preprocess, variables=found.variables)
-    run = open_run(source)
+    run = open_run(meant.location)
     card = run.read_model()
     if card.name != name:
         raise UserError(

@@ -1,6 +1,6 @@
 """One training step, one evaluation step, and many training steps per dispatch: pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,178 +9,221 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Float32, Int32, Key, UInt8
 
-from jaxnets import metrics
-from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
+from jaxnets.metrics import table
+from jaxnets.metrics.metric import Metric, Outcome, Sums, Update, sums_of
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Variables
+from jaxnets.models.forward import forward
 from jaxnets.preprocess import Preprocess
-from jaxnets.train.losses import cross_entropy
+from jaxnets.recipe.augment.op import augment
+from jaxnets.recipe.losses.loss import Loss, soft_target
+from jaxnets.recipe.recipe import Recipe
 
 
 @flax.struct.dataclass
 class TrainState:
     step: Int32[Array, ""]  # steps done
-    variables: Variables
+    params: Any
+    batch_stats: Any  # running statistics; empty for a model that has none
     opt_state: optax.OptState
     ema: Variables | None  # the average of the variables over steps, where one is kept
 
+    @property
+    def variables(self) -> Variables:
+        return as_variables(self.params, self.batch_stats)
 
-class StepMetrics(NamedTuple):
-    """Sums over the examples of one training step."""
 
-    loss: Float[Array, ""]
-    correct: Int32[Array, ""]
+def as_variables(params: Any, batch_stats: Any) -> Variables:
+    """Returns a model's variables; a collection that is empty is left out."""
+    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+
+
+class Prepared(NamedTuple):
+    """A batch as the model sees it: augmented and mixed, with targets."""
+
+    image: UInt8[Array, "b h w c"]
+    target: Float[Array, "b classes"]
+    label: Int32[Array, " b"]
 
 
 class Gradient(NamedTuple):
-    """What one batch, or a part of one, says of the state."""
+    """What one batch, or a micro-batch, says of the state."""
 
     params: Any  # of the mean loss
-    loss: Float[Array, ""]  # the mean
-    correct: Int32[Array, ""]  # the sum
-    updates: Variables  # of the running statistics
+    batch_stats: Any  # as this batch leaves them
+    sums: Sums
 
 
-_NOISE = 2**31 - 1  # tells the model's random stream from the augmentation's, which has an epoch's number here
+# Numbers that tell the streams of one step from each other and from those of the examples, which fold an epoch here.
+_DROPOUT, _MIX = 2**31 - 1, 2**31 - 2
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Sums]]
 
 
-def init_state(
-    model: nn.Module,
-    preprocess: Preprocess,
-    optimizer: optax.GradientTransformation,
-    seed: int | Array,
-    *,
-    with_ema: bool,
-) -> TrainState:
+def init_state(model: nn.Module, preprocess: Preprocess, recipe: Recipe, seed: int | Array) -> TrainState:
     """Returns the state before the first step; its values depend on the seed alone."""
     image = jnp.zeros((1, preprocess.height, preprocess.width, preprocess.channels), jnp.float32)
     with plain_convolutions():  # their values are not asked for
         variables: Any = model.init(jax.random.key(seed), image, train=False)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        variables=variables,
-        opt_state=optimizer.init(variables["params"]),
-        ema=jax.tree.map(jnp.copy, variables) if with_ema else None,
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=recipe.optimizer.init(variables["params"]),
+        ema=jax.tree.map(jnp.copy, dict(variables)) if recipe.average else None,
     )
 
 
 def make_train_step(
     model: nn.Module,
     preprocess: Preprocess,
-    optimizer: optax.GradientTransformation,
+    recipe: Recipe,
     *,
-    dtype: Any,
     seed: int,
-    augmentation: Augmentation,
-    label_smoothing: float = 0.0,
-    ema_decay: float | None = None,
-    parts: int = 1,
-    part_sharding: jax.sharding.Sharding | None = None,
+    micro_batches: int = 1,
+    sharding: jax.sharding.Sharding | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> TrainStep:
-    """Returns the function that takes a state and a full batch of uint8 images to the next state.
+    """Returns the function that takes a state and a full batch of uint8 images to the next state and the sums.
 
-    With `parts`, a batch is computed in as many equal parts one after the other, for the same result but for dropout
-    and stochastic depth, which draw anew for each part. BatchNorm's groups must fit into a part. `part_sharding` is
-    that of the arrays `[parts, b / parts, …]`.
+    The recipe is followed from the canvas to the averaged weights: cut, ops, target, mix, loss, gradient, optimizer,
+    average. With several `micro_batches`, their gradients are computed one after the other, for the same result but
+    for dropout and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and
+    `sharding` is that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of
+    its examples (`jaxnets.metrics.table`).
     """
+    classes: int = model.num_classes
+    dtype: Any = model.dtype
 
-    def gradient_of(variables: Variables, batch: Batch, noise: Array) -> Gradient:
-        x = preprocess.normalise(augmentation(batch, seed), dtype)
+    def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
+        image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
+        if recipe.cut is not None:
+            image = recipe.cut(image, batch.aspect)
+        image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
+        if recipe.mix is not None:
+            image, target = recipe.mix(jax.random.fold_in(key, _MIX), image, target)
+        return Prepared(image, target, batch.label)
 
-        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            logits, updates = model.apply(
-                {**variables, "params": params}, x, train=True, mutable=["batch_stats"], rngs={"dropout": noise}
+    def gradient_of(state: TrainState, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
+        x = preprocess.normalise(examples.image, dtype)
+
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+            logits, updated = model.apply(
+                as_variables(params, state.batch_stats),
+                x,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout},
             )
-            return cross_entropy(logits, batch.label, label_smoothing).mean(), (logits, updates)
+            loss = recipe.loss(logits, examples.target)
+            return loss.mean(), (loss, logits, updated.get("batch_stats", {}))
 
-        (loss, (logits, updates)), params = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
-        correct = (logits.argmax(-1) == batch.label).sum(dtype=jnp.int32)
-        return Gradient(params=params, loss=loss, correct=correct, updates=updates)
+        gradient, (loss, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        outcome = Outcome(logits, examples.label, jnp.ones(len(loss), bool), loss)
+        return Gradient(gradient, batch_stats, sums_of(table.TRAINING, outcome))
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        noise = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _NOISE), state.step)
-        gradient = partial(gradient_of, state.variables)
-        params = state.variables["params"]
-        found = gradient(batch, noise) if parts == 1 else accumulate(gradient, batch, noise, parts, part_sharding)
-        change, opt_state = optimizer.update(found.params, state.opt_state, params)
-        variables = {"params": optax.apply_updates(params, change), **found.updates}
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        key = jax.random.fold_in(jax.random.key(seed), _DROPOUT)
+        key = jax.random.fold_in(key, state.step)
+        examples, gradient = prepare(batch, key), partial(gradient_of, state)
+        found = accumulate(gradient, examples, key, micro_batches, sharding)
+        updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema is not None and ema_decay is not None:
-            ema = optax.incremental_update(variables, ema, 1 - ema_decay)
-        done = StepMetrics(loss=found.loss * len(batch.label), correct=found.correct)
-        return TrainState(step=state.step + 1, variables=variables, opt_state=opt_state, ema=ema), done
+        if ema is not None and recipe.average is not None:
+            ema = recipe.average(ema, as_variables(params, found.batch_stats), state.step)
+        sums = found.sums | sums_of(metrics, Update(gradient=found.params, params=state.params))
+        next_state = TrainState(
+            step=state.step + 1, params=params, batch_stats=found.batch_stats, opt_state=opt_state, ema=ema
+        )
+        return next_state, sums
 
     return train_step
 
 
 def accumulate(
-    gradient: Callable[[Batch, Array], Gradient],
-    batch: Batch,
-    noise: Array,
-    parts: int,
+    gradient: Callable[[Prepared, Key[Array, ""]], Gradient],
+    examples: Prepared,
+    key: Key[Array, ""],
+    micro_batches: int,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Gradient:
-    """Returns the gradient of a batch from those of its `parts`, computed one after the other.
+    """Returns the gradient of a batch from those of its micro-batches, computed one after the other.
 
-    Each sees the same state, so that the mean of the parts' running statistics is what the whole batch would give.
-    `sharding` is that of the parts `[parts, b / parts, …]`.
+    Each sees the same state, so that the mean of their running statistics is what the whole batch would give.
+    `sharding` is that of the micro-batches `[micro_batches, b / micro_batches, …]`.
     """
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    if micro_batches == 1:
+        return gradient(examples, key)
+    split = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), examples)
     if sharding is not None:
         split = jax.lax.with_sharding_constraint(split, sharding)
     first = jax.tree.map(lambda x: x[0], split)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, first, noise))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, first, key))
 
-    def add(total: Gradient, part: tuple[Array, Batch]) -> tuple[Gradient, None]:
-        number, examples = part
-        return jax.tree.map(jnp.add, total, gradient(examples, jax.random.fold_in(noise, number))), None
+    def add(total: Gradient, micro_batch: tuple[Array, Prepared]) -> tuple[Gradient, None]:
+        number, those = micro_batch
+        return jax.tree.map(jnp.add, total, gradient(those, jax.random.fold_in(key, number))), None
 
-    total, _ = jax.lax.scan(add, nothing, (jnp.arange(parts), split))
-    return jax.tree.map(lambda x: x / parts if jnp.issubdtype(x.dtype, jnp.floating) else x, total)
+    total, _ = jax.lax.scan(add, nothing, (jnp.arange(micro_batches), split))
+    params, batch_stats = jax.tree.map(lambda x: x / micro_batches, (total.params, total.batch_stats))
+    return Gradient(params, batch_stats, total.sums)
 
 
 def make_chunk(
     step: TrainStep, max_steps: int, batch_sharding: jax.sharding.Sharding
-) -> Callable[..., tuple[TrainState, StepMetrics]]:
+) -> Callable[..., tuple[TrainState, Sums]]:
     """Returns a function that runs up to `max_steps` steps on images that are on the device already.
 
-    It is `(state, images, labels, index, epoch, count) -> (state, metrics)` with `index` and `epoch` `[max_steps, b]`,
-    of which the first `count` rows are used, and metrics `[max_steps]`. The loop's length is a traced number, so that
-    one compiled program, and with it one rounding, serves chunks of every length.
+    It is `(state, images, aspects, labels, index, epoch, count) -> (state, sums)` with `index` and `epoch`
+    `[max_steps, b]`, of which the first `count` rows are used, and sums `[max_steps]`. The loop's length is a traced
+    number, so that one compiled program, and with it one rounding, serves chunks of every length.
     """
 
     def chunk(
         state: TrainState,
         images: UInt8[Array, "n h w c"],
+        aspects: Float32[Array, " n"],
         labels: Int32[Array, " n"],
         index: Int32[Array, "k b"],
         epoch: Int32[Array, "k b"],
         count: Int32[Array, ""],
-    ) -> tuple[TrainState, StepMetrics]:
-        def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
-            state, done = carry
+    ) -> tuple[TrainState, Sums]:
+        def batch_at(i: Array | int) -> Batch:
             chosen = index[i]
-            batch = Batch(images[chosen], labels[chosen], jnp.ones(chosen.shape, bool), chosen, epoch[i])
-            state, this = step(state, jax.lax.with_sharding_constraint(batch, batch_sharding))
+            batch = Batch(
+                image=images[chosen],
+                label=labels[chosen],
+                mask=jnp.ones(chosen.shape, bool),
+                index=chosen,
+                epoch=epoch[i],
+                aspect=aspects[chosen],
+            )
+            return jax.lax.with_sharding_constraint(batch, batch_sharding)
+
+        def body(i: Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            state, done = carry
+            state, this = step(state, batch_at(i))
             return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), done, this)
 
-        wide = jax.tree.leaves(state.variables["params"])[0].dtype
-        empty = StepMetrics(loss=jnp.zeros(max_steps, wide), correct=jnp.zeros(max_steps, jnp.int32))
+        _, sums = jax.eval_shape(lambda: step(state, batch_at(0)))
+        empty = {name: jnp.zeros((max_steps, *x.shape), x.dtype) for name, x in sums.items()}
         return jax.lax.fori_loop(0, count, body, (state, empty))
 
     return chunk
 
 
-def make_eval_step(model: nn.Module, preprocess: Preprocess, dtype: Any) -> Callable[[Variables, Batch], metrics.Sums]:
-    """Returns the function that takes variables and a masked batch to sums of the metrics."""
+def make_eval_step(
+    model: nn.Module, preprocess: Preprocess, loss: Loss, metrics: Sequence[Metric] = table.EVALUATION
+) -> Callable[[Variables, Batch], Sums]:
+    """Returns the function that takes variables and a masked batch to the sums of the metrics."""
 
-    def eval_step(variables: Variables, batch: Batch) -> metrics.Sums:
-        logits: Any = model.apply(variables, preprocess.normalise(batch.image, dtype), train=False)
-        return metrics.sums(logits, batch.label, batch.mask, cross_entropy(logits, batch.label))
+    def eval_step(variables: Variables, batch: Batch) -> Sums:
+        logits = forward(model, preprocess, variables, batch.image)
+        target = soft_target(batch.label, logits.shape[-1])
+        return sums_of(metrics, Outcome(logits, batch.label, batch.mask, loss(logits, target)))
 
     return eval_step

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TEMPORARY
 
 _LEAST_MARGIN, _MOST_MARGIN = 0.1, 120.0  # share of the time, and seconds, that are kept for saving
@@ -24,8 +24,8 @@ class Stopped(Exception):
 class Stop:
     """False until the run should leave. The clock runs from `started`, as `time.monotonic` counts.
 
-    Some of `max_hours` is kept for saving: a tenth, at most two minutes, but twice as long as anything took that
-    `took` was told of.
+    Some of `max_hours` is kept for saving: a tenth, at most two minutes, but at least twice as long as `expect_save`
+    was given.
     """
 
     def __init__(self, max_hours: float | None = None, started: float | None = None) -> None:
@@ -53,8 +53,8 @@ class Stop:
         """Takes over the wish of another process: its signal, or None where its time is over."""
         self.signal, self._heard = number, True
 
-    def took(self, seconds: float) -> None:
-        """Learns how long something took that a stop may have to wait for."""
+    def expect_save(self, seconds: float) -> None:
+        """Learns how long saving may last."""
         if self._end is not None:
             self._margin = max(self._margin, 2 * seconds)
 
@@ -104,5 +104,5 @@ def unless(stop: Stop, work: Callable[[], _T]) -> _T:
         raise errors[0]
     if results:
         return results[0]
-    command.end_at_once()
+    exit.end_at_once()
     raise Stopped

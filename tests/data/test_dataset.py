@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from jaxnets.config import resolve
-from jaxnets.data.dataset import open_dataset
+from jaxnets.config import Config, DataConfig, resolve
+from jaxnets.data.dataset import open_dataset, open_evaluation
 from jaxnets.errors import UserError
+from jaxnets.preprocess import Preprocess
+from tests.data.sources.images import fill
 
 
 def test_mean_and_standard_deviation_are_measured_on_the_training_split():
@@ -23,7 +25,7 @@ def test_validation_is_held_out_of_train_and_leaves_test_alone():
     sizes = {name: len(split) for name, split in divided.splits.items()}
     assert sizes["test"] == len(whole.split("test")) == 360
     assert sizes["train"] + sizes["validation"] == len(whole.split("train")) == 1437
-    assert sizes["validation"] == pytest.approx(144, abs=5)
+    assert sizes["validation"] == pytest.approx(144, abs=36)  # four standard deviations
     together = np.concatenate([divided.split(name).load(1) for name in ("train", "validation")])
     np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(whole.split("train").load(1), axis=0))
 
@@ -53,7 +55,47 @@ def test_an_unknown_split_is_refused_with_the_nearest():
         open_dataset(resolve({})).split("tests")
 
 
-def test_the_fingerprint_follows_the_data_and_not_its_place():
-    first, again = open_dataset(resolve({})), open_dataset(resolve({}))
-    other = open_dataset(resolve({"data": {"validation": 0.1}}))
-    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+def test_the_classes_are_said_first(tmp_path):
+    for number in range(30):
+        fill(tmp_path / f"n{number:02}")
+    notes = open_dataset(resolve({"data": {"source": f"folder:{tmp_path}"}})).notes
+    assert notes[0] == "30 classes: n00, n01, n02, n03, n04, n05, n06, n07, n08, n09, n10, n11, …"
+    assert open_dataset(resolve({})).notes == ("10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(12, (12, 12)), ((6, 20), (6, 20)), ([20, 6], (20, 6))])
+def test_a_size_is_a_square_s_or_height_and_width(size, expected):
+    config = Config(data=DataConfig(image_size=size))
+    assert open_dataset(config).split("test").load(1).shape == (360, *expected, 1)
+
+
+def test_the_white_level_is_part_of_the_preprocessing():
+    config = resolve({"data": {"white_level": 4095}})
+    preprocess = open_dataset(config).preprocess
+    assert Preprocess.from_json(preprocess.to_json()).white_level == 4095
+
+
+def test_images_without_a_class_stay_within_reach(tmp_path):
+    for folder in ("train/cat", "train/dog", "val/cat", "test"):
+        fill(tmp_path / folder)
+    data = open_dataset(resolve({"data": {"source": f"folder:{tmp_path}"}}))
+    assert data.unlabelled == {"test": [f"{tmp_path}/test/0.png", f"{tmp_path}/test/1.png"]}
+
+
+def test_an_evaluation_holds_nothing_out_and_counts_the_model_s_classes(tmp_path):
+    for name in ("dog", "cat"):
+        fill(tmp_path / name, 5)
+    config = resolve({"data": {"source": f"folder:{tmp_path}", "validation": 0.5, "test_share": 0.5}})
+    preprocess = Preprocess(height=4, width=4, channels=1, mean=(0.5,), std=(0.5,))
+    data = open_evaluation(config, preprocess, ("dog", "eel", "cat"))
+    assert data.split("all").labels.tolist() == [0] * 5 + [2] * 5
+    assert data.split("all").load(1).shape == (10, 4, 4, 1)
+
+
+def test_the_digits_are_matched_by_name_when_evaluating():
+    preprocess = open_dataset(resolve({})).preprocess
+    names = tuple("9876543210")
+    data = open_evaluation(resolve({}), preprocess, names)
+    np.testing.assert_array_equal(data.split("test").labels, 9 - open_dataset(resolve({})).split("test").labels)
+    with pytest.raises(UserError, match=r"digits has the class '3' .*, which the model does not know"):
+        open_evaluation(resolve({}), preprocess, ("0", "1", "2"))

@@ -41,8 +41,14 @@ def digits_run(tmp_path_factory) -> Path:
     )
     saver = Checkpointer(run.checkpoints)
     variables = jax.tree.map(jnp.asarray, live(model, preprocess))
-    optimizer = {"momentum": jnp.zeros(3)}
-    saver.save(TrainState(jnp.int32(4), variables, optimizer, None), Progress(step=4))
+    state = TrainState(
+        step=jnp.int32(4),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state={"momentum": jnp.zeros(3)},
+        ema=None,
+    )
+    saver.save(state, Progress(step=4))
     saver.close()
     rows = [
         {"step": 2, "train/loss": 2.5, "train/accuracy": 0.125, "train/learning_rate": 0.1, "time": 1.0},

@@ -2,16 +2,18 @@
 
 import ast
 import csv
+import dataclasses
 import importlib.util
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import jaxnets
-from jaxnets.run.directory import open_run
+from jaxnets.errors import UserError
+from jaxnets.run.directory import RunDirectory, open_run
 from tests.conftest import environment
 from tests.demo.conftest import ROOT
 from tests.tiny import classifier
@@ -35,15 +38,26 @@ def shown(digits_run):
     return open_shown(str(digits_run))
 
 
-def start(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "demo" / "app.py"), *map(str, arguments)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Calls what a script's `main` would do with some arguments; returns its status, its output and its messages."""
+
+    def call(main, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+        with pytest.raises(SystemExit) as raised:
+            main()
+        captured = capsys.readouterr()
+        return raised.value.code, captured.out, captured.err
+
+    return call
 
 
-def deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "launch" / "deploy_space.py"), *map(str, arguments)]
-    without_token = {**environment(), "HF_HOME": os.devnull, "HF_TOKEN": "", "HF_TOKEN_PATH": os.devnull}
-    return subprocess.run(command, env=without_token, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def deploy(command, monkeypatch):
+    import deploy_space
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    return partial(command, deploy_space.main)
 
 
 def digit(tmp_path, name: str):
@@ -76,6 +90,16 @@ def test_a_file_that_is_no_image_gets_its_reason_and_harms_no_other(shown, tmp_p
     assert good[-1] == ""
     assert good[1] in shown.names
     assert len(bad) == len(good) == len(columns(shown))
+
+
+def test_16_bits_are_read_as_the_model_reads_its_own(shown, tmp_path):
+    from images import Shown
+
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "white.png")
+    preprocess = dataclasses.replace(shown.classifier.preprocess, white_level=4095)
+    of_12_bits = Shown("x", dataclasses.replace(shown.classifier, preprocess=preprocess), None)
+    assert of_12_bits.decode(tmp_path / "white.png").max() == 255
+    assert shown.decode(tmp_path / "white.png").max() == 16
 
 
 def test_a_batch_of_nothing_but_damage_is_a_table_of_reasons(shown, tmp_path):
@@ -124,12 +148,102 @@ def test_the_map_of_a_large_image_comes_back_small_and_names_its_class():
 
 
 def test_classes_of_one_name_are_told_apart(shown):
-    import dataclasses
-
     from images import Shown
 
     twins = dataclasses.replace(shown.classifier, labels=("crane", "crane", *"23456789"))
     assert Shown("x", twins, None).names[:3] == ("crane (class 0)", "crane (class 1)", "2")
+
+
+@pytest.mark.parametrize("labels", [tuple("1234567890"), tuple("2345678901"), tuple("9876543210")])
+def test_the_class_that_is_chosen_is_the_one_explained_where_numerals_name_classes(shown, labels):
+    from images import Shown, choices
+
+    renamed = Shown("x", dataclasses.replace(shown.classifier, labels=labels), None)
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    (p,) = renamed.probabilities([image])
+    for text, number in choices(renamed, p)[1:]:
+        _, caption = renamed.explain(image, number, renamed.stages[-1])
+        assert caption.startswith(f"**{text.partition(',')[0]}** {p[number]:.1%}")
+
+
+def named(count, first="class 0", run=None):
+    labels = (first, *(f"class {number}" for number in range(1, count)))
+    return SimpleNamespace(classifier=SimpleNamespace(labels=labels), run=run)
+
+
+@pytest.mark.parametrize("first", ["tench", "tench, Tinca tinca", "Tench", "n01440764"])
+def test_photographs_are_the_samples_of_models_of_imagenet_s_classes(first):
+    from samples import samples_of
+
+    assert {file.suffix for file in samples_of([named(1000, first)])} == {".jpg"}
+
+
+@pytest.mark.parametrize("model", [named(37), named(1000), named(10, "0"), named(5, "tench")])
+def test_a_model_of_other_classes_has_no_samples(model):
+    from samples import samples_of
+
+    assert samples_of([model]) == []
+
+
+def test_a_run_on_the_digits_has_digits_and_a_run_on_other_data_of_these_names_has_none(shown, monkeypatch):
+    from samples import samples_of
+
+    digits = sorted((ROOT / "demo" / "examples" / "digits").iterdir())
+    assert samples_of([shown]) == digits
+    assert set(samples_of([named(1000, "tench"), shown, shown])) == set(SAMPLES)
+    config = SimpleNamespace(data=SimpleNamespace(source="idx:fashion"))
+    monkeypatch.setattr(RunDirectory, "read_config", lambda run: config)
+    assert samples_of([shown]) == []
+
+
+@pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS", "GRADIO_SERVER_NAME", "GRADIO_SHARE"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_variable_that_is_set_to_nothing_is_as_good_as_unset(name, value):
+    from variables import check
+
+    environment = {name: value, "HOME": ""}
+    check(environment)
+    assert environment == {"HOME": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GRADIO_SERVER_PORT", "http"), ("GRADIO_SERVER_PORT", "7860/tcp"), ("GRADIO_SERVER_PORT", "70000"),
+     ("GRADIO_SERVER_PORT", "7860.0"), ("GRADIO_NUM_PORTS", "many"), ("GRADIO_DEBUG", "True"),
+     ("GRADIO_NODE_SERVER_PORT", "-1"), ("GRADIO_ANALYTICS_MAX_EVENTS", "x"),
+     ("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "some")],
+)  # fmt: skip
+def test_a_variable_that_is_no_number_is_named(name, value):
+    from variables import check
+
+    with pytest.raises(UserError, match=f"{name} must be a whole number from .*, found {value!r}"):
+        check({name: value})
+
+
+def test_variables_that_gradio_understands_are_left_alone():
+    from variables import check
+
+    environment = {"GRADIO_SERVER_PORT": " 80 ", "GRADIO_DEFAULT_CONCURRENCY_LIMIT": "None", "GRADIO_DEBUG": "1"}
+    check(environment)
+    assert environment == {
+        "GRADIO_SERVER_PORT": " 80 ",
+        "GRADIO_DEFAULT_CONCURRENCY_LIMIT": "None",
+        "GRADIO_DEBUG": "1",
+    }
+
+
+@pytest.mark.parametrize("value", ["http", "-1"])
+def test_a_port_that_is_none_is_one_message(command, monkeypatch, value):
+    import app
+
+    monkeypatch.setenv("GRADIO_SERVER_PORT", value)
+    status, _, errors = command(app.main)
+    assert status == 1
+    assert (
+        errors
+        == f"error: GRADIO_SERVER_PORT must be a whole number from 0 to 65535, found {value!r}: mend it or "
+        + ("unset it\n")
+    )
 
 
 def test_curves_are_train_and_evaluation_by_step(shown):
@@ -144,8 +258,6 @@ def test_curves_are_train_and_evaluation_by_step(shown):
 def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_line(tmp_path):
     from records import curves
 
-    from jaxnets.run.directory import RunDirectory
-
     rows = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, 12_346)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 12346, "train/lo']))
     points = curves(RunDirectory(tmp_path))["Loss"]
@@ -156,8 +268,6 @@ def test_curves_of_a_long_run_in_progress_are_thinned_and_leave_out_its_broken_l
 
 def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_path):
     from records import metrics, per_class
-
-    from jaxnets.run.directory import RunDirectory
 
     assert metrics(shown.run) == []  # no report was written
     classes = {"a": {"count": 4, "accuracy": 0.75}, "b": {"count": 4, "accuracy": 0.5}, "c": {"count": 0}}
@@ -172,7 +282,7 @@ def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_pat
 
 def test_the_page_has_a_column_and_a_tab_for_each_model(shown):
     pytest.importorskip("gradio")
-    from app import build
+    from page import build
 
     assert {"map-0", "map-1"} <= ids_of(build([shown, shown]))
     assert "map-1" not in ids_of(build([shown]))
@@ -183,20 +293,25 @@ def ids_of(page) -> set[str]:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs gradio")
-def test_no_such_model_is_one_message():
-    done = start("--model", "efficientnet_light0", "--port", free_port())
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert "efficientnet_light0" in done.stderr
+def test_no_such_model_is_one_message(command):
+    import app
+
+    status, _, errors = command(app.main, "--model", "efficientnet_light0", "--port", free_port())
+    assert status == 1
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert "efficientnet_light0" in errors
 
 
-def test_a_port_in_use_is_one_message_before_anything_is_loaded():
+def test_a_port_in_use_is_one_message_before_anything_is_loaded(command, monkeypatch):
+    import app
+
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "")
     with socket.create_server(("127.0.0.1", 0)) as other:
-        done = start("--port", other.getsockname()[1])
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "give another with --port" in done.stderr
+        status, _, errors = command(app.main, "--port", other.getsockname()[1])
+    assert status == 1
+    assert errors.count("\n") == 1
+    assert "give another with --port" in errors
 
 
 def free_port() -> int:
@@ -260,13 +375,14 @@ def packages_imported_by(file: str) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_a_dry_run_lists_what_the_space_would_hold(digits_run):
-    done = deploy("--space", "me/digits", "--run", digits_run)
-    assert done.returncode == 0, done.stderr
-    names = [line.split()[1] for line in done.stdout.splitlines() if "/" in line or "." in line]
-    assert {"app.py", "README.md", "requirements.txt", "jaxnets/classifier.py", "run/model.json"} <= set(names)
+def test_a_dry_run_lists_what_the_space_would_hold(digits_run, deploy):
+    status, output, errors = deploy("--space", "me/digits", "--run", digits_run)
+    assert status == 0, errors
+    names = [line.split()[1] for line in output.splitlines() if "/" in line or "." in line]
+    modules = {file.name for file in (ROOT / "demo").glob("*.py")}
+    assert {*modules, "README.md", "requirements.txt", "jaxnets/classifier.py", "run/model.json"} <= set(names)
     assert not [name for name in names if "optimizer/" in name or "__pycache__" in name]
-    assert "nothing was uploaded" in done.stdout
+    assert "nothing was uploaded" in output
 
 
 def test_the_run_in_a_space_predicts_as_the_run_here(digits_run, tmp_path):
@@ -283,17 +399,15 @@ def test_the_run_in_a_space_predicts_as_the_run_here(digits_run, tmp_path):
     ("arguments", "message"),
     [(("--space", "digits"), "OWNER/NAME"), (("--space", "me/digits", "--run", "nowhere"), "there is no directory")],
 )
-def test_a_space_that_cannot_be_is_one_message(arguments, message):
-    done = deploy(*arguments)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_space_that_cannot_be_is_one_message(arguments, message, deploy):
+    status, _, errors = deploy(*arguments)
+    assert status == 1
+    assert message in errors
+    assert errors.count("\n") == 1
 
 
 def test_hugging_face_out_of_reach_is_one_message(monkeypatch, capsys):
     import deploy_space
-
-    from jaxnets.errors import UserError
 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_none")

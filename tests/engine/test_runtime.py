@@ -57,6 +57,23 @@ def test_a_folder_that_cannot_be_written_to_leaves_the_graph_in_the_users_cache(
     assert len(list(cache.iterdir())) == 1
 
 
+def test_a_kept_graph_that_is_damaged_is_made_anew(needs_onnx, tmp_path):
+    assert classifier(engine_folder=tmp_path).engine.name == "onnx"
+    [kept] = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert classifier(engine_folder=tmp_path).engine.name == "onnx"
+    assert kept.read_bytes() == whole
+
+
+def test_a_graph_that_can_be_kept_nowhere_answers_all_the_same(needs_onnx, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    made = classifier(engine_folder=tmp_path / "file")
+    assert made.engine.name == "onnx"
+    assert made.predict(images(1)).shape == (1, 5)
+
+
 def test_without_onnx_runtime_jax_answers(monkeypatch):
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
     assert classifier().engine.name == "jax"

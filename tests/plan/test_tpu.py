@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxnets.data.augment import Augmentation
 
 from jaxnets import create_model
-from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
 from jaxnets.models import efficientnet

@@ -8,7 +8,7 @@ import io
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -19,7 +19,9 @@ from PIL import Image
 from jaxnets.preprocess import Preprocess
 from jaxnets.serve.app import make_app
 from jaxnets.serve.limits import Keys, Limits
-from jaxnets.serve.models import Models, Source
+from jaxnets.serve.models import Models
+from jaxnets.serve.source import Source, Split
+from jaxnets.serve.web import Web
 
 GREY = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))
 PREDICT = "/v1/models/fake/predict"
@@ -50,19 +52,28 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
-        super().__init__(**{**defaults, "variables": {}, "model": None, "step": step, **changed})
+        super().__init__(
+            **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
+        )
 
     def with_threads(self, threads: int | None) -> "FakePredictor":
         return self
 
 
-def fake_app(*names: str, limits: Limits | None = None, keys: Keys | None = None, splits=(), predictor=None):
+def fake_app(
+    *names: str,
+    limits: Limits | None = None,
+    keys: Keys | None = None,
+    web: Web | None = None,
+    splits: Sequence[Split] = (),
+    predictor: FakePredictor | None = None,
+):
     """Returns an application that serves fakes under these names, and the predictors by name."""
     limits = limits or Limits(timeout=5)
     made = {name: predictor or FakePredictor() for name in names or ("fake",)}
     sources = [Source(name=name, path=name) for name in made]
     models = Models(sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, seed=0)
-    return make_app(models, limits, keys), made
+    return make_app(models, limits, keys, web), made
 
 
 @asynccontextmanager
@@ -91,10 +102,12 @@ def image(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
 
 
 def main() -> None:
+    from jaxnets.serve import gate
     from jaxnets.serve.server import listen, serve
 
     port, seconds, *rest = sys.argv[1:]
     limits = Limits(timeout=float(rest[0]) if rest else 5, latency=10)  # however busy the machine is
+    gate._LINGER = limits.timeout / 2
     app, made = fake_app(limits=limits)
     made["fake"].engine.seconds = float(seconds)
     serve(app, listen("127.0.0.1", int(port)), limits)

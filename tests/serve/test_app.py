@@ -5,12 +5,13 @@ import json
 import logging
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 
 from jaxnets.errors import UserError
 from jaxnets.serve.limits import Keys, Limits, read_keys
-from jaxnets.serve.models import Source, Split
+from jaxnets.serve.source import Source, Split
 from tests.serve.fakes import PREDICT, FakePredictor, ask, client_of, fake_app, image
 
 MODELS = "/v1/models"
@@ -43,7 +44,7 @@ def bomb(width=50_000, height=50_000):
     )
 
 
-def test_a_image_is_named_with_the_most_probable_class_first():
+def test_an_image_is_named_with_the_most_probable_class_first():
     answer = predict(image(60), path=f"{PREDICT}?top=2")
     assert answer.status_code == 200
     (found,) = answer.json()["predictions"]
@@ -115,7 +116,7 @@ def test_a_body_that_says_that_it_is_no_image(kind):
     assert_refused(predict(b"{}", headers={"content-type": kind}), 415, "unsupported_media_type", kind)
 
 
-def test_a_image_that_is_cut_off():
+def test_an_image_that_is_cut_off():
     assert_refused(predict(image(60, (99, 99), "JPEG")[:-200]), 422, "damaged_image")
 
 
@@ -125,7 +126,7 @@ def test_one_damaged_image_of_many_is_named():
     assert "image 2 ('bad.png')" in answer.json()["error"]["message"]
 
 
-def test_a_image_of_too_many_pixels():
+def test_an_image_of_too_many_pixels():
     assert_refused(predict(image(0, (21, 20)), limits=Limits(max_pixels=400)), 413, "too_many_pixels", "21 × 20")
 
 
@@ -229,9 +230,23 @@ def test_overload_is_refused_at_once_with_a_time_to_come_back():
             return refused, await asyncio.gather(*waiting)
 
     refused, answered = asyncio.run(body())
-    assert_refused(refused, 503, "overloaded")
+    assert_refused(refused, 503, "overloaded", "2 images wait and 2 may, by the latency that is allowed (0.08 s) × the")
     assert int(refused.headers["retry-after"]) >= 1
     assert [answer.status_code for answer in answered] == [200, 200]
+
+
+def test_an_idle_service_answers_64_requests_at_once():
+    app, made = fake_app(limits=Limits(timeout=20))
+    made["fake"].engine.seconds = 0.01  # for each batch; what is measured first is a batch of one
+
+    async def body():
+        async with client_of(app) as client:
+            return await asyncio.gather(*(client.post(PREDICT, content=image(4 * i)) for i in range(64)))
+
+    answers = asyncio.run(body())
+    assert [answer.status_code for answer in answers] == [200] * 64
+    found = [answer.json()["predictions"][0]["top"][0]["label"] for answer in answers]
+    assert found == [f"class {4 * i // 26}" for i in range(64)]
 
 
 def test_an_answer_that_takes_too_long():
@@ -310,7 +325,7 @@ def test_a_failure_ends_the_connection_while_stopping():
     assert ask(failing_app(), "POST", PREDICT, content=image()).headers["connection"] == "close"
 
 
-def test_logs_hold_nothing_of_a_image(caplog):
+def test_logs_hold_nothing_of_an_image(caplog):
     content = b"very private" + image()
     with caplog.at_level(logging.DEBUG):
         predict(content)
@@ -364,7 +379,12 @@ def test_a_split_of_what_is_not_served():
     [("efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0"), ("pets=runs/x", "pets", "runs/x"),
      ("runs/digits", "digits", "runs/digits"), ("hf:timm/resnet18", "resnet18", "hf:timm/resnet18")],
 )  # fmt: skip
-def test_a_model_is_called_as_its_directory_unless_it_is_named(text, name, path):
+def test_a_model_is_called_as_its_directory_unless_it_is_named(text, name, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("runs/x", "runs/digits"):
+        Path(run).mkdir(parents=True)
+        for file in ("config.json", "model.json"):
+            (Path(run) / file).write_text("{}")
     source = Source.parse(text)
     assert (source.name, source.path) == (name, path)
 

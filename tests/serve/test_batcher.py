@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxnets.serve.batcher import Batcher, Overloaded, largest_batch
+from jaxnets.serve.admission import Admission, Overloaded
+from jaxnets.serve.batcher import Batcher, largest_batch
 
 BLANK = np.zeros((2, 2, 1), np.uint8)
 
@@ -28,13 +29,14 @@ def numbered(value):
     return lambda: np.full((2, 2, 1), value, np.uint8)
 
 
-def run(body, **options):
+def run(body, wait=1e9, capacity=100, **options):
     """Runs `body(model, batcher)` on an event loop, and closes the batcher."""
+    admission = Admission(wait=wait, capacity=capacity)
 
     async def main():
         model = Model()
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(model, **{"most": 4, "wait": 1e9, "capacity": 100, "pool": pool, **options})
+            batcher = Batcher(model, **{"most": 4, "admission": admission, "pool": pool, **options})
             try:
                 await body(model, batcher)
             finally:
@@ -90,7 +92,7 @@ def test_beyond_the_bound_a_request_is_refused_and_says_for_how_long():
     run(body, capacity=3)
 
 
-def test_the_bound_follows_the_time_that_a_image_takes():
+def test_the_bound_follows_the_time_that_an_image_takes():
     async def body(model, batcher):
         futures = [batcher.submit([numbered(i)]) for i in range(10)]
         with pytest.raises(Overloaded):
@@ -152,7 +154,7 @@ def test_what_its_client_gave_up_is_not_computed():
     assert all(1 not in batch for batch in run(body).batches)
 
 
-def test_a_image_that_cannot_be_prepared_fails_alone():
+def test_an_image_that_cannot_be_prepared_fails_alone():
     def broken():
         raise ValueError("broken")
 

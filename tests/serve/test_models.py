@@ -1,6 +1,7 @@
 """The models of real runs: newer checkpoints, damaged ones, explanations and embeddings."""
 
 import asyncio
+import dataclasses
 import io
 import logging
 import shutil
@@ -15,8 +16,11 @@ from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import Progress, steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app
+from jaxnets.serve.images import Upload
 from jaxnets.serve.limits import Limits
-from jaxnets.serve.models import Models, Source
+from jaxnets.serve.loaded import Loaded
+from jaxnets.serve.models import Models
+from jaxnets.serve.source import Source
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
 from tests.serve.fakes import GREY, FakePredictor, ask, client_of, image
@@ -46,7 +50,8 @@ def finished(tmp_path_factory):
     model = jaxnets.create_model(SMALL, preprocess=GREY, num_classes=10)
     saver = Checkpointer(run.checkpoints)
     for step in (2, 4):
-        state = TrainState(step=jnp.int32(step), variables=live(model, GREY, seed=step), opt_state={}, ema=None)
+        variables = live(model, GREY, seed=step)
+        state = TrainState(jnp.int32(step), variables["params"], variables["batch_stats"], opt_state={}, ema=None)
         saver.save(state, Progress(step=step))
     saver.close()
     return run.path
@@ -78,7 +83,7 @@ def served(finished):
 
 def test_onnx_runtime_has_a_worker_on_each_core_and_jax_one(finished, served, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("jaxnets.serve.models.cores", lambda: 3)
+    monkeypatch.setattr("jaxnets.serve.loaded.cores", lambda: 3)
     found = models_of(finished, engine="onnx").served["digits"].current
     assert (found.predictor.engine.threads, found.batcher.workers) == (1, 3)
     assert served.batcher.workers == 1
@@ -86,7 +91,7 @@ def test_onnx_runtime_has_a_worker_on_each_core_and_jax_one(finished, served, mo
 
 def test_a_model_that_is_slow_on_one_core_gets_all_of_them(finished, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("jaxnets.serve.models.largest_batch", lambda *arguments: (1, 1e6))
+    monkeypatch.setattr("jaxnets.serve.loaded.largest_batch", lambda *arguments: (1, 1e6))
     found = models_of(finished, engine="onnx").served["digits"].current
     assert found.batcher.workers == 1
     assert found.predictor.engine_threads is None
@@ -102,7 +107,7 @@ def test_the_service_answers_as_the_library_does(finished):
     np.testing.assert_allclose([found[str(digit)] for digit in range(10)], expected, rtol=1e-5)
 
 
-def test_an_explanation_is_a_image(finished):
+def test_an_explanation_is_an_image(finished):
     answer = ask(make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3", content=image(60, (40, 30)))
     assert answer.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(answer.content)).size[0] == 80
@@ -122,13 +127,13 @@ def test_a_large_image_is_explained_small(served):
     assert served.explain(upload, LIMITS, None, None).size == (2 * 768, 512 + 28)
 
 
-def test_an_embedding_is_the_last_stage_averaged(served):
+def test_an_embedding_is_what_the_head_sees(served):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    predictor = served.predictor
-    x = predictor.preprocess.normalise(images, jnp.float32)
-    features = predictor.model.apply(predictor.variables, x, method="features")
-    expected = list(features.values())[-1].mean((1, 2))
-    np.testing.assert_allclose(served.embed(images), expected, rtol=1e-5, atol=1e-6)
+    embedding = served.predictor.embed_fitted(images)
+    head = served.predictor.variables["params"]["head"]
+    logits = np.exp(embedding @ head["kernel"] + head["bias"])
+    expected = served.predictor.engine.probabilities(images)
+    np.testing.assert_allclose(logits / logits.sum(1, keepdims=True), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_newer_checkpoint_takes_over_without_losing_a_request(growing):
@@ -219,3 +224,11 @@ def test_two_models_of_one_name():
     sources = [Source(name="a", path="x"), Source(name="a", path="y")]
     with pytest.raises(UserError, match="given twice"):
         Models(sources, open_=lambda path, checkpoint: FakePredictor(), limits=LIMITS)
+
+
+def test_sixteen_bits_are_read_as_the_model_s_training_did():
+    content = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(content, "PNG")
+    predictor = FakePredictor(preprocess=dataclasses.replace(GREY, white_level=4095))
+    loaded = Loaded(predictor=predictor, batcher=None)
+    assert loaded.prepare(Upload(content.getvalue(), "a.png"), LIMITS).min() == 255

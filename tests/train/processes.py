@@ -21,23 +21,26 @@ def start_all(
     module: str, *arguments: object, prefix: str, processes: int = 2, devices: int = 4
 ) -> list[subprocess.Popen]:
     """Starts a command in several processes, which learn of each other by options that begin with `prefix`."""
+    together = (f"{prefix}coordinator=localhost:{free_port()}", f"{prefix}processes={processes}")
+    own = [(*together, f"{prefix}process={process}") if processes > 1 else () for process in range(processes)]
+    return [popen("-m", module, *map(str, arguments), *each, devices=devices) for each in own]
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = (f"{prefix}coordinator=localhost:{port}", f"{prefix}processes={processes}")
-    return [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", module, *map(str, arguments)),
-                *((*together, f"{prefix}process={process}") if processes > 1 else ()),
-            ],
-            env=environment(devices),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for process in range(processes)
-    ]
+        return free.getsockname()[1]
+
+
+def popen(*arguments: str, devices: int = 1) -> subprocess.Popen:
+    """Starts Python; what it prints is kept, errors and all."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def finish(started: list[subprocess.Popen], seconds: float = 500) -> list[tuple[int, str]]:

@@ -18,9 +18,18 @@ TIMES = {"time", "train/images_per_second"}  # what differs between two runs tha
 
 def short(**changed) -> Config:
     """Returns a config of a few small steps; keys as in config.json."""
-    data = {"validation": 0.1, "crop_padding": 1, **changed.pop("data", {})}
+    data = {"validation": 0.1, **changed.pop("data", {})}
+    augment = {"pad_and_crop": {"padding": 1}, **changed.pop("augment", {})}
     model = {"name": SMALL, **changed.pop("model", {})}
-    defaults = {"batch_size": 16, "steps": 4, "log_every_steps": 3, "eval_every_steps": 4, "data": data, "model": model}
+    defaults = {
+        "batch_size": 16,
+        "steps": 4,
+        "log_every_steps": 3,
+        "eval_every_steps": 4,
+        "data": data,
+        "model": model,
+        "augment": augment,
+    }
     return resolve({**defaults, **changed})
 
 

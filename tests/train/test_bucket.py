@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 import jaxnets
 from jaxnets.errors import UserError
-from jaxnets.run.checkpoints import Progress, steps, verify
+from jaxnets.run.checkpoints import Progress, read_variables, steps, verify
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.storage import Place, open_place
 from jaxnets.train import log as log_module
@@ -177,6 +177,21 @@ def test_a_save_that_a_bucket_refuses_is_one_message(objects, monkeypatch):
         save_and_wait(checkpointer, state)
 
 
+def test_a_bucket_that_cannot_be_read_is_one_message_and_damages_nothing(objects, remote, monkeypatch):
+    copy(objects, "remote", "deaf")
+    monkeypatch.setattr(objects, "hides", True)
+    with pytest.raises(UserError, match=r"gs://bucket/runs/deaf.* cannot be read \(.*denied"):
+        Checkpointer(open_place("gs://bucket/runs/deaf/checkpoints"))
+    with pytest.raises(UserError, match=r"gs://bucket/runs/deaf cannot be read \(.*denied"):
+        RunDirectory(open_place("gs://bucket/runs/deaf")).is_run()
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be written \(.*denied"):
+        RunLog(RunDirectory(open_place("gs://bucket/runs/deaf")), 4)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_variables(open_place("gs://bucket/runs/deaf/checkpoints"), 4, "ema")
+    monkeypatch.setattr(objects, "hides", False)
+    assert steps(open_place("gs://bucket/runs/deaf/checkpoints")) == [2, 4]
+
+
 def test_a_missing_run_in_a_bucket_is_one_message(objects):
     with pytest.raises(UserError, match="gs://bucket/runs/none is not a run directory"):
         jaxnets.load("gs://bucket/runs/none")
@@ -188,6 +203,13 @@ def test_a_missing_run_in_a_bucket_is_one_message(objects):
         ("s3://bucket/run", r"neither a directory nor a folder of a bucket \(gs://BUCKET/FOLDER\)"),
         ("gs://bucket", "names no folder of a bucket"),
         ("gs://bucket/", "names no folder of a bucket"),
+        ("gs://bucket/exp [v2]", r"must be without '\['"),
+        ("gs://bucket/runs/a?", r"must be without '\?'"),
+        ("gs://bucket/**/a", r"must be without '\*'"),
+        ("gs://bucket/a/../b", r"must be without '\.\.'"),
+        ("gs://bucket/gs://b", r"neither|must be without 'gs:'"),
+        ("gs://bucket/a\nb", r"must be without '\\n'"),
+        ("gs://bucket/\udcff", r"must be without '\\udcff'"),
     ],
 )
 def test_an_address_that_is_none_is_one_message(address, said):
@@ -204,3 +226,24 @@ def test_a_bucket_without_what_reads_it_is_one_message(monkeypatch):
 def test_only_what_begins_with_an_address_is_in_a_bucket(tmp_path):
     assert open_place(str(tmp_path)) == tmp_path
     assert open_place("~/runs") == Path.home() / "runs"
+    assert open_place("~nobody-has-this-name/runs") == Path("~nobody-has-this-name/runs")  # as in a shell
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "is empty"),
+        ("a\0b", "zero byte"),
+        ("x" * 256, "each name in it 255, found one of"),
+        ("x/" * 2000, r"may have 3584 bytes .* found one of \d{4} bytes"),
+    ],
+)
+def test_a_path_that_can_be_no_directory_is_one_message(path, said):
+    with pytest.raises(UserError, match=said):
+        open_place(path)
+
+
+def test_a_home_directory_that_is_not_there_is_one_message(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserError, match="~/runs needs a home directory, and there is none: set HOME"):
+        open_place("~/runs")

@@ -24,11 +24,11 @@ OPTIONS = {
     "eval_every_steps": 10,
     "eval_batch_size": 24,  # of which neither 143 nor 360 is a multiple
     "data.validation": 0.1,
-    "data.crop_padding": 1,
+    "augment.pad_and_crop.padding": 1,
     "data.image_size": 7,  # not the source's own, so that the images must be read
     "optimizer.learning_rate": 0.01,
     "schedule.warmup_epochs": 0.0,
-    "label_smoothing": 0.1,
+    "loss.label_smoothing": 0.1,
 }
 
 

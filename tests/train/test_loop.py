@@ -14,8 +14,8 @@ from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import read_progress, steps
 from jaxnets.run.directory import RunDirectory
-from jaxnets.train import loop
 from jaxnets.train.display import Display
+from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.loop import train
 from tests.conftest import environment
 from tests.train.runs import SMALL, arrays_of, assert_same_run, rows_of, short, wait_for_rows
@@ -35,7 +35,7 @@ def finished(tmp_path_factory, one_device):
 
 def test_a_run_directory_holds_what_the_design_says(finished):
     run = RunDirectory(finished)
-    assert json.loads(run.config.read_text())["format"] == json.loads(run.model.read_text())["format"] == 1
+    assert json.loads(run.config.read_text())["format"] == json.loads(run.model.read_text())["format"] == 2
     assert run.read_config() == short()
     card = run.read_model()
     assert card.name == SMALL == "resnet8_cifar"
@@ -81,20 +81,17 @@ def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(fi
     assert all(text in str(error.value) for text in ["holds another run", *expected])
 
 
-def test_the_best_on_validation_is_remembered_and_kept(tmp_path, one_device, monkeypatch):
-    accuracies = iter([0.2, 0.9, 0.4, 0.9, 0.5])
+def test_the_most_accurate_and_of_these_the_surest_is_the_best_and_is_kept(tmp_path, one_device, monkeypatch):
+    found = iter([(0.2, 1.0), (0.9, 0.7), (0.9, 0.6), (0.9, 0.8), (0.5, 0.1)])  # accuracy and loss
 
-    def evaluate(self, state, split, stop, name):
-        from jaxnets.metrics import Sums
+    def evaluate(self, state, examples, name):
+        accuracy, loss = (0.1, 1.0) if name.endswith("test") else next(found)
+        return {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100}
 
-        share = next(accuracies) if split == "validation" else 0.1
-        empty = np.zeros(10, np.int64)
-        return Sums(count=100, loss=1.0, correct=round(100 * share), top5=100, class_count=empty, class_correct=empty)
-
-    monkeypatch.setattr(loop.Evaluator, "__call__", evaluate)
+    monkeypatch.setattr(Evaluator, "__call__", evaluate)
     train(short(steps=5, eval_every_steps=1), tmp_path, Display(), one_device)
-    assert steps(tmp_path / "checkpoints") == [2, 4, 5]
-    assert read_progress(tmp_path / "checkpoints", 5).best == {"step": 2, "accuracy": 0.9}
+    assert steps(tmp_path / "checkpoints") == [3, 4, 5]
+    assert read_progress(tmp_path / "checkpoints", 5).best == {"step": 3, "accuracy": 0.9, "loss": 0.6}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, one_device):
@@ -135,14 +132,14 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
 @contextmanager
 def interrupted_evaluations(monkeypatch):
     """Has each evaluation begin with Ctrl-C."""
-    evaluate = loop.Evaluator.__call__
+    evaluate = Evaluator.__call__
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
         return evaluate(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Evaluator, "__call__", interrupted)
+        patched.setattr(Evaluator, "__call__", interrupted)
         yield
 
 

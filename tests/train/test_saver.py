@@ -60,6 +60,62 @@ def test_what_is_restored_is_what_was_saved(tmp_path, one_device, ema):
     assert progress == Progress(step=7, window={"steps": 7})
 
 
+# What TensorStore and Orbax take for patterns, slashes and addresses, and what else a file system allows.
+NAMES = [
+    "exp [v2]",
+    "[!a]*?**",
+    "**",
+    "back\\slash\\",
+    "gs:",
+    "file:|zip:",
+    "-x ~{lr}=1e-3,#50%20;'\"<&>$HOME`|^ ",
+    "line\nbreak\t\r\x7f",
+    "e\u0301 \xe9 日本 😀 \u202e",
+    "not UTF-8 \udcff",
+    "~",
+    "5.orbax-checkpoint-tmp",
+    "/".join(["x" * 255] * 12),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_directory_may_have_any_name(tmp_path, one_device, name):
+    directory = tmp_path / name / "checkpoints"
+    save(directory, 7, 8, ema=True)
+    state, progress = restore(directory, one_device, ema=True)
+    assert_same(state, state_at(8, ema=True))
+    assert progress == read_progress(directory, 8) == Progress(step=8, window={"steps": 8})
+    moved = directory.rename(tmp_path / "plain")
+    assert_same(read_variables(moved, 7, "ema"), jax.device_get(state_at(7, ema=True).ema))
+
+
+@pytest.mark.parametrize("name", NAMES[:6], ids=ascii)
+def test_a_run_may_be_moved_to_any_name(tmp_path, name):
+    save(tmp_path / "plain", 7)
+    (tmp_path / name).mkdir(parents=True)
+    moved = (tmp_path / "plain").rename(tmp_path / name / "checkpoints")
+    assert_same(read_variables(moved, 7, "raw"), jax.device_get(state_at(7).variables))
+
+
+def test_a_link_leads_to_what_it_names(tmp_path, one_device):
+    (tmp_path / "exp [v2]").mkdir()
+    (tmp_path / "link [1]").symlink_to("exp [v2]")
+    save(tmp_path / "link [1]", 7)
+    state, _ = restore(tmp_path / "exp [v2]", one_device)
+    assert_same(state, state_at(7))
+
+
+def test_a_name_that_needs_a_link_where_none_can_be_made_is_refused_before_anything_is_saved(tmp_path, monkeypatch):
+    (tmp_path / "t[m]p").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t[m]p"))
+    with pytest.raises(UserError, match=r"set TMPDIR to another"):
+        Checkpointer(tmp_path / "exp [v2]")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"exp \[v2\]' must be linked to .* \(No such file or directory\): give it"):
+        Checkpointer(tmp_path / "exp [v2]")
+    save(tmp_path / "plain", 1)
+
+
 def test_a_state_saved_on_eight_devices_opens_on_one_and_the_reverse(tmp_path, one_device, eight_devices):
     for here, there in ((eight_devices, one_device), (one_device, eight_devices)):
         directory = tmp_path / str(here.size)

@@ -4,15 +4,21 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets.data.augment import Augmentation
 from jaxnets.data.batch import Batch
 from jaxnets.models.resnet.network import ResNet, Stage
 from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.augment.flip import Flip
+from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
+from jaxnets.recipe.ema import Average
+from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
+from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.mesh import over_data, replicated, state_shardings
 from jaxnets.train.step import init_state, make_chunk, make_train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
 LABELS = np.arange(32, dtype=np.int32) % 4
+ASPECTS = np.ones(32, np.float32)
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
 
 
@@ -23,34 +29,36 @@ def tiny(dtype=jnp.float32, features=(4, 8), **fields):
     )  # fmt: skip
 
 
-def setup(dtype=jnp.float32, *, ema_decay=None, rate=0.1, augmentation=None, parts=1, part_sharding=None, **fields):
-    model, optimizer = tiny(dtype, **fields), optax.sgd(rate, momentum=0.9, nesterov=True)
-    step = make_train_step(
-        model,
-        PREPROCESS,
-        optimizer,
-        dtype=dtype,
-        seed=0,
-        augmentation=augmentation or Augmentation(crop_padding=1, flip=True),
-        label_smoothing=0.1,
-        ema_decay=ema_decay,
-        parts=parts,
-        part_sharding=part_sharding,
+OPS = (PadAndCrop(padding=1), Flip(horizontal=0.5))
+
+
+def setup(dtype=jnp.float32, *, rate=0.1, recipe=None, micro_batches=1, sharding=None, **fields):
+    model = tiny(dtype, **fields)
+    made = Recipe(
+        **{
+            "loss": SoftmaxCrossEntropy(),
+            "label_smoothing": 0.1,
+            "optimizer": optax.sgd(rate, momentum=0.9, nesterov=True),
+            "schedule": lambda step: rate,
+            "ops": OPS,
+            **(recipe or {}),
+        }
     )
-    state = jax.jit(lambda: init_state(model, PREPROCESS, optimizer, 0, with_ema=ema_decay is not None))()
-    return step, state
+    step = make_train_step(model, PREPROCESS, made, seed=0, micro_batches=micro_batches, sharding=sharding)
+    return step, jax.jit(lambda: init_state(model, PREPROCESS, made, 0))()
 
 
 def batch_at(step: int, size: int = 16) -> Batch:
     index = ((np.arange(size) + step * size) % 32).astype(np.int32)
-    return Batch(IMAGES[index], LABELS[index], index >= 0, index, np.full(size, step * size // 32, np.int32))
+    epoch = np.full(size, step * size // 32, np.int32)
+    return Batch(IMAGES[index], LABELS[index], index >= 0, index, epoch, np.ones(size, np.float32))
 
 
 def run_on(mesh, steps: int, dtype=jnp.float32, size: int = 16, split: bool = False, **fields):
     step, state = setup(dtype, **fields)
-    places = state_shardings(state, mesh, split=split)
-    compiled = jax.jit(step, out_shardings=(places, replicated(mesh)))
-    state = jax.device_put(state, places)
+    shardings = state_shardings(state, mesh, split=split)
+    compiled = jax.jit(step, out_shardings=(shardings, replicated(mesh)))
+    state = jax.device_put(state, shardings)
     for i in range(steps):
         state, metrics = compiled(state, jax.device_put(batch_at(i, size), over_data(mesh)))
     return state, metrics
@@ -76,12 +84,13 @@ def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eigh
 
 
 @pytest.mark.usefixtures("enable_x64")
-@pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_in_parts_gives_what_the_whole_batch_gives(eight_devices, parts):
-    fields = {"dtype": jnp.float64, "norm_group_size": 4}
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_give_what_the_whole_batch_gives(eight_devices, micro_batches):
+    fields = {"dtype": jnp.float64, "norm_group_size": 4, "recipe": {"mix": Mixup(alpha=0.5)}}
     sharding = over_data(eight_devices, axis=1)
     whole = run_on(eight_devices, 3, size=32, **fields)
-    assert_close(run_on(eight_devices, 3, size=32, parts=parts, part_sharding=sharding, **fields), whole, 1e-10)
+    divided = run_on(eight_devices, 3, size=32, micro_batches=micro_batches, sharding=sharding, **fields)
+    assert_close(divided, whole, 1e-10)
 
 
 @pytest.mark.usefixtures("enable_x64")
@@ -114,13 +123,13 @@ def test_a_chunk_does_what_its_steps_do_one_by_one(one_device):
     chunk = jax.jit(make_chunk(step, 4, over_data(one_device)))
     index = np.stack([batch_at(i).index for i in range(4)])
     epoch = np.stack([batch_at(i).epoch for i in range(4)])
-    after, metrics = chunk(state, IMAGES, LABELS, index, epoch, 3)
+    after, metrics = chunk(state, IMAGES, ASPECTS, LABELS, index, epoch, 3)
     single, losses = state, []
     for i in range(3):
         single, done = jax.jit(step)(single, batch_at(i))
-        losses.append(done.loss)
+        losses.append(done["loss"])
     assert_close(after, single, 1e-4)
-    np.testing.assert_allclose(metrics.loss[:3], losses, rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss"][:3], losses, rtol=1e-4)
     assert after.step == 3
 
 
@@ -129,10 +138,10 @@ def test_chunks_of_any_length_give_the_same_bits(one_device):
     chunk = jax.jit(make_chunk(step, 4, over_data(one_device)))
     index = np.stack([batch_at(i).index for i in range(4)])
     epoch = np.stack([batch_at(i).epoch for i in range(4)])
-    at_once, _ = chunk(start, IMAGES, LABELS, index, epoch, 4)
+    at_once, _ = chunk(start, IMAGES, ASPECTS, LABELS, index, epoch, 4)
     state = start
     for begin, count in ((0, 1), (1, 3)):
-        state, _ = chunk(state, IMAGES, LABELS, np.roll(index, -begin, 0), np.roll(epoch, -begin, 0), count)
+        state, _ = chunk(state, IMAGES, ASPECTS, LABELS, np.roll(index, -begin, 0), np.roll(epoch, -begin, 0), count)
     for x, y in zip(jax.tree.leaves(at_once), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -146,27 +155,46 @@ def test_the_second_step_is_not_traced_again():
 
 
 def test_a_tiny_set_is_learned_by_heart():
-    step, state = setup(augmentation=Augmentation())
+    step, state = setup(recipe={"ops": ()})
     compiled = jax.jit(step, donate_argnums=0)
     for i in range(120):
         state, metrics = compiled(state, batch_at(i))
-    assert metrics.correct == 16
-    assert metrics.loss / 16 < 0.45  # label smoothing of 0.1 over 4 classes leaves 0.35
+    assert metrics["correct"] == 16
+    assert metrics["loss"] / 16 < 0.45  # label smoothing of 0.1 over 4 classes leaves 0.35
 
 
 def test_the_average_of_the_weights_follows_its_recurrence():
-    step, state = setup(ema_decay=0.75)
-    after, _ = jax.jit(step)(state, batch_at(0))
-    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.variables, after.variables)
-    assert_close(after.ema, expected, 1e-6)
+    step, state = setup(recipe={"average": Average(decay=0.75)})
+    compiled, average = jax.jit(step), state.variables
+    for t in range(30):
+        state, _ = compiled(state, batch_at(t))
+        decay = min(0.75, (1 + t) / (10 + t))  # TensorFlow's warm-up, EfficientNet's code
+        average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, state.variables)
+    assert_close(state.ema, average, 1e-5)
+
+
+def test_the_average_soon_forgets_the_initial_weights():
+    average, zero = {"w": jnp.ones(())}, {"w": jnp.zeros(())}
+    update = jax.jit(Average(decay=0.9999))
+    for t in range(200):
+        average = update(average, zero, jnp.int32(t))
+    assert average["w"] < 1e-6  # with 0.9999 throughout it would be 0.98
+
+
+def test_the_loss_of_mixed_examples_is_that_of_their_mixed_targets():
+    key, images = jax.random.key(3), IMAGES[:4]
+    mixed, target = Mixup(alpha=1.0)(key, images, jnp.eye(4))
+    share = float(jax.random.beta(key, 1.0, 1.0))
+    np.testing.assert_allclose(target, share * np.eye(4) + (1 - share) * np.eye(4)[::-1], rtol=1e-6)
+    np.testing.assert_allclose(mixed, share * images + (1 - share) * images[::-1].astype(float), atol=0.51)
 
 
 def test_bfloat16_keeps_parameters_in_float32_and_learns():
-    step, state = setup(jnp.bfloat16, augmentation=Augmentation())
+    step, state = setup(jnp.bfloat16, recipe={"ops": ()})
     compiled = jax.jit(step)
     first = last = None
     for i in range(40):
         state, metrics = compiled(state, batch_at(i))
-        first, last = first or float(metrics.loss), float(metrics.loss)
+        first, last = first or float(metrics["loss"]), float(metrics["loss"])
     assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {np.dtype("float32")}
     assert last < first / 2

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TEMPORARY
 from jaxnets.run.checkpoints import steps
 from jaxnets.run.directory import RunDirectory
@@ -35,7 +35,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def orderly(monkeypatch):
-    monkeypatch.setattr(command, "_at_once", threading.Event())  # is for good, otherwise
+    monkeypatch.setattr(exit, "_at_once", threading.Event())  # is for good, otherwise
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_tenth_of_the_time_is_kept_for_saving_and_more_where_saving_is_slow(cl
     hour = Stop(max_hours=1, started=stop_time())
     assert left(hour) == pytest.approx(3600 - 120, abs=1)
     assert left(Stop(max_hours=0.1, started=stop_time())) == pytest.approx(360 - 36, abs=1)
-    hour.took(100)
+    hour.expect_save(100)
     assert left(hour) == pytest.approx(3600 - 200, abs=1)
 
 

@@ -6,7 +6,7 @@ import threading
 import jax
 import pytest
 
-from jaxnets import command
+from jaxnets import exit
 from jaxnets.errors import TryAgain, UserError
 from jaxnets.train.stop import Stop
 from jaxnets.train.watch import Watch, watching
@@ -19,28 +19,28 @@ class FakeHosts:
     processes = 2
 
     def __init__(self, process: int, store: dict[str, str]) -> None:
-        self.process, self.store, self.parted = process, store, False
+        self.process, self.store, self.ended = process, store, False
 
-    def tell(self, name: str, text: str) -> None:
+    def publish(self, name: str, text: str) -> None:
         self.store[name] = text
 
-    def told(self, folder: str) -> dict[str, str]:
+    def published(self, folder: str) -> dict[str, str]:
         found = {name: text for name, text in self.store.items() if name.startswith(f"{folder}/")}
         return {name.rpartition("/")[2]: text for name, text in found.items()}
 
-    def part(self) -> None:
-        self.parted = True
+    def end_together(self) -> None:
+        self.ended = True
 
 
 class Lone:
     several = False
 
-    def part(self) -> None: ...
+    def end_together(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
 def orderly(monkeypatch):
-    monkeypatch.setattr(command, "_at_once", threading.Event())  # is for good, otherwise
+    monkeypatch.setattr(exit, "_at_once", threading.Event())  # is for good, otherwise
 
 
 class Ended(Exception):
@@ -54,6 +54,8 @@ def end(message: str, status: int) -> None:
 def tick(watch: Watch, times: int) -> None:
     for _ in range(times):
         watch.tick()
+        if watch._hosts.several:
+            watch.look()
 
 
 def pair(hang_minutes=None):
@@ -88,9 +90,9 @@ def test_no_hang_is_looked_for_before_the_first_step():
 def test_a_wish_to_stop_reaches_the_other_process(number):
     (first, second), (mine, other), _ = pair()
     mine.heard(number)
-    first.tick()
+    first.look()
     assert not other
-    second.tick()
+    second.look()
     assert other
     assert other.status == mine.status == (75 if number is None else 143)
 
@@ -98,8 +100,8 @@ def test_a_wish_to_stop_reaches_the_other_process(number):
 def test_a_process_that_falls_silent_is_taken_for_lost():
     (first, second), _, _ = pair()
     for _ in range(8):
-        first.tick()
-        second.tick()
+        tick(first, 1)
+        tick(second, 1)
     with pytest.raises(Ended, match=r"process 1 no longer answers. Run the same command again") as ended:
         tick(first, 200)
     assert ended.value.args[1] == 75
@@ -117,9 +119,17 @@ def test_a_coordination_service_that_is_gone_ends_the_run():
     def refuse(*arguments):
         raise jax.errors.JaxRuntimeError("UNAVAILABLE")
 
-    hosts[1].tell = hosts[1].told = refuse
+    hosts[1].publish = hosts[1].published = refuse
     with pytest.raises(Ended, match="process 0 no longer answers"):
         tick(second, 20)
+
+
+def test_a_coordination_service_that_never_answers_ends_the_run(monkeypatch):
+    (_, second), _, _ = pair()
+    monkeypatch.setattr(second, "look", lambda: None)  # waits in its thread
+    with pytest.raises(Ended, match="process 0 no longer answers") as ended:
+        tick(second, 200)
+    assert ended.value.args[1] == 75
 
 
 @pytest.mark.parametrize(
@@ -132,29 +142,29 @@ def test_a_coordination_service_that_is_gone_ends_the_run():
 )
 def test_an_error_in_one_process_ends_the_others_with_its_message(error, said, status):
     (first, second), _, hosts = pair()
-    hosts[0].tell("left/1", "")  # so that the first need not wait
+    hosts[0].publish("left/1", "")  # so that the first need not wait
     first.failed(error)
     with pytest.raises(Ended, match=f"process 0 ended: {said}") as ended:
-        second.tick()
+        second.look()
     assert ended.value.args[1] == status
-    first.tick()  # says what it has to say itself
+    first.look()  # says what it has to say itself
 
 
 @pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
 def test_a_connection_that_breaks_is_no_mistake_of_the_user(kind):
     (first, _), _, hosts = pair()
-    hosts[0].tell("left/1", "")
+    hosts[0].publish("left/1", "")
     with (
         pytest.raises(TryAgain, match=r"broke off \(UNKNOWN: peer is gone\). Run the same command again"),
         watching(first, hosts[0]),
     ):
         raise kind("UNKNOWN: peer is gone\nand much more")
-    assert not hosts[0].parted
+    assert not hosts[0].ended
 
 
 def test_any_other_error_stays_what_it_is():
     (first, _), _, hosts = pair()
-    hosts[0].tell("left/1", "")
+    hosts[0].publish("left/1", "")
     with pytest.raises(ValueError, match="a shape"), watching(first, hosts[0]):
         raise ValueError("a shape")
 
@@ -163,4 +173,4 @@ def test_processes_part_when_all_are_done():
     (first, _), _, hosts = pair()
     with watching(first, hosts[0]):
         pass
-    assert hosts[0].parted
+    assert hosts[0].ended

@@ -1,20 +1,62 @@
-"""Sources of labelled images, opened by the name that `config.data.source` gives."""
+"""Sources of labelled images, opened by the name that `config.data.source` gives.
+
+A new kind is a file with its opener, a row in the table here, and a test.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split
+from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset
+from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
-__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "open_source"]
+__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "Subset", "open_labelled", "open_source"]
 
-_KINDS = {"digits": "digits", "idx": "idx:DIR", "folder": "folder:DIR", "tfds": "tfds:NAME"}
+# (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
+# "train" at least. To evaluate it may have any splits and fewer classes; the classes are matched by name here.
+Opener = Callable[[str, DataConfig, Sequence[str] | None], Source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    form: str  # as it is written
+    opener: str  # MODULE:FUNCTION; a leaf that is imported when it is asked for: TFDS alone takes half a second
+
+    def load(self) -> Opener:
+        module, function = self.opener.split(":")
+        opener: Any = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+        return opener
+
+
+_KINDS = {
+    "digits": _Kind(form="digits", opener="digits:open_digits"),
+    "idx": _Kind(form="idx:DIR", opener="idx:open_idx"),
+    "folder": _Kind(form="folder:DIR", opener="folder:open_folder"),
+    "list": _Kind(form="list:FILE", opener="list_file:open_list"),
+    "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
+}
+
+
+def with_absolute_paths(spec: DataConfig) -> DataConfig:
+    """Returns the spec with paths that mean the same from any working directory, as a run directory wants them."""
+    kind, colon, rest = spec.source.partition(":")
+    if rest and kind in _KINDS and _KINDS[kind].form.endswith((":DIR", ":FILE")):
+        rest = os.path.abspath(os.path.expanduser(rest))
+    directory = spec.directory and os.path.abspath(os.path.expanduser(spec.directory))
+    return replace(spec, source=kind + colon + rest, directory=directory)
 
 
 def open_source(spec: DataConfig, seed: int) -> Source:
-    """Opens the data set that `spec.source` names.
+    """Opens the data set that `spec.source` names, to train on it.
 
     Args:
-        spec: `source` says which: "digits", "idx:DIR", "folder:DIR" or "tfds:NAME"; `test_share` is what becomes the
-            test split of a data set that has none; `directory` is where TFDS keeps its data.
+        spec: `source` says which; `test_share` is what becomes the test split of a data set that has none.
         seed: of such a test split.
 
     Returns:
@@ -24,29 +66,72 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     Raises:
         UserError: if the name is unknown or incomplete, or the data set is missing or not laid out as its kind needs.
     """
-    kind, colon, rest = spec.source.partition(":")
-    valid = ", ".join(_KINDS.values())
+    opener, location = _find(spec.source)
+    source = opener(location, spec, None)
+    if "test" in source.splits:
+        return source
+    train = source.splits["train"]
+    kept, chosen = hold_out(train.identities, train.labels, spec.test_share, seed, "test")
+    splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
+    note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
+    return replace(source, splits=splits, notes=(*source.notes, note))
+
+
+def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:
+    """Opens the data set that `spec.source` names, to evaluate a model of these classes on it.
+
+    Nothing is held out: a data set without splits has the one split "all".
+
+    Returns:
+        The source, with the splits that it has. Its class names are the model's, its labels count them, and what it has
+        no images of is in the notes.
+
+    Raises:
+        UserError: as `open_source`, and if it has a class that is not among the model's.
+    """
+    opener, location = _find(spec.source)
+    source = opener(location, spec, class_names)
+    if source.class_names != tuple(class_names):
+        source = _match(source, class_names)
+    seen = np.zeros(len(class_names), bool)
+    for split in source.splits.values():
+        seen[split.labels] = True
+    if seen.all():
+        return source
+    missing = [name for name, present in zip(class_names, seen, strict=True) if not present]
+    listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    note = f"{source.description} has no images of {listed}"
+    return replace(source, notes=(*source.notes, note))
+
+
+def _match(source: Source, class_names: Sequence[str]) -> Source:
+    """Returns the source with the labels of the given class names."""
+    position = {name: label for label, name in enumerate(class_names)}
+    unknown = [name for name in source.class_names if name not in position]
+    if unknown:
+        raise UserError(
+            f"{source.description} has the class {unknown[0]!r}{nearest(unknown[0], class_names)}"
+            + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else "")
+            + f", which the model does not know; its classes are {', '.join(class_names[:10])}"
+            + (", …" if len(class_names) > 10 else "")
+        )
+    class_of = np.array([position[name] for name in source.class_names], np.int32)
+    splits = {name: Subset(split, np.arange(len(split)), class_of) for name, split in source.splits.items()}
+    return replace(source, class_names=tuple(class_names), splits=splits)
+
+
+def _find(source: str) -> tuple[Opener, str]:
+    """Returns the opener and what follows the colon."""
+    kind, colon, rest = source.partition(":")
     if kind not in _KINDS:
         if kind.startswith(("/", "~", ".")) or (colon == "" and "/" in kind):
-            raise UserError(f"config.data.source {spec.source!r} looks like a path: write folder:{spec.source}")
-        raise UserError(f"config.data.source must be one of {valid}, found {spec.source!r}{nearest(kind, _KINDS)}")
-    if kind == "digits":
-        if colon:
-            raise UserError(f"config.data.source digits takes nothing after it, found {spec.source!r}")
-        from jaxnets.data.sources.digits import open_digits
-
-        return open_digits()
-    if not rest.strip():
-        raise UserError(f"config.data.source must be {_KINDS[kind]}, found {spec.source!r}")
-    # Each kind is a leaf that is imported when it is asked for: TFDS alone takes half a second.
-    if kind == "idx":
-        from jaxnets.data.sources.idx import open_idx
-
-        return open_idx(rest)
-    if kind == "folder":
-        from jaxnets.data.sources.folder import open_folder
-
-        return open_folder(rest, test_share=spec.test_share, seed=seed)
-    from jaxnets.data.sources.tfds import open_tfds
-
-    return open_tfds(rest, directory=spec.directory, test_share=spec.test_share, seed=seed)
+            raise UserError(f"config.data.source {source!r} looks like a path: write folder:{source}")
+        valid = ", ".join(row.form for row in _KINDS.values())
+        meant = nearest(kind, _KINDS if colon else ["digits"])
+        raise UserError(f"config.data.source must be one of {valid}, found {source!r}{meant}")
+    row = _KINDS[kind]
+    if row.form == kind and colon:
+        raise UserError(f"config.data.source {kind} takes nothing after it, found {source!r}")
+    if row.form != kind and not rest.strip():
+        raise UserError(f"config.data.source must be {row.form}, found {source!r}")
+    return row.load(), rest

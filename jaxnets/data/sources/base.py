@@ -1,11 +1,14 @@
 """What every source of images offers to the pipeline."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8, UInt64
+
+from jaxnets.data.sources.names import hashes
 
 
 class Split(Protocol):
@@ -14,6 +17,11 @@ class Split(Protocol):
     @property
     def labels(self) -> Int32[np.ndarray, " n"]:
         """Class of each image, 0 … classes − 1."""
+        ...
+
+    @property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
 
     def __len__(self) -> int: ...
@@ -26,6 +34,17 @@ class Split(Protocol):
         """
         ...
 
+    def name(self, index: int) -> str:
+        """Returns what a report calls the example: "cat/7.jpg", "test[7]"."""
+        ...
+
+    def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
+        """Returns a checksum of what is stored for these examples, or for some of them where all are too much.
+
+        0 where `identities` are hashes of the content already.
+        """
+        ...
+
 
 class CorruptImage(Exception):
     """An image that cannot be decoded. The message names it and says why."""
@@ -33,13 +52,15 @@ class CorruptImage(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set: named splits ("train" and "test" at least) of labelled images."""
+    """A data set: named splits of labelled images; for training "train" and "test" at least."""
 
     description: str  # as in config.data.source
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
-    image_size: tuple[int, int] | None  # pixels, height and width of every image; None where they differ
+    image_size: tuple[int, int] | None  # pixels, height and width that all images have; None where they differ
     channels: int  # 1 (grey) or 3 (RGB)
+    unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    notes: tuple[str, ...] = ()  # how it was understood and what was passed over, a sentence each
 
 
 @dataclass(frozen=True)
@@ -48,9 +69,50 @@ class ArraySplit:
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
+    title: str = "image"  # what `name` calls them, before their number
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        return hashes(image.tobytes() for image in self.images)
+
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.images[index]
+
+    def name(self, index: int) -> str:
+        return f"{self.title}[{index}]"
+
+    def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of a split's examples, or all of them with other labels."""
+
+    whole: Split
+    chosen: Int64[np.ndarray, " n"]
+    class_of: Int32[np.ndarray, " classes"] | None = None  # what becomes of each of the whole split's labels
+
+    @cached_property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        labels = self.whole.labels[self.chosen]
+        return labels if self.class_of is None else self.class_of[labels]
+
+    @cached_property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        return self.whole.identities[self.chosen]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        return self.whole.image(int(self.chosen[index]))
+
+    def name(self, index: int) -> str:
+        return self.whole.name(int(self.chosen[index]))
+
+    def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
+        return self.whole.content_crc32(self.chosen[chosen])

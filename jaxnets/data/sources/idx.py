@@ -1,12 +1,14 @@
 """MNIST's file format, IDX: MNIST itself, Fashion-MNIST, Kuzushiji-MNIST, EMNIST and whatever else is kept in it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxnets.config import DataConfig
 from jaxnets.data.sources.base import ArraySplit, Source
 from jaxnets.data.sources.idx_file import read_idx
 from jaxnets.errors import UserError
@@ -32,7 +34,7 @@ class _Files:
     paths: dict[tuple[str, str], Path] = field(default_factory=dict)
 
 
-def open_idx(location: str) -> Source:
+def open_idx(location: str, _spec: DataConfig, _known: Sequence[str] | None) -> Source:
     """Opens the IDX files of a folder, plain or gzipped, and reads them into memory.
 
     EMNIST's images are stored with rows and columns exchanged (they come from a Matlab matrix), and TFDS and
@@ -75,7 +77,7 @@ def open_idx(location: str) -> Source:
         description=f"idx:{location}",
         class_names=tuple(names.values()),
         splits={
-            split: ArraySplit(read.images, _renumber(read.labels, list(names), files.paths[split, "labels"]))
+            split: ArraySplit(read.images, _renumber(read.labels, list(names), files.paths[split, "labels"]), split)
             for split, read in splits.items()
         },
         image_size=(height, width),

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8, UInt64
 
+from jaxnets.config import DataConfig
 from jaxnets.data.decode import decode
 from jaxnets.data.sources.base import CorruptImage, Source, Split
+from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.without_tensorflow import without_tensorflow
-from jaxnets.data.split import stratified_split
 from jaxnets.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import tensorflow_datasets
 
 _BATCH = 1024  # records read at once when all labels are read
+_INDEX = np.dtype([("label", "<i4"), ("identity", "<u8")])
 _RETRIES = 4  # of a download: 3 s in all; TFDS's own ten take three minutes to find that there is no network
 
 
@@ -38,44 +40,65 @@ class RecordSplit:
     """The records of one split; random access from any thread."""
 
     def __init__(self, records: Sequence[bytes], keys: _Keys, name: str, classes: int, cache: Path | None) -> None:
-        """Holds `records`, serialised tf.train.Example messages; `cache` is where the labels are kept, if anywhere."""
+        """Holds `records`, serialised tf.train.Example messages; `cache` is where the index is kept, if anywhere."""
         self._records, self._keys, self._name, self._classes, self._cache = records, keys, name, classes, cache
 
     def __len__(self) -> int:
         return len(self._records)
 
-    @cached_property
+    @property
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Class of each image; −1 where a builder says that it is unknown (test splits of contests).
+        """Class of each image; −1 where a builder says that it is unknown (test splits of contests)."""
+        return self._index["label"]
 
-        Labels lie beside the images, in the same records: all of them are read once, and then kept in a file.
+    @property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        """Hashes of the images' bytes."""
+        return self._index["identity"]
+
+    @cached_property
+    def _index(self) -> np.ndarray:
+        """Labels and identities, `[n]` of _INDEX.
+
+        Labels lie beside the images, in the same records: all of them are read once, and what they say is then kept in
+        a file.
         """
         if (cached := self._from_cache()) is not None:
             return cached
-        labels = np.empty(len(self), np.int32)
+        index = np.empty(len(self), _INDEX)
         # An order of magnitude quicker than one by one; TFDS's type for its records does not show it.
         batched = self._records.__getitems__  # type: ignore[attr-defined]
         for start in range(0, len(self), _BATCH):
-            indices = range(start, min(start + _BATCH, len(self)))
+            numbers = range(start, min(start + _BATCH, len(self)))
             try:
-                records = batched(indices)
+                records = batched(numbers)
             except Exception as error:  # the reader's own
                 raise UserError(f"{self._name} cannot be read: {error}; prepare the data set again") from error
-            for index, record in zip(indices, records, strict=True):
-                labels[index] = self._label(record, index)
-        self._to_cache(labels)
-        return labels
+            index["label"][start : start + _BATCH] = [self._label(*each) for each in zip(records, numbers, strict=True)]
+            index["identity"][start : start + _BATCH] = hashes(map(self._stored, records))
+        self._to_cache(index)
+        return index
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one image; raises CorruptImage with its split and number."""
-        name = f"{self._name}[{index}]"
+        name = self.name(index)
         try:
-            values = _feature(self._records[int(index)], self._keys.image).bytes_list.value
+            stored = self._stored(self._records[int(index)])
         except Exception as error:  # a damaged file: the reader's own errors and protobuf's
             raise CorruptImage(f"{name} cannot be read: {error}") from error
-        if not values:
+        if not stored:
             raise CorruptImage(f"{name} has no {self._keys.image!r}")
-        return decode(io.BytesIO(values[0]), name)
+        return decode(io.BytesIO(stored), name)
+
+    def name(self, index: int) -> str:
+        return f"{self._name}[{index}]"
+
+    def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
+        return 0
+
+    def _stored(self, record: bytes) -> bytes:
+        """Returns the image as it was encoded; nothing where a record has none."""
+        return next(iter(_feature(record, self._keys.image).bytes_list.value), b"")
 
     def _label(self, record: bytes, index: int) -> int:
         values = _feature(record, self._keys.label).int64_list.value
@@ -86,57 +109,38 @@ class RecordSplit:
             )
         return values[0]
 
-    def _from_cache(self) -> Int32[np.ndarray, " n"] | None:
+    def _from_cache(self) -> np.ndarray | None:
         if self._cache is None:
             return None
         try:
-            labels = np.load(self._cache, allow_pickle=False)
+            index = np.load(self._cache, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-        valid = labels.shape == (len(self),) and labels.dtype == np.int32
-        return labels if valid and ((labels >= -1) & (labels < self._classes)).all() else None
+        valid = index.shape == (len(self),) and index.dtype == _INDEX
+        return index if valid and ((index["label"] >= -1) & (index["label"] < self._classes)).all() else None
 
-    def _to_cache(self, labels: Int32[np.ndarray, " n"]) -> None:
+    def _to_cache(self, index: np.ndarray) -> None:
         if self._cache is None:
             return
         partial = self._cache.with_suffix(f".{os.getpid()}.partial")
-        with suppress(OSError):  # a read-only folder: the labels are read again next time
+        with suppress(OSError):  # a read-only folder: the records are read again next time
             with open(partial, "wb") as file:
-                np.save(file, labels)
+                np.save(file, index)
             os.replace(partial, self._cache)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some of a split's images."""
-
-    whole: Split
-    chosen: np.ndarray
-
-    @cached_property
-    def labels(self) -> Int32[np.ndarray, " n"]:
-        return self.whole.labels[self.chosen]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        return self.whole.image(int(self.chosen[index]))
-
-
-def open_tfds(name: str, directory: str | None, test_share: float, seed: int) -> Source:
+def open_tfds(name: str, spec: DataConfig, known: Sequence[str] | None) -> Source:
     """Opens a TFDS data set; downloads and prepares it first where it is not there.
 
-    The test split is "test" if its labels are known, else "validation", else drawn from "train" by the seed; where
-    "test" and "validation" both have labels, "validation" is a split of its own. A builder of the user's own is found
+    The test split is "test" if its labels are known, else "validation"; where both have labels, "validation" is a split
+    of its own. A builder of the user's own is found
     once it is imported, in the config file for example. EMNIST comes as TFDS has it, rows and columns exchanged.
 
     Args:
         name: as TFDS writes it, `mnist`, `cmaterdb/bangla`, `mnist:3.*.*`; or the folder of a prepared data set
             (`/data/mnist/3.0.1`), which needs no builder.
-        directory: where TFDS keeps its data; None: its own default (~/tensorflow_datasets).
-        test_share: of each class that becomes the test split where there is none.
-        seed: of that split.
+        spec: `directory` is where TFDS keeps its data; None: its own default (~/tensorflow_datasets).
+        known: classes to evaluate on; the data set then needs no train split.
 
     Returns:
         The source; images are decoded when asked for.
@@ -153,10 +157,10 @@ def open_tfds(name: str, directory: str | None, test_share: float, seed: int) ->
             f"importlib_resources array_record ({error})"
         ) from error
     with without_tensorflow() as asked:
-        builder = _builder(tfds, name, directory)
+        builder = _builder(tfds, name, spec.directory)
         _prepare(builder, name, asked)
     keys = _find_keys(tfds, builder, name)
-    splits = _splits(tfds, builder, keys, name, test_share, seed)
+    splits, unlabelled = _splits(tfds, builder, keys, name, needs_train=known is None)
     height, width, channels = builder.info.features[keys.image].shape
     return Source(
         description=f"tfds:{name}",
@@ -164,6 +168,7 @@ def open_tfds(name: str, directory: str | None, test_share: float, seed: int) ->
         splits=splits,
         image_size=None if height is None or width is None else (height, width),
         channels=1 if channels == 1 else 3,
+        notes=tuple(f"passed over the {split} split of {name}: it has no labels" for split in unlabelled),
     )
 
 
@@ -179,7 +184,7 @@ def _builder(tfds: Any, name: str, directory: str | None) -> "tensorflow_dataset
         try:
             return tfds.builder_from_directory(path)
         except Exception as error:  # whatever its JSON parsers and file readers raise
-            raise UserError(f"{path} cannot be opened as a prepared TFDS data set: {_one_line(error)}") from error
+            raise UserError(f"{path} cannot be opened as a prepared TFDS data set: {_shown(error)}") from error
     try:
         return tfds.builder(name, data_dir=None if directory is None else str(Path(directory).expanduser()))
     except tfds.core.DatasetNotFoundError:
@@ -191,7 +196,7 @@ def _builder(tfds: Any, name: str, directory: str | None) -> "tensorflow_dataset
             f"own that is imported in the config file"
         ) from None
     except (ValueError, AssertionError, ImportError, RuntimeError) as error:  # a config or a version that is not there
-        raise UserError(f"TFDS cannot open {name!r}: {_one_line(error)}") from error
+        raise UserError(f"TFDS cannot open {name!r}: {_shown(error)}") from error
 
 
 def _prepare(builder: Any, name: str, asked: list[str]) -> None:
@@ -259,14 +264,17 @@ def _find_keys(tfds: Any, builder: Any, name: str) -> _Keys:
     return _Keys(image, label)
 
 
-def _splits(tfds: Any, builder: Any, keys: _Keys, name: str, test_share: float, seed: int) -> dict[str, Split]:
+def _splits(
+    tfds: Any, builder: Any, keys: _Keys, name: str, *, needs_train: bool
+) -> tuple[dict[str, Split], list[str]]:
+    """Returns the splits with labels, and the names of those without."""
     present = {split: info for split, info in builder.info.splits.items() if info.num_examples}
-    if "train" not in present:
+    if "train" not in present and needs_train:
         raise UserError(f"{name} has no train split; it has {', '.join(present) or 'none'}")
     classes = builder.info.features[keys.label].num_classes
 
     def records(split: str) -> RecordSplit:
-        cache = Path(os.fspath(builder.data_path)) / f"jaxnets-labels-{split}-{int(present[split].num_bytes)}.npy"
+        cache = Path(os.fspath(builder.data_path)) / f"jaxnets-index-{split}-{int(present[split].num_bytes)}.npy"
         try:
             source = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
         except NotImplementedError:
@@ -277,15 +285,16 @@ def _splits(tfds: Any, builder: Any, keys: _Keys, name: str, test_share: float, 
             ) from None
         return RecordSplit(source, keys, f"{name}/{split}", classes, cache)
 
-    train = records("train")
-    if (train.labels < 0).any():
+    named = {split: records(split) for split in ("train", "test", "validation") if split in present}
+    labelled: dict[str, Split] = {split: part for split, part in named.items() if (part.labels >= 0).all()}
+    if needs_train and "train" not in labelled:
         raise UserError(f"the train split of {name} has images without a label, so it cannot train a classifier")
-    held_out = [split for split in ("test", "validation") if split in present]
-    known = [part for part in map(records, held_out) if (part.labels >= 0).all()]
-    if not known:
-        kept, chosen = stratified_split(train.labels, test_share, seed)
-        return {"train": _Part(train, kept), "test": _Part(train, chosen)}
-    return {"train": train, **dict(zip(("test", "validation"), known, strict=False))}
+    if not labelled:
+        raise UserError(f"{name} has no split whose images all have a label; it has {', '.join(present) or 'none'}")
+    unlabelled = [split for split in named if split not in labelled]
+    if "test" not in labelled and "validation" in labelled:
+        labelled["test"] = labelled.pop("validation")
+    return labelled, unlabelled
 
 
 def _feature(record: bytes, key: str) -> Any:
@@ -300,10 +309,10 @@ def _reason(error: Exception) -> str:
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     url = getattr(getattr(error, "request", None), "url", None)
-    return _one_line(cause) + (f" ({url})" if url else "")
+    return _shown(cause) + (f" ({url})" if url else "")
 
 
-def _one_line(error: BaseException) -> str:
+def _shown(error: BaseException) -> str:
     """Returns the message without TFDS's lists and paragraphs: they run to hundreds of lines."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 500 else text[:500] + " …"

@@ -21,14 +21,14 @@ def test_an_unknown_kind_is_answered_with_the_nearest():
 
 
 def test_an_unknown_kind_is_answered_with_all_there_are():
-    assert "digits, idx:DIR, folder:DIR, tfds:NAME, found 'mnist'" in _refused("mnist")
+    assert "digits, idx:DIR, folder:DIR, list:FILE, tfds:NAME, found 'mnist'" in _refused("mnist")
 
 
 def test_a_bare_path_is_answered_with_how_to_write_it():
     assert "write folder:/data/birds" in _refused("/data/birds")
 
 
-@pytest.mark.parametrize("source", ["idx:", "folder:", "tfds:", "idx", "folder: "])
+@pytest.mark.parametrize("source", ["idx:", "folder:", "tfds:", "list:", "idx", "folder: "])
 def test_a_kind_without_its_place_is_refused(source):
     assert f"found {source!r}" in _refused(source)
 

@@ -1,0 +1,249 @@
+"""JAX's operations as ONNX nodes: a function for each kind, and the table that says which one writes a primitive.
+
+Another operation is another function `(writer, equation) -> value` and its row. What a function does not fully cover it
+refuses with `Unwritable`: a graph that computes something else is worse than none. No operation may mix the images of a
+batch, nor read the batch's size, which is free in the graph.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from jaxnets.engine.writer import (
+    CHANNELS_FIRST,
+    Affine,
+    Equation,
+    Scaled,
+    Tensor,
+    Unwritable,
+    Value,
+    Writer,
+    axes_order,
+)
+
+Operation = Callable[[Writer, Equation], Value]
+
+_COMMUTATIVE = ("Add", "Mul", "Max", "Min")
+
+
+def unary(kind: str) -> Operation:
+    """Returns what writes a function of each number by itself that ONNX has too."""
+    return lambda writer, equation: writer.emit(kind, [writer.write(equation.first).name], equation.shape)
+
+
+def elementwise(kind: str) -> Operation:
+    """Returns what writes a function of two numbers, of activations or of an activation and a constant."""
+
+    def write(writer: Writer, equation: Equation) -> Value:
+        left, right = equation.inputs
+        if isinstance(left, np.ndarray) and kind in _COMMUTATIVE:
+            left, right = right, left
+        if isinstance(right, np.ndarray):
+            simpler = _folded(kind, left, right) or _clipped(writer, kind, left, right, equation.shape)
+            if simpler is not None:
+                return simpler
+        return writer.emit(kind, [writer.operand(left), writer.operand(right)], equation.shape)
+
+    return write
+
+
+def _folded(kind: str, left: Value, right: np.ndarray) -> Value | None:
+    """Makes a product or sum with constants part of what is not written yet; None where that cannot be."""
+    if isinstance(left, Scaled) and right.size == 1 and kind in ("Mul", "Div"):
+        number = float(right.reshape(()))
+        return replace(left, factor=left.factor * number if kind == "Mul" else left.factor / number)
+    if isinstance(left, Affine):
+        features = left.weight.shape[0]
+        if right.size == 1 or (right.size == features and right.shape[-1] == features):
+            vector = np.broadcast_to(right.reshape(-1), features).astype(np.float32)
+            if kind in ("Mul", "Div"):
+                return left.scaled(vector if kind == "Mul" else 1 / vector)
+            if kind in ("Add", "Sub"):
+                return left.shifted(-vector if kind == "Sub" else vector)
+    return None
+
+
+def _clipped(writer: Writer, kind: str, left: Value, right: np.ndarray, shape: tuple[int, ...]) -> Tensor | None:
+    """Writes max(x, 0) as Relu, and a minimum of that as Clip; None for others."""
+    if kind == "Max" and not right.any():
+        written = writer.write(left)
+        relu = writer.emit("Relu", [written.name], shape)
+        writer.relus[relu.name] = written.name
+        return relu
+    if kind == "Min" and right.size == 1 and isinstance(left, Tensor) and left.name in writer.relus:
+        return writer.emit("Clip", [writer.relus[left.name], writer.scalar(0.0), writer.scalar(right)], shape)
+    return None
+
+
+def same(writer: Writer, equation: Equation) -> Value:
+    return equation.first
+
+
+def convert(writer: Writer, equation: Equation) -> Value:
+    """Takes integers, which only the image itself holds, to float32; what is float32 stays as it is."""
+    if equation.dtypes[0] == np.float32:
+        return equation.first
+    return writer.emit("Cast", [writer.write(equation.first).name], equation.shape, to=TensorProto.FLOAT)
+
+
+def convolution(writer: Writer, equation: Equation) -> Affine:
+    p, (x, kernel) = equation.params, equation.inputs
+    numbers = p["dimension_numbers"]
+    if not isinstance(kernel, np.ndarray):
+        raise Unwritable("a convolution whose kernel depends on the image")
+    if tuple(numbers.lhs_spec) != CHANNELS_FIRST or set(p["lhs_dilation"]) != {1} or p["batch_group_count"] != 1:
+        raise Unwritable("a convolution that is not one of images [b, h, w, c]")
+    if tuple(numbers.rhs_spec) != (3, 2, 0, 1) or tuple(numbers.out_spec) != CHANNELS_FIRST:
+        raise Unwritable("a convolution whose kernel is not [i, j, c, f]")
+    attributes = {
+        "kernel_shape": list(kernel.shape[:2]),
+        "strides": list(p["window_strides"]),
+        "pads": [low for low, _ in p["padding"]] + [high for _, high in p["padding"]],
+        "dilations": list(p["rhs_dilation"]),
+        "group": p["feature_group_count"],
+    }
+    if min(attributes["pads"]) < 0:
+        raise Unwritable("a convolution that crops its image")
+    weight = np.transpose(kernel, (3, 2, 0, 1))  # HWIO to OIHW
+    return Affine(writer.write(x).name, equation.shape, weight, None, attributes)
+
+
+def product(writer: Writer, equation: Equation) -> Affine:
+    """A dense layer, over the last axis; of four dimensions, a 1×1 convolution."""
+    (left, right), batched = equation.params["dimension_numbers"]
+    x, kernel = equation.inputs
+    if tuple(batched[0]) or not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or isinstance(x, np.ndarray):
+        raise Unwritable("a product of two activations")
+    if tuple(right) != (0,) or tuple(left) != (len(x.shape) - 1,) or len(x.shape) not in (2, 4):
+        raise Unwritable(f"a product of {len(x.shape)} dimensions over the axes {tuple(left)}")
+    if len(x.shape) == 4:
+        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}
+        return Affine(writer.write(x).name, equation.shape, kernel.T[:, :, None, None], None, attributes)
+    return Affine(writer.write(x).name, equation.shape, kernel.T, None, {})
+
+
+def total(writer: Writer, equation: Equation) -> Scaled:
+    """A sum over rows and columns: an average times their number."""
+    x = equation.first
+    if len(x.shape) != 4 or tuple(equation.params["axes"]) != (1, 2):
+        raise Unwritable("a sum over other axes than rows and columns")
+    average = writer.emit("GlobalAveragePool", [writer.write(x).name], (*equation.shape, 1, 1))
+    flat = writer.emit("Flatten", [average.name], equation.shape, axis=1)
+    return Scaled(flat, float(x.shape[1] * x.shape[2]))
+
+
+def window_maximum(writer: Writer, equation: Equation) -> Tensor:
+    return writer.emit("MaxPool", [writer.write(equation.first).name], equation.shape, **_window(equation.params))
+
+
+def window_sum(writer: Writer, equation: Equation) -> Scaled:
+    window = _window(equation.params)
+    names = [writer.write(equation.first).name]
+    average = writer.emit("AveragePool", names, equation.shape, count_include_pad=1, **window)
+    return Scaled(average, float(np.prod(window["kernel_shape"])))
+
+
+def _window(params: dict[str, Any]) -> dict[str, list[int]]:
+    """Returns a pooling window's attributes."""
+    sides, strides, padding = (params[key] for key in ("window_dimensions", "window_strides", "padding"))
+    others = [(sides[axis], strides[axis], tuple(padding[axis])) for axis in (0, -1)]
+    dilations = {*params["base_dilation"], *params["window_dilation"]}
+    if len(sides) != 4 or others != [(1, 1, (0, 0))] * 2 or dilations != {1}:
+        raise Unwritable("a window over more than rows and columns")
+    return {
+        "kernel_shape": list(sides[1:3]),
+        "strides": list(strides[1:3]),
+        "pads": [low for low, _ in padding[1:3]] + [high for _, high in padding[1:3]],
+    }
+
+
+def broadcast(writer: Writer, equation: Equation) -> Value:
+    x, shape = writer.write(equation.first), equation.shape
+    axes = tuple(equation.params["broadcast_dimensions"])
+    if x.shape == shape and axes == tuple(range(len(shape))):
+        return x
+    if len(x.shape) == 2 and len(shape) == 4 and axes == (0, 3) and shape[1:3] == (1, 1):
+        return _as_image(writer, x, shape)
+    raise Unwritable(f"spreading {x.shape} over {shape}")
+
+
+def reshape(writer: Writer, equation: Equation) -> Value:
+    x, shape = writer.write(equation.first), equation.shape
+    if equation.params.get("dimensions") is not None:
+        raise Unwritable("a reshape in another order")
+    if x.shape == shape:
+        return x
+    if len(x.shape) == 2 and len(shape) == 4 and shape[0] == x.shape[0] and shape[1:3] == (1, 1):
+        return _as_image(writer, x, shape)
+    raise Unwritable(f"a reshape of {x.shape} to {shape}")
+
+
+def _as_image(writer: Writer, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Gives [b, c] the rows and columns of one pixel."""
+    return writer.emit("Reshape", [x.name, writer.integers([0, shape[3], 1, 1])], shape)
+
+
+def pad(writer: Writer, equation: Equation) -> Tensor:
+    x, value = equation.inputs
+    config = equation.params["padding_config"]
+    if any(inner for _, _, inner in config) or any(low < 0 or high < 0 for low, high, _ in config):
+        raise Unwritable("padding between pixels, or a crop")
+    if any(config[0]) or not isinstance(value, np.ndarray):
+        raise Unwritable("padding of the batch, or with activations")
+    order = axes_order(len(config))
+    pads = [config[axis][0] for axis in order] + [config[axis][1] for axis in order]
+    return writer.emit("Pad", [writer.write(x).name, writer.integers(pads), writer.scalar(value)], equation.shape)
+
+
+def slice_(writer: Writer, equation: Equation) -> Value:
+    x, params = writer.write(equation.first), equation.params
+    steps = params["strides"] or [1] * len(x.shape)
+    chosen = {
+        axis: (start, end, step)
+        for axis, (start, end, step) in enumerate(
+            zip(params["start_indices"], params["limit_indices"], steps, strict=True)
+        )
+        if (start, end, step) != (0, x.shape[axis], 1)
+    }
+    if 0 in chosen:
+        raise Unwritable("some of a batch's images")
+    if not chosen:
+        return x
+    order = axes_order(len(x.shape))
+    starts, ends, strides = (list(numbers) for numbers in zip(*chosen.values(), strict=True))
+    where = [order.index(axis) for axis in chosen]
+    return writer.emit(
+        "Slice", [x.name, *(writer.integers(numbers) for numbers in (starts, ends, where, strides))], equation.shape
+    )
+
+
+# The primitives of JAX that a network may hold, each with what writes it.
+OPERATIONS: dict[str, Operation] = {
+    "conv_general_dilated": convolution,
+    "dot_general": product,
+    "add": elementwise("Add"),
+    "add_any": elementwise("Add"),
+    "sub": elementwise("Sub"),
+    "mul": elementwise("Mul"),
+    "div": elementwise("Div"),
+    "max": elementwise("Max"),
+    "min": elementwise("Min"),
+    "logistic": unary("Sigmoid"),
+    "exp": unary("Exp"),
+    "tanh": unary("Tanh"),
+    "neg": unary("Neg"),
+    "reduce_sum": total,
+    "reduce_window_max": window_maximum,
+    "reduce_window_sum": window_sum,
+    "broadcast_in_dim": broadcast,
+    "reshape": reshape,
+    "pad": pad,
+    "slice": slice_,
+    "convert_element_type": convert,
+    "copy": same,
+    "stop_gradient": same,
+    "optimization_barrier": same,
+}

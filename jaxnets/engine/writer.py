@@ -1,0 +1,158 @@
+"""What an ONNX graph is written with: the values that stand for activations, and the nodes and constants they become.
+
+Activations of four dimensions are held as [b, c, h, w], as ONNX has them, so that no transpose is left in the graph;
+every other keeps JAX's order. A product or sum per channel that follows a convolution or a dense layer becomes part of
+its weights, which is why those are written late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from jaxnets.errors import UserError
+
+CHANNELS_FIRST = (0, 3, 1, 2)
+
+
+class Unwritable(UserError):
+    """A model does what the writer knows no nodes for."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An activation in the graph; `shape` is the JAX program's, channels last, with the traced batch in front."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A convolution or a dense layer that is not written yet, since what follows may become part of its weights."""
+
+    source: str
+    shape: tuple[int, ...]
+    weight: np.ndarray  # [f, c, i, j], or [f, c]
+    bias: np.ndarray | None
+    attributes: dict[str, Any]
+
+    def scaled(self, gain: np.ndarray) -> "Affine":
+        weight = self.weight * gain.reshape(-1, *[1] * (self.weight.ndim - 1))
+        return replace(self, weight=weight, bias=None if self.bias is None else self.bias * gain)
+
+    def shifted(self, shift: np.ndarray) -> "Affine":
+        return replace(self, bias=shift if self.bias is None else self.bias + shift)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """An activation times a number that is not written yet: the sum that an average is made of."""
+
+    tensor: Tensor
+    factor: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+
+Value = np.ndarray | Tensor | Affine | Scaled  # an array is known already: it depends on no image
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One step of a JAX program, with the values that it is applied to."""
+
+    name: str  # of its primitive
+    params: dict[str, Any]
+    inputs: list[Value]
+    dtypes: tuple[np.dtype, ...]  # of the inputs
+    shape: tuple[int, ...]  # of the result
+
+    @property
+    def first(self) -> Value:
+        return self.inputs[0]
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.relus: dict[str, str] = {}  # output of a Relu: its input
+
+    def write(self, value: Value) -> Tensor:
+        """Returns an activation that is in the graph."""
+        if isinstance(value, Scaled):
+            if value.factor == 1.0:
+                return value.tensor
+            return self.emit("Mul", [value.tensor.name, self.scalar(value.factor)], value.shape)
+        if isinstance(value, Affine):
+            bias = [] if value.bias is None else [self.constant(value.bias)]
+            names = [value.source, self.constant(value.weight), *bias]
+            if value.weight.ndim == 4:
+                return self.emit("Conv", names, value.shape, **value.attributes)
+            return self.emit("Gemm", names, value.shape, transB=1)
+        if isinstance(value, np.ndarray):
+            raise Unwritable("an activation that does not depend on the image")
+        return value
+
+    def operand(self, value: Value) -> str:
+        """Returns the name of an activation, or of a constant that meets activations of as many dimensions.
+
+        Raises:
+            Unwritable: for a constant that differs from image to image of the batch.
+        """
+        if not isinstance(value, np.ndarray):
+            return self.write(value).name
+        if value.ndim and value.shape[0] > 1:
+            if (value != value[:1]).any():
+                raise Unwritable("a constant that differs from image to image of a batch")
+            value = value[:1]
+        return self.constant(value.transpose(CHANNELS_FIRST) if value.ndim == 4 else value)
+
+    def emit(self, kind: str, inputs: list[str], shape: Sequence[int], **attributes: Any) -> Tensor:
+        """Adds a node of ONNX's `kind`; returns its output, whose `shape` is JAX's."""
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        self._node(kind, inputs, name, **attributes)
+        return Tensor(name, tuple(shape))
+
+    def constant(self, array: np.ndarray) -> str:
+        return self._initializer(np.ascontiguousarray(array, np.float32))
+
+    def scalar(self, number: Any) -> str:
+        return self.constant(np.asarray(number, np.float32).reshape(()))
+
+    def integers(self, numbers: Sequence[int]) -> str:
+        return self._initializer(np.asarray(numbers, np.int64))
+
+    def finish(self, result: Value, output_name: str) -> None:
+        """Names the result, and drops what nothing reads."""
+        self._node("Identity", [self.write(result).name], output_name)
+        # The last real node takes the output's name in place of a copy.
+        last, copy = self.nodes[-2], self.nodes[-1]
+        if list(last.output) == list(copy.input):
+            last.output[0] = output_name
+            self.nodes.pop()
+        # A node that nobody reads (the Relu that became part of a Clip) would keep ONNX Runtime from fusing its input.
+        read = {output_name}
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                read.update(node.input)
+        self.nodes = [node for node in self.nodes if not read.isdisjoint(node.output)]
+        self.initializers = [constant for constant in self.initializers if constant.name in read]
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))
+
+    def _initializer(self, array: np.ndarray) -> str:
+        name = f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+
+def axes_order(rank: int) -> tuple[int, ...]:
+    """Returns which of JAX's axes lies where in the graph, for activations of so many dimensions."""
+    return CHANNELS_FIRST if rank == 4 else tuple(range(rank))

@@ -1,0 +1,77 @@
+"""What a metric is, and how its sums are added up."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32
+
+Sums = dict[str, Array]  # by name; those of two batches add up
+
+
+class Outcome(NamedTuple):
+    """What a batch of examples came to."""
+
+    logits: Float[Array, "b classes"]
+    label: Int32[Array, " b"]
+    mask: Bool[Array, " b"]  # False on what does not count
+    loss: Float[Array, " b"]
+
+
+class Update(NamedTuple):
+    """What a training step did."""
+
+    gradient: Any  # of the mean loss, in the shape of the parameters
+    params: Any  # before the step
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Sums that a device computes, and the figures that follow from their totals."""
+
+    sums: Callable[[Any], Sums]  # of an Outcome, or of an Update
+    figures: Callable[[Mapping[str, np.ndarray]], dict[str, float | int]]  # by the name under which they are written
+
+
+def ratio(numerator: str, denominator: str, *, name: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+    """Returns the `figures` that is one sum divided by another; NaN where there were no examples."""
+    return lambda total: {name: float(total[numerator]) / (float(total[denominator]) or float("nan"))}
+
+
+def sums_of(metrics: Iterable[Metric], outcome: Outcome | Update) -> Sums:
+    """Returns the sums of several metrics; what two of them have in common has one name."""
+    found: Sums = {}
+    for metric in metrics:
+        found |= metric.sums(outcome)
+    return found
+
+
+def figures_of(metrics: Iterable[Metric], total: Mapping[str, np.ndarray]) -> dict[str, float | int]:
+    """Returns the figures of several metrics."""
+    found: dict[str, float | int] = {}
+    for metric in metrics:
+        found |= metric.figures(total)
+    return found
+
+
+class Totals:
+    """Adds up sums on the host, in 64 bits."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, np.ndarray] | None = None
+
+    def add(self, more: Mapping[str, Array]) -> None:
+        wide = jax.tree.map(_widen, dict(more))
+        self._total = wide if self._total is None else jax.tree.map(np.add, self._total, wide)
+
+    def result(self) -> dict[str, np.ndarray]:
+        if self._total is None:
+            raise ValueError("nothing was added")
+        return self._total
+
+
+def _widen(x: Array) -> np.ndarray:
+    values = np.asarray(x)
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)

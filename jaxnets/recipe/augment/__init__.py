@@ -1,0 +1,1 @@
+"""Random changes to training images, on the device, while they are still uint8."""

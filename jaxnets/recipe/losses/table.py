@@ -1,0 +1,26 @@
+"""The losses that a config can name."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from jaxnets.recipe.losses.focal import Focal
+from jaxnets.recipe.losses.loss import Loss
+from jaxnets.schema import ZeroToBelowOne
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Which loss, and the parameters of each; a loss is a field here and a choice of `name`."""
+
+    name: Literal["softmax_cross_entropy", "sigmoid_cross_entropy", "focal"] = "softmax_cross_entropy"
+    label_smoothing: ZeroToBelowOne = 0.0  # share of the target that is spread over all classes
+    softmax_cross_entropy: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
+    sigmoid_cross_entropy: SigmoidCrossEntropy = field(default_factory=SigmoidCrossEntropy)
+    focal: Focal = field(default_factory=Focal)
+
+
+def find_loss(spec: LossConfig) -> Loss:
+    """Returns the loss that a config names, with its parameters."""
+    loss: Loss = getattr(spec, spec.name)
+    return loss

@@ -1,0 +1,26 @@
+"""A training as one value."""
+
+from dataclasses import dataclass
+
+import optax
+
+from jaxnets.recipe.augment.cut import CentreCut
+from jaxnets.recipe.augment.op import Op
+from jaxnets.recipe.ema import Average
+from jaxnets.recipe.losses.loss import Loss
+from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a training is, from the canvas to the averaged weights; `make_train_step` takes it whole."""
+
+    loss: Loss
+    optimizer: optax.GradientTransformation
+    schedule: Schedule  # the learning rate that is logged, the optimizer's own
+    cut: CentreCut | None = None  # from the canvas to the model's size; None where they are the same
+    ops: tuple[Op, ...] = ()
+    mix: Mixup | None = None
+    label_smoothing: float = 0.0
+    average: Average | None = None

@@ -1,0 +1,204 @@
+"""One stretch of training, from the step where it starts to the end or to where it is asked to stop."""
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data.examples import Examples
+from jaxnets.errors import UserError
+from jaxnets.metrics import table
+from jaxnets.metrics.metric import Sums, figures_of
+from jaxnets.run.checkpoints import Progress
+from jaxnets.train.around import Around
+from jaxnets.train.books import Books
+from jaxnets.train.display import Display
+from jaxnets.train.evaluation import Evaluator
+from jaxnets.train.feed import Feed
+from jaxnets.train.pace import Pace
+from jaxnets.train.profiler import Profiler
+from jaxnets.train.saver import Checkpointer
+from jaxnets.train.step import TrainState
+from jaxnets.train.stop import Stopped, unless
+from jaxnets.train.timetable import Timetable
+
+READY = "ready"  # to start: what all hosts must be
+_UNDER_WAY = 2  # dispatches, so that the device never waits for the host
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a run ended."""
+
+    step: int
+    status: int = 0  # for the shell: 0 where the run is finished, else why it stopped, as Stop.status
+    signal: int | None = None  # that asked it to stop
+
+    @property
+    def finished(self) -> bool:
+        return self.status == 0
+
+
+@dataclass(kw_only=True)
+class Session:
+    timetable: Timetable
+    splits: Mapping[str, Examples]  # test, and validation where there is one, which then chooses the best
+    feed: Feed
+    evaluator: Evaluator
+    checkpointer: Checkpointer
+    books: Books
+    profiler: Profiler
+    display: Display
+    around: Around
+
+    def run(self, state: TrainState, progress: Progress) -> Outcome:
+        self.saved = progress.step
+        self.progress = progress
+        self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
+        self.pace = Pace(self.feed.max_steps)
+        with ExitStack() as at_end:
+            at_end.callback(self.books.log.close)
+            at_end.callback(self.display.stop)
+            at_end.callback(self.profiler.close)
+            try:
+                step = self._steps(state, progress.step)
+                self.checkpointer.close()
+            except BaseException:
+                # What was being saved is written to its end; a second error would only hide the first.
+                with suppress(UserError):
+                    self.checkpointer.close()
+                raise
+        finished = step >= self.timetable.steps and self.progress.evaluation is not None
+        stop = self.around.stop
+        return Outcome(step) if finished else Outcome(step, stop.status, stop.signal)
+
+    def _steps(self, state: TrainState, step: int) -> int:
+        """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
+        stop, hosts, watch = self.around
+        under_way = deque[tuple[int, int, list[Sums]]]()
+        self.display.start(step, self.timetable.steps)
+        compiled = False
+        with suppress(Stopped):
+            unless(stop, lambda: self.feed.compile(state))
+            compiled = True
+        if not hosts.all(READY, compiled):
+            return step
+        watch.progress()
+        if step and self.progress.evaluation is None and self.timetable.evaluates(step):
+            self._evaluate(state, step)  # the last session was stopped before it could, or was to go on further
+            self._save(state, step)
+        while step < self.timetable.steps:
+            count = hosts.decide(f"step {step}", partial(self._count, step))
+            if not count:
+                break
+            try:
+                state, done = self.feed.advance(state, step, count)
+            except UserError:
+                if not hosts.several:
+                    self._drain(under_way)
+                    self._save(state, step)
+                raise
+            watch.progress()
+            under_way.append((step, count, done))
+            step += count
+            if len(under_way) >= _UNDER_WAY:
+                self._account(*under_way.popleft())
+            if self.timetable.evaluates(step) or self.timetable.saves(step) or step in self.profiler.boundaries:
+                self._drain(under_way)
+                self._pause(state, step)
+        self._drain(under_way)
+        self._save(state, step)
+        return step
+
+    def _count(self, step: int) -> int:
+        """Returns how many steps to do at once from `step`, none where the run should stop."""
+        if self.around.stop:
+            return 0
+        return min(self.pace.count, self.timetable.next_stop(step, self.profiler.boundaries) - step)
+
+    def _pause(self, state: TrainState, step: int) -> None:
+        """Evaluates, saves and profiles, whichever is due; nothing is under way."""
+        is_best = False
+        if self.timetable.evaluates(step):
+            try:
+                is_best = self._evaluate(state, step)
+            except UserError:  # an image that cannot be read, for instance: no reason to lose the steps
+                if not self.around.hosts.several:
+                    self._save(state, step)
+                raise
+        if self.timetable.saves(step) or is_best:
+            self._save(state, step)
+        self.profiler.at(step)
+        self.pace.interrupted()
+
+    def _evaluate(self, state: TrainState, step: int) -> bool:
+        """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
+        chooses = "validation" in self.splits
+        rows = {"eval": "validation" if chooses else "test"}
+        if chooses and step >= self.timetable.steps:
+            rows["test"] = "test"
+        found: dict[str, dict[str, Any]] = {}
+        for name, split in rows.items():
+            total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
+            if total is None:
+                return False
+            found[name] = {"split": split, **figures_of(table.EVALUATION, total)}
+        for name, values in found.items():
+            self.books.row(step, {f"{name}/{key}": value for key, value in values.items()})
+        evaluation = found["eval"]
+        is_best = chooses and is_better(evaluation, self.progress.best)
+        if is_best:
+            best = {"step": step, "accuracy": evaluation["accuracy"], "loss": evaluation["loss"]}
+            self.progress = replace(self.progress, best=best)
+        self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
+        return is_best
+
+    def _save(self, state: TrainState, step: int) -> None:
+        evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None
+        if step == self.saved:
+            if evaluation and self.progress.evaluation is None:
+                self.progress = replace(self.progress, evaluation=evaluation)
+                self.checkpointer.amend(self.progress)
+            return
+        window = dict(self.books.window.sums)
+        self.progress = replace(self.progress, step=step, evaluation=evaluation, window=window)
+        self.books.log.publish()  # a resume finds the rows up to its checkpoint
+        self.checkpointer.save(state, self.progress)
+        self.saved = step
+        self.around.stop.expect_save(self.checkpointer.slowest)
+        self.around.watch.progress()
+
+    def _drain(self, under_way: deque[tuple[int, int, list[Sums]]]) -> None:
+        while under_way:
+            self._account(*under_way.popleft())
+            self.around.watch.progress()
+
+    def _account(self, start: int, count: int, done: list[Sums]) -> None:
+        """Waits for steps that were started, and writes them down."""
+        arrays = {
+            name: np.concatenate([np.atleast_1d(np.asarray(each[name])) for each in done])[:count] for name in done[0]
+        }
+        sums = [{name: values[i].item() for name, values in arrays.items()} for i in range(count)]
+        self.pace.finished(count)
+        finite = np.isfinite(arrays["loss"])
+        if not finite.all():
+            first, kept = int(np.argmin(finite)), self.checkpointer.newest()
+            raise UserError(
+                f"the loss of step {start + first + 1} is {sums[first]['loss']}: lower config.optimizer.learning_rate, "
+                f"or set config.optimizer.clip_norm, and run the same command with it; "
+                + (f"the checkpoint of step {kept} is kept" if kept else "nothing was saved yet")
+            )
+        speed = self.timetable.batch_size / self.pace.seconds if self.pace.seconds else None
+        self.books.steps(start, sums, speed)
+
+
+def is_better(evaluation: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
+    """Tells whether an evaluation beats the best so far: in accuracy, and between equals in loss."""
+    if best is None:
+        return True
+    # Runs of an earlier version did not note the loss of their best.
+    return (evaluation["accuracy"], -evaluation["loss"]) > (best["accuracy"], -best.get("loss", -np.inf))

@@ -1,0 +1,88 @@
+from dataclasses import fields
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from jaxnets.config import resolve
+from jaxnets.recipe.augment.flip import Flip
+from jaxnets.recipe.augment.op import augment
+from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
+from jaxnets.recipe.augment.posterize import Posterize
+from jaxnets.recipe.augment.table import AugmentConfig, ops
+
+IMAGES = np.random.default_rng(0).integers(1, 256, (64, 6, 5, 2), np.uint8)
+INDEX = np.arange(64, dtype=np.int32)
+BOTH = (PadAndCrop(padding=2), Flip(horizontal=0.5), Posterize(probability=0.5, bits=6))
+
+
+@partial(jax.jit, static_argnames="seed")
+def changed(images=IMAGES, index=INDEX, epoch=0, seed=0):
+    return augment(BOTH[:2], images, seed=seed, epoch=np.zeros(len(index), np.int32) + epoch, index=index)
+
+
+def keys(count: int) -> jax.Array:
+    return jax.random.split(jax.random.key(0), count)
+
+
+@pytest.mark.parametrize("op", [entry.default_factory() for entry in fields(AugmentConfig)], ids=repr)
+def test_an_op_with_its_defaults_changes_nothing(op):
+    np.testing.assert_array_equal(op(keys(64), IMAGES), IMAGES)
+
+
+def test_without_ops_images_stay_as_they_are():
+    assert ops(resolve({}).augment) == ()
+    assert augment((), IMAGES, seed=0, epoch=INDEX, index=INDEX) is IMAGES
+
+
+def test_a_config_names_the_ops_and_their_parameters():
+    spec = {"flip": {"horizontal": 0.5}, "pad_and_crop": {"padding": 3}}
+    assert ops(resolve({"augment": spec}).augment) == (PadAndCrop(padding=3), Flip(horizontal=0.5))
+
+
+def test_each_image_is_one_of_its_crops_or_their_mirror_images():
+    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    for found, original in zip(np.asarray(changed()), padded, strict=True):
+        crops = [original[r : r + 6, c : c + 5] for r in range(5) for c in range(5)]
+        assert any(np.array_equal(found, crop) or np.array_equal(found, crop[:, ::-1]) for crop in crops)
+
+
+def test_what_happens_to_an_example_does_not_depend_on_its_batch():
+    np.testing.assert_array_equal(changed()[10:20], changed(IMAGES[10:20], INDEX[10:20]))
+
+
+def test_epochs_and_seeds_change_images_differently():
+    first = np.asarray(changed())
+    assert not np.array_equal(first, changed(epoch=1))
+    assert not np.array_equal(first, changed(seed=1))
+
+
+def test_two_ops_of_one_kind_draw_apart():
+    once = augment(BOTH[1:2], IMAGES, seed=0, epoch=INDEX * 0, index=INDEX)
+    twice = augment(BOTH[1:2] * 2, IMAGES, seed=0, epoch=INDEX * 0, index=INDEX)
+    back = [np.array_equal(a, b) for a, b in zip(np.asarray(twice), IMAGES, strict=True)]
+    assert 0 < np.sum(back) < 64  # all, if both drew the same
+    assert not np.array_equal(once, twice)
+
+
+def test_half_of_the_images_are_mirrored():
+    ramp = np.broadcast_to(np.arange(2, dtype=np.uint8)[None, None, :, None], (4000, 1, 2, 1))
+    flipped = Flip(horizontal=0.5)(keys(4000), ramp)
+    assert np.asarray(flipped)[:, 0, 0, 0].mean() == pytest.approx(0.5, abs=0.04)  # 5 standard deviations
+
+
+def test_every_corner_of_the_crop_is_equally_likely():
+    spot = np.zeros((5000, 3, 3, 1), np.uint8)
+    spot[:, 1, 1] = 1
+    moved = np.asarray(PadAndCrop(padding=1)(keys(5000), spot))
+    np.testing.assert_allclose(moved.mean(0)[..., 0], 1 / 9, atol=0.025)  # 5.6 standard deviations
+
+
+@pytest.mark.parametrize("bits", [1, 4, 7, 8])
+def test_posterize_is_pillows(bits):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    expected = np.asarray(ImageOps.posterize(Image.fromarray(levels), bits))
+    found = Posterize(probability=1.0, bits=bits)(keys(1), levels[None, :, :, None])
+    np.testing.assert_array_equal(np.asarray(found)[0, :, :, 0], expected)

@@ -1,0 +1,86 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnets.config import resolve
+from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.schedule import make_schedule, total_steps
+
+
+def rates(steps: int, **schedule) -> np.ndarray:
+    schedule_at = make_schedule(resolve({"schedule": schedule}).schedule, 0.4, steps, steps_per_epoch=5)
+    return np.array([float(schedule_at(step)) for step in range(steps + 1)])
+
+
+def test_cosine_follows_its_formula_after_a_linear_rise():
+    found = rates(45, name="cosine", warmup_epochs=1.0, final=0.1)
+    np.testing.assert_allclose(found[:6], 0.4 * np.arange(6) / 5, atol=1e-7)
+    share = np.arange(41) / 40
+    np.testing.assert_allclose(found[5:], 0.4 * (0.1 + 0.9 * (1 + np.cos(np.pi * share)) / 2), atol=1e-6)
+
+
+def test_linear_goes_straight_to_its_end():
+    np.testing.assert_allclose(rates(10, name="linear"), 0.4 * (1 - np.arange(11) / 10), atol=1e-7)
+
+
+def test_step_drops_at_its_milestones_with_and_without_warmup():
+    for warmup in (0.0, 1.0):
+        found = rates(40, name="step", milestones=(0.5, 0.75), factor=0.1, warmup_epochs=warmup)
+        np.testing.assert_allclose(found[[19, 21, 29, 31]], [0.4, 0.04, 0.04, 0.004], rtol=1e-5)
+
+
+def test_constant_stays():
+    np.testing.assert_allclose(rates(10, name="constant"), 0.4)
+
+
+def test_steps_replace_epochs_when_set():
+    assert total_steps(None, 3.0, steps_per_epoch=2.5) == 8
+    assert total_steps(4, 3.0, steps_per_epoch=2.5) == 4
+
+
+PARAMS = {"conv": {"kernel": jnp.array([2.0])}, "norm": {"scale": jnp.array([2.0]), "bias": jnp.array([2.0])}}
+ZERO = {"conv": {"kernel": jnp.array([0.0])}, "norm": {"scale": jnp.array([0.0]), "bias": jnp.array([0.0])}}
+
+
+def step(gradient, n=1, rates=None, **optimizer):
+    chosen = make_optimizer(resolve({"optimizer": optimizer}).optimizer, lambda step: 0.1, rates)
+    params, state = PARAMS, chosen.init(PARAMS)
+    for _ in range(n):
+        change, state = chosen.update(gradient, state, params)
+        params = optax.apply_updates(params, change)
+    return params
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weight_decay_reaches_the_kernels_alone(name):
+    after = step(ZERO, name=name, weight_decay=0.5)
+    assert after["conv"]["kernel"][0] < 2
+    assert after["norm"] == PARAMS["norm"]
+
+
+def test_nesterov_momentum_follows_its_recurrence():
+    after = step({"conv": {"kernel": jnp.array([1.0])}, "norm": ZERO["norm"]}, n=2, momentum=0.5, weight_decay=0.0)
+    # Sutskever et al. 2013: v ← 0.5 v + g, x ← x − 0.1 (g + 0.5 v), for two steps with g = 1.
+    np.testing.assert_allclose(after["conv"]["kernel"], 2 - 0.1 * (1 + 0.5 * 1) - 0.1 * (1 + 0.5 * 1.5), rtol=1e-6)
+
+
+def test_a_gradient_over_the_limit_is_scaled_to_it():
+    gradient = {"conv": {"kernel": jnp.array([30.0])}, "norm": {"scale": jnp.array([40.0]), "bias": jnp.array([0.0])}}
+    after = step(gradient, clip_norm=1.0, momentum=0.0, weight_decay=0.0)
+    np.testing.assert_allclose(after["conv"]["kernel"], 2 - 0.1 * 0.6, rtol=1e-6)
+
+
+def test_layers_before_the_head_learn_the_slower_the_earlier_they_are():
+    rates = layer_decay([["stem"], ["block1", "block2"], ["head"]], 0.5)
+    assert rates == {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 1.0}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_layers_rate_multiplies_its_step_and_decay(name):
+    gradient = {"conv": {"kernel": jnp.array([1.0])}, "norm": {"scale": jnp.array([1.0]), "bias": jnp.array([1.0])}}
+    whole = step(gradient, name=name, weight_decay=0.5)
+    layered = step(gradient, name=name, weight_decay=0.5, rates={"conv": 0.25, "norm": 1.0})
+    np.testing.assert_allclose(2 - layered["conv"]["kernel"], (2 - whole["conv"]["kernel"]) / 4, rtol=1e-5)
+    assert layered["norm"] == whole["norm"]
