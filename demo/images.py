@@ -22,7 +22,7 @@ from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.resolve import resolve
 
-MOST_PROBABLE = -1  # in place of a class's number
+MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
@@ -62,6 +62,14 @@ class Shown:
     @cached_property
     def stages(self) -> list[str]:
         return list(stages(self.classifier.model))
+
+    def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
+        """Returns a file's image, 16 bits brought to 8 as the model's own were.
+
+        Raises:
+            CorruptImage: with the file's name, for what is no image that can be read.
+        """
+        return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
@@ -123,7 +131,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         reasons: dict[int, str] = {}
         for number, file in enumerate(chosen):
             try:
-                decoded[number] = decode(file, file.name)
+                decoded[number] = shown.decode(file)
             except CorruptImage as error:
                 reasons[number] = str(error)
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))

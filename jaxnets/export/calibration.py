@@ -156,7 +156,7 @@ def _of_folder(folder: Path, preprocess: Preprocess) -> tuple[np.ndarray, str]:
     chosen = _spread(len(files), most)
     for file in (files[i] for i in chosen):
         try:
-            images.append(preprocess.fit(decode(file, str(file))))
+            images.append(preprocess.fit(decode(file, str(file), preprocess.white_level)))
         except CorruptImage as error:
             _log.debug("%s", error)
     if not images:

@@ -233,8 +233,13 @@ def write_json(path: Place, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False)
     try:
-        write_whole(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no UTF-8
+        text = json.dumps(finite(content), indent=2)
+    try:
+        write_whole(path, text + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 
