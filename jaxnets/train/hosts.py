@@ -58,7 +58,7 @@ def join(spec: DistributedConfig) -> "Hosts":
     global _relay
     if spec.coordinator is None and not _others_around():
         return Hosts()
-    # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
+    # Its handler of SIGTERM would replace ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     with _in_time(spec):
         given = _addresses(spec)
@@ -115,12 +115,12 @@ def _in_time(spec: DistributedConfig) -> Iterator[None]:
 
 def _addresses(spec: DistributedConfig) -> dict[str, Any]:
     """Returns what JAX has to know of the processes: from `spec`, or as JAX itself finds it."""
+    names = ["coordinator_address", "num_processes", "process_id"]
     if spec.coordinator is not None:
-        names = ("coordinator_address", "num_processes", "process_id")
         return dict(zip(names, (spec.coordinator, spec.processes, spec.process), strict=True))
     from jax._src.clusters import ClusterEnv
 
-    names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
+    names.append("local_device_ids")
     found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _LATER)
     return dict(zip(names, found, strict=True))
 
