@@ -50,7 +50,8 @@ def finished(tmp_path_factory):
     model = jaxnets.create_model(SMALL, preprocess=GREY, num_classes=10)
     saver = Checkpointer(run.checkpoints)
     for step in (2, 4):
-        state = TrainState(step=jnp.int32(step), variables=live(model, GREY, seed=step), opt_state={}, ema=None)
+        variables = live(model, GREY, seed=step)
+        state = TrainState(jnp.int32(step), variables["params"], variables["batch_stats"], opt_state={}, ema=None)
         saver.save(state, Progress(step=step))
     saver.close()
     return run.path
@@ -128,7 +129,7 @@ def test_a_large_image_is_explained_small(served):
 
 def test_an_embedding_is_what_the_head_sees(served):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    embedding = served.embed(images)
+    embedding = served.predictor.embed_fitted(images)
     head = served.predictor.variables["params"]["head"]
     logits = np.exp(embedding @ head["kernel"] + head["bias"])
     expected = served.predictor.engine.probabilities(images)
