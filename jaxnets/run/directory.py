@@ -17,7 +17,7 @@ from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
+from jaxnets.run.storage import Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
 from jaxnets.run.upgrade import FORMAT, upgrade_config
 from jaxnets.schema import flatten
 
@@ -197,11 +197,6 @@ class RunDirectory:
                 + "\nGive another --workdir, or the same values to go on with that run."
             )
         return list(changed.values())
-
-
-def means_run(source: str) -> bool:
-    """Whether `source` means a run directory, where it could also name a model or a file."""
-    return source.startswith(BUCKET) or Path(source).expanduser().is_dir()
 
 
 def open_run(path: str | Place) -> RunDirectory:
