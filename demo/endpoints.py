@@ -12,7 +12,6 @@ import numpy as np
 from images import MOST_PROBABLE, Shown, top
 from uploads import uploaded
 
-from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
 from jaxnets.errors import UserError, nearest
 
@@ -22,7 +21,7 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
 
     def predict(image: Path | None, model: str) -> dict[str, Any]:
         shown = find(gr, models, model)
-        (row,) = shown.probabilities([_decode(gr, image)])
+        (row,) = shown.probabilities([_decode(gr, shown, image)])
         best = [{"label": name, "probability": round(p, 6)} for name, p in top(shown, row)]
         return {"model": shown.title, "top": best}
 
@@ -30,7 +29,7 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
         shown = find(gr, models, model)
         try:
             number = shown.classifier.find_label(label) if label else MOST_PROBABLE
-            return shown.explain(_decode(gr, image), number, stage or shown.stages[-1])
+            return shown.explain(_decode(gr, shown, image), number, stage or shown.stages[-1])
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -60,10 +59,10 @@ def find(gr: Any, models: Sequence[Shown], title: str) -> Shown:
     return models[titles.index(title)]
 
 
-def _decode(gr: Any, file: Path | None) -> np.ndarray:
+def _decode(gr: Any, shown: Shown, file: Path | None) -> np.ndarray:
     if file is None:
         raise gr.Error("give an image: gradio_client.handle_file(PATH or URL)", print_exception=False)
     try:
-        return decode(file, file.name)
+        return shown.decode(file)
     except CorruptImage as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -20,8 +20,9 @@ from jaxnets.explain.gradcam import stages
 from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import resolve
 
-MOST_PROBABLE = -1  # in place of a class's number
+MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
@@ -42,6 +43,8 @@ class Shown:
 
     @property
     def title(self) -> str:
+        if (meant := resolve(self.source)).given:
+            return meant.name
         if self.run is None:
             return self.source
         name = self.run.path.resolve().name
@@ -59,6 +62,14 @@ class Shown:
     @cached_property
     def stages(self) -> list[str]:
         return list(stages(self.classifier.model))
+
+    def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
+        """Returns a file's image, 16 bits brought to 8 as the model's own were.
+
+        Raises:
+            CorruptImage: with the file's name, for what is no image that can be read.
+        """
+        return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
@@ -94,7 +105,7 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
         UserError: if there is no such model.
     """
     classifier = load(source, checkpoint, engine=engine)  # type: ignore[arg-type]
-    return Shown(source, classifier, None if classifier.step is None else open_run(source))
+    return Shown(source, classifier, None if classifier.step is None else open_run(resolve(source).location))
 
 
 def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:
@@ -120,7 +131,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         reasons: dict[int, str] = {}
         for number, file in enumerate(chosen):
             try:
-                decoded[number] = decode(file, file.name)
+                decoded[number] = shown.decode(file)
             except CorruptImage as error:
                 reasons[number] = str(error)
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))

@@ -94,11 +94,11 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
                 gr.on([label.input, stage.input], **changes[-1], api_visibility="private")
 
     def classify(file: Path | None) -> list[Any]:
-        decoded = decode(gr, file)
-        if decoded is None:
+        decoded = [decode(gr, shown, file, warn=shown is models[0]) for shown in models]
+        if any(image is None for image in decoded):
             cleared = [gr.update(choices=choices(shown, None), value=MOST_PROBABLE) for shown in models]
             return [*[None] * len(models), *cleared, *[None, ""] * len(models)]
-        rows = [shown.probabilities([decoded])[0] for shown in models]
+        rows = [shown.probabilities([image])[0] for shown, image in zip(models, decoded, strict=True)]
         bars = [dict(top(shown, row)) for shown, row in zip(models, rows, strict=True)]
         offered = [
             gr.update(choices=choices(shown, row), value=MOST_PROBABLE) for shown, row in zip(models, rows, strict=True)
@@ -111,7 +111,7 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
 
 
 def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str) -> tuple[Any, str]:
-    decoded = decode(gr, file, warn=False)  # the prediction has warned already
+    decoded = decode(gr, shown, file, warn=False)  # the prediction has warned already
     return (None, "") if decoded is None else shown.explain(decoded, label, stage)
 
 

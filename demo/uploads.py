@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from jaxnets.data import decode as decoding
+from images import Shown
+
 from jaxnets.data.sources import CorruptImage
 
 
@@ -15,12 +16,12 @@ def uploaded(payload: Any) -> Path | None:
     return None if payload is None or payload.path is None else Path(payload.path)
 
 
-def decode(gr: Any, file: Path | None, *, warn: bool = True) -> Any:
-    """Returns an image as uint8; None, and a warning on the page, where there is none that can be read."""
+def decode(gr: Any, shown: Shown, file: Path | None, *, warn: bool = True) -> Any:
+    """Returns an image as uint8, read as a model reads images; None, and a warning on the page, for what is none."""
     if file is None:
         return None
     try:
-        return decoding.decode(file, file.name)
+        return shown.decode(file)
     except CorruptImage as error:
         if warn:
             gr.Warning(str(error), title="This cannot be shown", duration=15)

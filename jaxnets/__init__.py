@@ -4,7 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxnets import evaluate, train
     from jaxnets.classifier import Classifier, load
+    from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
     from jaxnets.models.registry import create_model, list_models, preprocess_of
     from jaxnets.preprocess import Preprocess
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Classifier": "jaxnets.classifier",
     "UserError": "jaxnets.errors",
+    "get_config": "jaxnets.config_files:read_config",
     "create_model": "jaxnets.models.registry",
     "list_models": "jaxnets.models.registry",
     "load": "jaxnets.classifier",
@@ -23,19 +26,31 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
+_CALLABLE = ("evaluate", "train")  # packages that are functions too (jaxnets.callable)
+
 __all__ = [
     "Classifier",
     "Preprocess",
     "UserError",
     "create_model",
+    "evaluate",
+    "get_config",
     "list_models",
     "load",
     "load_pretrained",
     "preprocess_of",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return importlib.import_module(f"jaxnets.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxnets' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, own_name = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), own_name or name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

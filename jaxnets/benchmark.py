@@ -10,15 +10,19 @@ import platform
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
+
+if TYPE_CHECKING:
+    from jaxnets.train.loop import Plan
 
 _WARM_UP = 5  # bare steps that are not counted
 
@@ -75,40 +79,45 @@ def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Timing]:
-    """Returns the timings of the bare step and of the loop."""
+    """Returns the timings of the bare step and of the loop, which trains as `jaxnets.main` would."""
+    from jaxnets.run.directory import RunDirectory
+    from jaxnets.train.hosts import Hosts
+    from jaxnets.train.loop import open_run_of
+
     bare, loop = [], []
     with tempfile.TemporaryDirectory() as folder:
+        plan = open_run_of(config, RunDirectory(Path(folder) / "none"), Hosts())
+        # What is not timed is not read: no split is evaluated, as the clock ends before.
+        plan = replace(plan, steps=2 * steps, data=replace(plan.data, splits={"test": plan.data.training}))
+        # The first half warms up. No dispatch reaches over the row that is written between the halves.
+        config = replace(config, log_every_steps=steps, eval_every_steps=2 * steps, checkpoint_every_steps=2 * steps)
+        config = replace(config, profile_steps=0)
         for repeat in range(repeats):
-            loop.append(_time_loop(config, steps, Path(folder) / str(repeat)))
-            bare.append(_time_step(config, steps))
+            loop.append(_time_loop(config, plan, steps, Path(folder) / str(repeat)))
+            bare.append(_time_step(config, plan, steps))
     return Timing("bare step", tuple(bare)), Timing("loop", tuple(loop))
 
 
-def _time_step(config: Config, steps: int) -> float:
+def _time_step(config: Config, plan: "Plan", steps: int) -> float:
     import jax
     import numpy as np
 
     from jaxnets.data.batch import Batch
-    from jaxnets.data.dataset import open_dataset
-    from jaxnets.train.build import build
-    from jaxnets.train.mesh import make_mesh, over_data, replicated
+    from jaxnets.train.mesh import over_data, replicated
 
-    mesh = make_mesh()
-    data = open_dataset(config)
-    built = build(config, data)
-    index = (np.arange(config.batch_size) % len(data.training)).astype(np.int32)
-    images = np.stack([data.training.read(int(i)).image for i in index])
+    training, mesh = plan.data.training, plan.mesh
+    index = (np.arange(config.batch_size) % len(training)).astype(np.int32)
     arrays: dict[str, Any] = {
-        "image": images,
-        "label": data.training.labels[index],
+        "image": np.stack([training.read_substituting(int(i)).image for i in index]),
+        "label": training.labels[index],
         "mask": index >= 0,
         "index": index,
         "epoch": np.zeros_like(index),
-        "aspect": data.training.aspects[index],
+        "aspect": training.aspects[index],
     }
     batch = jax.device_put(Batch(**arrays), over_data(mesh))
-    step = jax.jit(built.step, donate_argnums=0, out_shardings=replicated(mesh))
-    state = jax.device_put(built.fresh_state(), replicated(mesh))
+    step = jax.jit(plan.built.step, donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.device_put(plan.built.fresh_state(), replicated(mesh))
     for _ in range(_WARM_UP):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
@@ -119,11 +128,20 @@ def _time_step(config: Config, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def _time_loop(config: Config, steps: int, workdir: Path) -> float:
+class _Enough(Exception):
+    """All steps were timed."""
+
+
+def _time_loop(config: Config, plan: "Plan", steps: int, workdir: Path) -> float:
     from rich.console import Console
 
+    from jaxnets.run.directory import RunDirectory
+    from jaxnets.train.around import Around
     from jaxnets.train.display import Display
-    from jaxnets.train.loop import train
+    from jaxnets.train.hosts import Hosts
+    from jaxnets.train.loop import open_session
+    from jaxnets.train.stop import Stop
+    from jaxnets.train.watch import Watch
 
     class Clock(Display):
         """Notes when each dispatch was accounted for, and shows nothing."""
@@ -134,11 +152,16 @@ def _time_loop(config: Config, steps: int, workdir: Path) -> float:
 
         def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
             self.ended[step] = time.perf_counter()
+            if step == 2 * steps:
+                raise _Enough
 
-    clock = Clock()
-    # The first half warms up. No dispatch reaches over the row that is written between the halves.
-    half = replace(config, steps=2 * steps, log_every_steps=steps, eval_every_steps=2 * steps)
-    train(replace(half, checkpoint_every_steps=2 * steps), workdir, clock)
+    clock, stop, hosts = Clock(), Stop(), Hosts()
+    with ExitStack() as held, suppress(_Enough):
+        around = Around(stop, hosts, Watch(stop, hosts, hang_minutes=None))
+        opened = open_session(config, RunDirectory(workdir), plan, clock, around, held)
+        assert isinstance(opened, tuple), "a new directory holds no finished run"
+        session, state, progress = opened
+        session.run(state, progress)
     return (clock.ended[2 * steps] - clock.ended[steps]) / steps
 
 

@@ -1,7 +1,7 @@
 """A trained model, ready to predict: `jaxnets.load("runs/x")`."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,18 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
+from jaxnets.data.given import Given, as_image, as_images
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
 from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
 from jaxnets.models.family import Variables
-from jaxnets.models.forward import Activation
-from jaxnets.models.registry import MODELS, create_model
+from jaxnets.models.forward import Activation, forward
+from jaxnets.models.registry import create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.checkpoints import choose, read_variables, steps
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.run.resolve import ModelSource, resolve
 from jaxnets.run.storage import Place
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ _log = logging.getLogger(__name__)
 Weights = Literal["ema", "raw"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What `Classifier.explain_batch` says of one image."""
 
@@ -38,8 +40,12 @@ class Explanation:
     label: int
     probability: float
 
+    def __repr__(self) -> str:
+        rows, columns = self.heat.shape
+        return f"Explanation(label={self.label}, probability={self.probability:.4f}, heat=[{rows}, {columns}])"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A model with its weights, its preprocessing and the names of its classes."""
 
@@ -55,36 +61,58 @@ class Classifier:
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
 
-    def predict(
-        self, images: Iterable[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "..."], *, batch_size: int = 64
-    ) -> Float32[np.ndarray, "n classes"]:
-        """Returns each image's probabilities over `labels`.
+    def predict(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n classes"]:
+        """Returns each image's probabilities over `labels`; of one image, one row.
 
         Args:
-            images: uint8 images `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` of any sizes, resized and cropped
-                as evaluation does: a list, an iterator (one at a time is held at its full size), or one array
-                `[n, h, w]` or `[n, h, w, c]`.
+            images: one image, a list or an iterator of images (one at a time is held at its full size), or one array
+                `[n, h, w, c]` or `[n, h, w]`. An image is a path, one of Pillow's, or a uint8 array `[h, w]`,
+                `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]`, of any size; it is resized and cropped as evaluation does.
             batch_size: images that go through the model at once, at most.
 
         Raises:
-            ValueError: if an image has another shape or dtype.
+            ValueError: if an image has another shape or dtype, or an array could be read in two ways.
+            CorruptImage: if a file cannot be decoded.
         """
-        fitted = [self.preprocess.fit(np.asarray(image)) for image in images]
+        return self._in_batches(self.engine.probabilities, images, batch_size, len(self.labels))
+
+    def embed(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n f"]:
+        """Returns the vector that the model's head sees of each image; arguments and errors as for `predict`."""
+        return self._in_batches(self.embed_fitted, images, batch_size, None)
+
+    def embed_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
+        """Returns the vectors of images that `preprocess.fit` has brought to size."""
+        # Padded to a power of two, so that few programs serve batches of every size.
+        padding = (1 << (len(images) - 1).bit_length()) - len(images)
+        padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        with jax.default_matmul_precision(self.matmul_precision):
+            return np.asarray(self._embed(self.variables, padded))[: len(images)]
+
+    def _in_batches(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        images: Given | Iterable[Given],
+        batch_size: int,
+        columns: int | None,
+    ) -> np.ndarray:
+        fitted = [self.preprocess.fit(image) for image in as_images(images, self.preprocess.white_level)]
         if not fitted:
-            return np.zeros((0, len(self.labels)), np.float32)
-        parts = [
-            self.engine.probabilities(np.stack(fitted[start : start + batch_size]))
-            for start in range(0, len(fitted), batch_size)
-        ]
-        return np.concatenate(parts)
+            return np.zeros((0, self.embed_fitted(self._blank).shape[1] if columns is None else columns), np.float32)
+        starts = range(0, len(fitted), batch_size)
+        return np.concatenate([function(np.stack(fitted[start : start + batch_size])) for start in starts])
+
+    @property
+    def _blank(self) -> UInt8[np.ndarray, "1 h w c"]:
+        p = self.preprocess
+        return np.zeros((1, p.height, p.width, p.channels), np.uint8)
 
     def explain(
-        self, image: UInt8[np.ndarray, "..."], label: str | int | None = None, stage: str | None = None
+        self, image: Given, label: str | int | None = None, stage: str | None = None
     ) -> Float32[np.ndarray, "h w"]:
         """Returns which places of an image speak for a class (Grad-CAM), 0…1 with 1 at the peak.
 
         Args:
-            image: uint8, as for `predict`; the map has its height and width, and is 0 where the crop does not reach.
+            image: one, as for `predict`; the map has its height and width, and is 0 where the crop does not reach.
             label: the class, by name or number; None for the most probable.
             stage: whose output is asked, "stage1" and so on; None for the last, which is the coarsest.
 
@@ -95,16 +123,16 @@ class Classifier:
 
     def explain_batch(
         self,
-        images: Sequence[UInt8[np.ndarray, "..."]],
+        images: Sequence[Given],
         labels: Sequence[str | int | None] | None = None,
         *,
         stage: str | None = None,
     ) -> list["Explanation"]:
         """Explains images together; as `explain`, and says also which class is meant and how probable it is."""
-        images = [np.asarray(image) for image in images]
-        fitted = np.stack([self.preprocess.fit(image) for image in images])
+        decoded = [as_image(image, self.preprocess.white_level) for image in images]
+        fitted = np.stack([self.preprocess.fit(image) for image in decoded])
         probabilities = self.engine.probabilities(fitted)
-        wanted = labels or [None] * len(images)
+        wanted = labels or [None] * len(decoded)
         chosen = [
             int(row.argmax()) if label is None else self.find_label(label)
             for label, row in zip(wanted, probabilities, strict=True)
@@ -120,23 +148,38 @@ class Classifier:
                 label=chosen[i],
                 probability=float(probabilities[i, chosen[i]]),
             )
-            for i, image in enumerate(images)
+            for i, image in enumerate(decoded)
         ]
 
     def find_label(self, label: str | int) -> int:
-        """Returns the number of a class, given by name or number.
+        """Returns the number of a class. An int is its number; text is its name, or its number where none is called so.
 
         Raises:
             UserError: if there is no such class.
         """
-        if str(label) in self.labels:
-            return self.labels.index(str(label))
-        if str(label).isdecimal() and int(label) < len(self.labels):
-            return int(label)
+        number = label
+        if isinstance(label, str):
+            if label in self.labels:
+                return self.labels.index(label)
+            number = int(label) if label.isdecimal() else -1
+        if 0 <= int(number) < len(self.labels):
+            return int(number)
         raise UserError(
             f"there is no class {label!r}{nearest(str(label), self.labels)}; give one of the {len(self.labels)} names "
             f"({', '.join(self.labels[:3])}, …) or a number from 0 to {len(self.labels) - 1}"
         )
+
+    def __repr__(self) -> str:
+        p = self.preprocess
+        step = "" if self.step is None else f", step {self.step}"
+        return f"<Classifier {self.name}{step}: {p.height}×{p.width}×{p.channels} → {len(self.labels)} classes>"
+
+    @cached_property
+    def _embed(self) -> Callable[[Variables, np.ndarray], jax.Array]:
+        def embed(variables: Variables, images: jax.Array) -> jax.Array:
+            return forward(self.model, self.preprocess, variables, images, method="embed").astype(jnp.float32)
+
+        return jax.jit(embed)
 
     @cached_property
     def _gradcam(self) -> dict[str, Any]:
@@ -170,12 +213,13 @@ def load(
 
     Args:
         path: the run's work directory; it may be read-only or in a bucket (gs://), and needs neither the config file
-            nor the data. Or a name of `list_models()` ("efficientnet_lite0"), or `hf:OWNER/REPO` on the Hugging Face
-            Hub.
+            nor the data. Or whatever else names a model (see `jaxnets.run.resolve`): a name of `list_models()`
+            ("efficientnet_lite0"), a file of weights ("resnet50@weights.pth" where it does not say of which model), a
+            folder with the Hub's files, or `hf:OWNER/REPO` on the Hub.
         checkpoint: "best" on the validation split (the newest where the run holds none out), "newest", or a step.
         engine: "jax"; "onnx", which is quicker on a CPU and needs the extra `export`; or "auto", which takes ONNX
             Runtime where it can. They agree to 1e-4.
-        weights: "ema" for the averaged weights ("raw" ones where the run keeps no average), or "raw".
+        weights: "ema" for the averaged weights ("raw" ones where there is no average), or "raw".
 
     A run in float64 switches JAX to 64 bits for the whole process.
 
@@ -184,11 +228,12 @@ def load(
     """
     if weights not in ("ema", "raw"):
         raise UserError(f"weights must be ema or raw, found {weights!r}")
-    if str(path).startswith("hf:") or (str(path) in MODELS and not Path(path).exists()):
+    source = resolve(path)
+    if not source.is_run:
         if checkpoint != "best":
-            raise UserError(f"{path} has one set of weights, found a wish for checkpoint {checkpoint!r}: leave it out")
-        return _load_pretrained(str(path), engine)
-    run = open_run(path)
+            raise UserError(f"{path} is no run and has no checkpoint {checkpoint!r}: leave it out")
+        return _load_pretrained(source, weights, engine)
+    run = open_run(source.location)
     card = run.read_model()
     step, variables = _read(run, checkpoint, weights)
     return Classifier(
@@ -205,11 +250,17 @@ def load(
     )
 
 
-def _load_pretrained(source: str, engine: EngineName) -> Classifier:
-    found = open_pretrained(None if source.startswith("hf:") else source, source)
+def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) -> Classifier:
+    found = open_pretrained(source.location if source.kind == "known" else None, source, weights)
     if found.preprocess is None:
         raise UserError(
-            f"nothing says how {source} wants its images: use jaxnets.load_pretrained, which returns its network"
+            f"nothing says how {source.location} wants its images: use jaxnets.load_pretrained, which returns its "
+            "network"
+        )
+    if found.activation is None:
+        raise UserError(
+            f"{source.location} is a regression (problem_type in its config.json), whose outputs are no probabilities: "
+            "use jaxnets.load_pretrained, which returns its network"
         )
     return Classifier(
         name=found.name,
@@ -218,6 +269,7 @@ def _load_pretrained(source: str, engine: EngineName) -> Classifier:
         preprocess=found.preprocess,
         labels=found.labels,
         step=None,
+        activation=found.activation,
         engine_name=engine,
     )
 

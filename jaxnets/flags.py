@@ -1,23 +1,13 @@
-"""A config file changed by `--config.key=value`, with one message for each way to get that wrong."""
+"""`--config.key=value`, with one message for each way to get that wrong."""
 
-import importlib.resources
-import importlib.util
-import os
 import re
-import sys
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jaxnets.config import Config, resolve
-from jaxnets.errors import UserError, nearest
+from jaxnets.config_files import LIST, read_config
+from jaxnets.errors import UserError
 from jaxnets.keys import TRUTHS, all_keys, did_you_mean, groups
-
-_LIST = "python -m jaxnets.main --help lists all keys"
-_MODULE = "jaxnets_config_file"  # the name under which a config file is imported
 
 
 def load_config(file: str, overrides: list[str]) -> Config:
@@ -30,8 +20,7 @@ def load_config(file: str, overrides: list[str]) -> Config:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
     changes = dict(_changes(overrides))
-    path = _find(file)
-    values = _read(path)
+    values = read_config(file).to_dict()
     for name, value in changes.items():
         *above, last = name.split(".")
         group = values
@@ -56,7 +45,7 @@ def _changes(overrides: list[str]) -> Iterator[tuple[str, Any]]:
             if name in groups():
                 below = ", ".join(f"config.{other}" for other in all_keys() if other.startswith(f"{name}."))
                 raise UserError(f"config.{name} is a group of keys, found {argument!r}: set one of {below}")
-            raise UserError(f"config.{name} is not a key{did_you_mean(name)}; {_LIST}")
+            raise UserError(f"config.{name} is not a key{did_you_mean(name)}; {LIST}")
         if not equals:
             follows = arguments[0] if arguments and not arguments[0].startswith("--") else None
             if key.kind is bool and (follows is None or follows.lower() not in (*TRUTHS, "none")):
@@ -76,72 +65,6 @@ def _refuse(argument: str, rest: list[str]) -> None:
     if argument.startswith("-") or "=" in argument:
         raise UserError(
             f"unknown option {argument}{did_you_mean(name, value or None, '--config.')}: keys of the config are "
-            f"written --config.KEY=VALUE; {_LIST}"
+            f"written --config.KEY=VALUE; {LIST}"
         )
-    raise UserError(f"unexpected argument {argument!r}: keys of the config are written --config.KEY=VALUE; {_LIST}")
-
-
-def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that come with jaxnets, by name."""
-    package = Path(str(importlib.resources.files("jaxnets")))
-    # In an installed package they lie inside; in a checkout beside it.
-    for directory in (package / "configs", package.parent / "configs"):
-        found = {path.stem: path for path in sorted(directory.glob("*.py"))}
-        if found:
-            return found
-    return {}
-
-
-def _find(file: str) -> Path:
-    path = Path(os.path.expanduser(file))
-    if path.is_file():
-        return path
-    shipped = shipped_configs()
-    if file in shipped:
-        return shipped[file]
-    if path.parent == Path("configs") and path.stem in shipped:  # README's path, used outside a checkout
-        return shipped[path.stem]
-    raise UserError(
-        f"there is no config file {file!r}{nearest(file, shipped)}: give a path, or one of {', '.join(shipped)}"
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Returns what the file's `get_config()` returns, as nested dicts."""
-    spec = importlib.util.spec_from_loader(_MODULE, loader=None)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__file__ = str(path)
-    sys.modules[_MODULE] = module  # where its own dataclasses look for it
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        if not callable(getattr(module, "get_config", None)):
-            raise UserError(f"the config file {path} must define get_config(), which returns the config")
-        config = module.get_config()
-    except UserError:
-        raise
-    except Exception as error:  # a config file is a program, and may fail in any way
-        raise UserError(_explain(error, path)) from error
-    finally:
-        sys.modules.pop(_MODULE, None)
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
-    return config.to_dict()
-
-
-def _explain(error: Exception, path: Path) -> str:
-    """Returns what is wrong with a config file, with the line where it is."""
-    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    where = f"the config file {path}" + (f", line {lines[-1].lineno} ({lines[-1].line})," if lines else "")
-    unknown = re.search(r'Key "(\w+)" does not exist', text)
-    if unknown is None and isinstance(error, AttributeError) and isinstance(error.__cause__ or error, AttributeError):
-        unknown = re.fullmatch(r"\"?'(\w+)'\"?", text)  # one that is read
-    if unknown:
-        return f"{where} sets {unknown[1]!r}, which is not a key{did_you_mean(unknown[1])}; {_LIST}"
-    mistyped = re.match(r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>", text)
-    if mistyped:
-        forms = [key.form for name, key in all_keys().items() if name.rpartition(".")[2] == mistyped[1]]
-        wanted = f": {' or '.join(dict.fromkeys(forms))} expected" if forms else ""
-        return f"{where} sets {mistyped[1]!r} to {mistyped[2]} ({mistyped[3]}){wanted}"
-    return f"{where} fails: {type(error).__name__}: {text}"
+    raise UserError(f"unexpected argument {argument!r}: keys of the config are written --config.KEY=VALUE; {LIST}")

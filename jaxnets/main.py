@@ -1,13 +1,12 @@
 """Trains: `python -m jaxnets.main --config CONFIG --workdir DIR [--config.key=value …]`; run again, it resumes."""
 
 import argparse
-import os
 import time
 from dataclasses import replace
 
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
-from jaxnets.config import Config
+from jaxnets.data.sources import with_absolute_paths
 from jaxnets.flags import load_config
 from jaxnets.keys import describe_keys
 from jaxnets.run.storage import open_place
@@ -35,7 +34,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = _with_absolute_paths(load_config(options.config, overrides))
+    config = load_config(options.config, overrides)
+    config = replace(config, data=with_absolute_paths(config.data))
     workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
@@ -52,15 +52,6 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
         why = f" before config.max_hours {config.max_hours:g} are over" if by_clock else ""
         display.say(f"stopped and saved at step {outcome.step}{why}; run the same command again to go on")
     return outcome.status
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """A run directory must find its data from any working directory."""
-    kind, colon, place = config.data.source.partition(":")
-    if kind in ("idx", "folder") and place:
-        place = os.path.abspath(os.path.expanduser(place))
-    directory = config.data.directory and os.path.abspath(os.path.expanduser(config.data.directory))
-    return replace(config, data=replace(config.data, source=kind + colon + place, directory=directory))
 
 
 if __name__ == "__main__":

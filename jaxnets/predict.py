@@ -48,7 +48,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         def decoded(chosen: list[Path], readable: list[Path] = readable) -> "Iterator[np.ndarray]":
             for file in chosen:
                 try:
-                    image = decode(file, str(file))
+                    image = decode(file, str(file), classifier.preprocess.white_level)
                 except CorruptImage as error:
                     _show({"file": str(file), "error": str(error)}, options.json)
                 else:

@@ -1,9 +1,13 @@
+import dataclasses
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxnets
+from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
@@ -39,7 +43,7 @@ def test_a_image_is_predicted_the_same_in_any_company(classifier):
 
 
 def test_a_list_and_an_array_of_the_same_images_agree(classifier):
-    images = np.stack([IMAGES[0]] * 3)
+    images = np.stack([IMAGES[0]] * 5)
     np.testing.assert_array_equal(classifier.predict(images), classifier.predict(list(images)))
 
 
@@ -47,9 +51,81 @@ def test_no_images_give_no_rows(classifier):
     assert classifier.predict([]).shape == (0, 10)
 
 
-def test_what_is_no_image_is_refused(classifier):
-    with pytest.raises(ValueError, match="an image is uint8"):
-        classifier.predict([np.zeros((8, 8))])
+GREY, COLOUR = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3, IMAGES[1]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda folder: COLOUR,
+        lambda folder: [COLOUR],
+        lambda folder: (COLOUR for _ in range(1)),
+        lambda folder: COLOUR[None],
+        lambda folder: folder / "colour.png",
+        lambda folder: str(folder / "colour.png"),
+        lambda folder: [folder / "colour.png"],
+        lambda folder: Image.fromarray(COLOUR),
+        lambda folder: [Image.open(folder / "colour.png")],
+        lambda folder: jnp.asarray(COLOUR),
+    ],
+)
+def test_one_image_is_one_image_in_every_form(classifier, given, tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "colour.png")
+    np.testing.assert_array_equal(classifier.predict(given(tmp_path)), classifier.predict([COLOUR]))
+
+
+@pytest.mark.parametrize("given", [GREY, GREY[..., None], GREY[None], Image.fromarray(GREY)])
+def test_a_grey_image_is_one_image_in_every_form(classifier, given):
+    np.testing.assert_array_equal(classifier.predict(given), classifier.predict([GREY]))
+
+
+def test_an_image_with_its_own_orientation_is_turned_upright(classifier):
+    turned = Image.fromarray(COLOUR)
+    turned.getexif()[274] = 6
+    np.testing.assert_array_equal(classifier.predict(turned), classifier.predict([np.rot90(COLOUR, -1)]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([np.zeros((8, 8))], "an image is uint8"),
+        (np.zeros((3, 28, 28), np.uint8), r"may be 3 grey images, or one whose channels come first"),
+        ([np.zeros((3, 28, 28), np.uint8)], "channels come last"),
+        (np.zeros((5, 3, 28, 28), np.uint8), "channels come last"),
+        (np.zeros((2, 8, 8, 2), np.uint8), r"with c = 1, 3 or 4, found \(2, 8, 8, 2\)"),
+        (np.zeros(8, np.uint8), r"found \(8,\)"),
+        (7, "found int"),
+        ([["a", "b"]], "an image is"),
+        (".", "is a folder"),
+    ],
+)
+def test_what_is_no_image_or_could_be_read_in_two_ways_is_refused(classifier, given, said):
+    with pytest.raises(ValueError, match=said):
+        classifier.predict(given)
+
+
+def test_a_number_is_a_number_and_text_may_be_a_name(classifier):
+    numbered = dataclasses.replace(classifier, labels=("1", "2", "3", "0", "cat"))
+    assert [numbered.find_label(label) for label in (1, 0, np.int64(4))] == [1, 0, 4]
+    assert [numbered.find_label(label) for label in ("1", "0", "cat", "4")] == [0, 3, 4, 4]
+    for label in (5, -1, "5", "dog", "-1"):
+        with pytest.raises(UserError, match="there is no class"):
+            numbered.find_label(label)
+
+
+def test_what_is_embedded_is_what_the_head_sees(classifier):
+    head = classifier.variables["params"]["head"]
+    logits = classifier.embed(IMAGES) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, classifier.predict(IMAGES), rtol=1e-3, atol=1e-6)
+    assert classifier.embed([]).shape == (0, classifier.embed(IMAGES).shape[1])
+
+
+def test_a_classifier_is_shown_in_one_line(classifier):
+    assert repr(classifier) == f"<Classifier resnet8_cifar, step {classifier.step}: 8×8×1 → 10 classes>"
+    explanation = repr(classifier.explain_batch([GREY])[0])
+    assert explanation.startswith("Explanation(label=")
+    assert explanation.endswith("heat=[8, 8])")
 
 
 def test_the_averaged_weights_are_taken_unless_raw_ones_are_asked_for(run_directory, classifier):
@@ -86,8 +162,8 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(run_directory, 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("nowhere",), "there is no directory nowhere"),
-        ((".",), "is not a run directory"),
+        (("nowhere",), "there is no model 'nowhere'"),
+        ((".",), "neither a run directory"),
     ],
 )
 def test_what_is_no_run_is_refused(arguments, expected):

@@ -70,6 +70,21 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[
         return _to_array(_upright(image), white_level)
 
 
+def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:
+    """Returns the pixels of an image that Pillow has opened, as `decode` does: upright, grey, RGB or RGBA.
+
+    Raises:
+        CorruptImage: as `decode`.
+    """
+    name = str(getattr(image, "filename", "")) or "the image"
+    refuse_huge(image, name)
+    try:
+        image.load()
+        return _to_array(_upright(image), white_level)
+    except Exception as error:
+        raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
+
+
 def levels(path: Path, name: str) -> Levels:
     """Returns the brightest value of an image of 16 bits, as it is stored; raises CorruptImage as `decode` does."""
     with _loaded(path, name) as image:

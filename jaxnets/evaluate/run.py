@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Weights, load
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
@@ -14,10 +15,40 @@ from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.recipe.losses.table import find_loss
-from jaxnets.run.directory import ModelCard, RunDirectory
+from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.train.evaluation import evaluate_split, jit_eval_step
 from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step
+
+
+def evaluate(
+    workdir: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    checkpoint: str | int = "best",
+    weights: Weights = "ema",
+    source: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes nothing.
+
+    Args:
+        workdir: the run directory, which may be gs://BUCKET/RUN.
+        split: "test", "train", or "validation" where there is one.
+        checkpoint: "best", "newest", or a step.
+        weights: "ema" for the averaged weights where the run keeps them, or "raw".
+        source: other data to evaluate on, or where the run's own lies now, as config.data.source.
+        batch_size: examples at a time; changes the speed, not the result.
+
+    Returns:
+        What metrics.json holds: accuracy, loss, count, per_class, …
+
+    Raises:
+        UserError: if the run, the split or the data is missing, or if the data is not the run's.
+    """
+    use_compilation_cache()
+    run = open_run(str(workdir))
+    return evaluate_run(run, split=split, batch_size=batch_size, checkpoint=checkpoint, weights=weights, source=source)
 
 
 def evaluate_run(

@@ -45,7 +45,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     unreadable = 0
     for number, file in enumerate(files):
         try:
-            image = with_channels(decode(file, str(file)), 3)
+            image = with_channels(decode(file, str(file), classifier.preprocess.white_level), 3)
         except CorruptImage as error:
             print(f"{shown(str(file))}\n  error: {shown(str(error))}")
             unreadable += 1

@@ -18,7 +18,8 @@ from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
 from jaxnets.export.check import Logits
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.directory import RunDirectory, means_run, open_run
+from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import resolve
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ class Calibration:
 
 def run_of(model: str) -> RunDirectory | None:
     """Returns the run that a model's name means, None where it means another kind of model."""
-    return open_run(model) if means_run(model) else None
+    meant = resolve(model)
+    return open_run(meant.location) if meant.is_run else None
 
 
 def no_images(model: str) -> UserError:
@@ -154,7 +156,7 @@ def _of_folder(folder: Path, preprocess: Preprocess) -> tuple[np.ndarray, str]:
     chosen = _spread(len(files), most)
     for file in (files[i] for i in chosen):
         try:
-            images.append(preprocess.fit(decode(file, str(file))))
+            images.append(preprocess.fit(decode(file, str(file), preprocess.white_level)))
         except CorruptImage as error:
             _log.debug("%s", error)
     if not images:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.errors import ScopeParamNotFoundError
+from flax.errors import FlaxError
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnets.models.conv import plain_convolutions
@@ -54,7 +54,7 @@ def describe(model: nn.Module, height: int, width: int, channels: int = 3) -> De
     image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
     try:
         return _by_shapes(model, image)
-    except ScopeParamNotFoundError:
+    except FlaxError:  # a layer asked for parameters
         return _by_tracing(model, image)
 
 
@@ -124,14 +124,15 @@ def _products(program: Jaxpr) -> int:
     """Returns the multiplications in a program's convolutions and matrix products."""
     total = 0
     for equation in program.eqns:
-        result, name = equation.outvars[0].aval, equation.primitive.name
+        name = equation.primitive.name
+        shapes: list[tuple[int, ...]] = [getattr(atom.aval, "shape", ()) for atom in equation.invars]
+        results = math.prod(getattr(equation.outvars[0].aval, "shape", ()))
         if name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += math.prod(result.shape) * math.prod(kernel) // features
+            features = shapes[1][equation.params["dimension_numbers"].rhs_spec[0]]
+            total += results * math.prod(shapes[1]) // features
         elif name == "dot_general":
             summed = equation.params["dimension_numbers"][0][0]
-            total += math.prod(result.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in summed)
+            total += results * math.prod(shapes[0][axis] for axis in summed)
         else:
             total += equation.params.get("length", 1) * sum(_products(inner) for inner in _programs(equation.params))
     return total

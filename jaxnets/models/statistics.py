@@ -32,8 +32,8 @@ def require_statistics(norm: Norm, images: int) -> None:
     """
     if images * norm.height * norm.width == 1:
         raise UserError(
-            f"the norm {norm.layer} would see one value of each channel while training (1 image of 1×1 pixels), and one "
-            f"value less its mean is 0 whatever the image: {_REMEDY}"
+            f"the norm {norm.layer} would see one value of each channel while training (1 image of 1×1 pixels), which "
+            f"less its own mean is 0 whatever the image: {_REMEDY}"
         )
 
 
@@ -53,5 +53,5 @@ def check_statistics(norms: Iterable[Norm], images: int) -> str | None:
     return (
         f"the norm {fewest.layer} sees {values} values of each channel while training ({images} "
         f"{'image' if images == 1 else 'images'} of {fewest.height}×{fewest.width} pixels); below {_FEW}, mean and "
-        f"variance are mostly noise, and evaluation is far from training: {_REMEDY}"
+        f"variance are mostly noise, and evaluation may be far from training: {_REMEDY}"
     )

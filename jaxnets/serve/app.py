@@ -139,7 +139,9 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
         with served.lease() as loaded:
 
             def compute(uploads: Sequence[Upload] = uploads) -> list[list[float]]:
-                return loaded.embed(np.stack([loaded.prepare(upload, limits) for upload in uploads])).tolist()
+                return loaded.predictor.embed_fitted(
+                    np.stack([loaded.prepare(upload, limits) for upload in uploads])
+                ).tolist()
 
             embeddings = await _answer(request, asyncio.ensure_future(models.aside(compute)), limits)
             return _json({"model": served.name, "step": loaded.predictor.step, "embeddings": embeddings})

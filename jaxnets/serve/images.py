@@ -54,7 +54,7 @@ def split_body(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
     return [Upload(body, "the image")]
 
 
-def open_image(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
+def open_image(upload: Upload, limits: Limits, white_level: int) -> UInt8[np.ndarray, "h w c"]:
     """Decodes one file, after its header has shown that it may be.
 
     Raises:
@@ -78,7 +78,7 @@ def open_image(upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
     if upload.content[:2] == b"\xff\xd8" and upload.content.count(_SCAN) > _MAX_SCANS:
         raise _damaged(upload, f"a JPEG of more than {_MAX_SCANS} scans")
     try:
-        return decode(io.BytesIO(upload.content), upload.name)
+        return decode(io.BytesIO(upload.content), upload.name, white_level)
     except CorruptImage as error:
         raise _damaged(upload, str(error).removeprefix(f"{upload.name} cannot be decoded: ")) from error
 
@@ -122,9 +122,7 @@ def _split_parts(boundary: bytes, body: bytes, limits: Limits) -> list[Upload]:
                 f"the form has a field {quoted(field)} that is no file: send images alone, as 'files'",
             )
         if len(uploads) == limits.max_images:
-            raise Refused(
-                413, "too_many_images", f"the form has more than {limits.max_images} images: send them in parts"
-            )
+            raise Refused(413, "too_many_images", f"the form has more than {limits.max_images} images: split them up")
         name = f"image {len(uploads) + 1} ({quoted((file or b'').decode('utf-8', 'replace'))})"
         uploads.append(Upload(b"".join(content), name))
 

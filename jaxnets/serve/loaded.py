@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from jaxnets.cores import cores
@@ -48,26 +47,15 @@ class Loaded:
 
     def prepare(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
         """Returns one file as the model wants it."""
-        return self.predictor.preprocess.fit(open_image(upload, limits))
+        return self.predictor.preprocess.fit(open_image(upload, limits, self._white))
 
-    def embed(self, fitted: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
-        """Returns the pooled vectors that the model's head sees."""
-        padding = (1 << (len(fitted) - 1).bit_length()) - len(fitted)  # few sizes, each of which is compiled
-        padded = np.pad(fitted, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        embedding = self._embed(self.predictor.variables, padded)
-        return np.asarray(embedding, np.float32)[: len(fitted)]
-
-    @cached_property
-    def _embed(self) -> Callable[..., Any]:
-        import jax
-
-        from jaxnets.models.forward import forward
-
-        return jax.jit(partial(forward, self.predictor.model, self.predictor.preprocess, method="embed"))
+    @property
+    def _white(self) -> int:
+        return self.predictor.preprocess.white_level
 
     def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
         """Returns an image beside its Grad-CAM overlay."""
-        shown = Image.fromarray(with_channels(open_image(upload, limits), 3))
+        shown = Image.fromarray(with_channels(open_image(upload, limits, self._white), 3))
         shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         image = np.asarray(shown)
         try:
@@ -88,7 +76,7 @@ def open_loaded(
 ) -> Loaded:
     """Opens a checkpoint and runs it once, so that its first request is as quick as the next.
 
-    Images are decoded in `pool`; `on_batch` is told the size of each batch.
+    Images are decoded in `pool`; `on_batch` is called with the size of each batch.
 
     Raises:
         UserError: if it cannot be read, or answers with what is no probability.

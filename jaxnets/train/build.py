@@ -65,7 +65,7 @@ def build(
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.preprocess
     norms = describe(model, p.height, p.width, p.channels).norms
-    if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size // config.accumulate_steps):
+    if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
     recipe = make_recipe(config, data, model)
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)

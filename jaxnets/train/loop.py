@@ -49,7 +49,10 @@ def train(
     around = Around(stop, hosts, Watch(stop, hosts, config.hang_minutes))
     with listening(stop, display.say), watching(around.watch, hosts), ExitStack() as held:
         try:
-            prepared = unless(stop, lambda: _prepare(config, run, display, mesh, around, held))
+            prepared = unless(
+                stop,
+                lambda: open_session(config, run, open_run_of(config, run, hosts, mesh), display, around, held),
+            )
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
             return Outcome(max(saved_steps(run.checkpoints), default=0), stop.status, stop.signal)
@@ -59,12 +62,11 @@ def train(
         return session.run(state, progress)
 
 
-def _prepare(
-    config: Config, run: RunDirectory, display: Display, mesh: Mesh | None, around: Around, held: ExitStack
+def open_session(
+    config: Config, run: RunDirectory, plan: "Plan", display: Display, around: Around, held: ExitStack
 ) -> tuple[Session, TrainState, Progress] | Outcome:
     """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock."""
     hosts = around.hosts
-    plan = open_run_of(config, run, hosts, mesh)
     checkpointer = _claim(run, config, plan, display, hosts, held)
     state, progress = _first_state(checkpointer, plan, config)
     if progress.step >= plan.steps and progress.evaluation is not None:

@@ -1,7 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from jaxnets.data.examples import Examples, substitutes
+from jaxnets.data.examples import Examples, _for_each, substitutes
 from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
 from jaxnets.data.sources import ArraySplit, CorruptImage
 from jaxnets.errors import UserError
@@ -144,3 +146,20 @@ def test_images_that_can_none_be_read_are_refused():
     some = examples(Files(corrupt=range(23)), skip_corrupt=True)
     with pytest.raises(UserError, match="none of the training images can be read"):
         stream(some)
+
+
+def test_reading_asks_for_indices_as_it_goes_and_ends_at_the_first_error():
+    """Of endless indices a list, or a future for each, would never end."""
+
+    def read(index: int) -> None:
+        if index == 500:
+            raise UserError("image 500 is corrupt")
+
+    with pytest.raises(UserError, match="image 500"):
+        _for_each(read, itertools.count(), threads=3)
+
+
+def test_reading_calls_for_every_index_once():
+    seen: list[int] = []
+    _for_each(seen.append, range(1000), threads=4)
+    assert sorted(seen) == list(range(1000))

@@ -6,9 +6,37 @@ import numpy as np
 import pytest
 
 from jaxnets import create_model
+from jaxnets.models import efficientnet
 from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.describe import parameters
 from jaxnets.models.efficientnet.network import EfficientNet, Stage, compound_scaling, scale_features
 
+# As many as timm 1.0.31 and torchvision count for the same names. The tf_ networks pad differently and have no
+# parameters of their own.
+PARAMETERS = {
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_b4": 19_341_616,
+    "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704,
+    "efficientnet_b7": 66_347_960,
+    "efficientnet_b8": 87_413_142,
+    "efficientnet_lite0": 4_652_008,
+    "efficientnet_lite1": 5_416_680,
+    "efficientnet_lite2": 6_092_072,
+    "efficientnet_lite3": 8_197_096,
+    "efficientnet_lite4": 13_006_568,
+    "efficientnetv2_s": 21_458_488,
+    "efficientnetv2_m": 54_139_356,
+    "efficientnetv2_l": 118_515_272,
+    "efficientnetv2_xl": 208_119_808,
+    "efficientnetv2_b0": 7_139_704,
+    "efficientnetv2_b1": 8_141_052,
+    "efficientnetv2_b2": 10_096_086,
+    "efficientnetv2_b3": 14_358_406,
+}
 X = np.random.default_rng(0).normal(size=(4, 33, 47, 1)).astype(np.float32)
 
 plain = partial(Stage, kernel=3, repeats=1, stride=1, expand=1, features=8)
@@ -50,6 +78,23 @@ def variables(model):
 def in_training(model, variables, seed: int) -> np.ndarray:
     rngs = {"dropout": jax.random.key(seed)}
     return model.apply(variables, X, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+
+def test_every_registered_model_has_a_stated_number_of_parameters():
+    assert {name.removeprefix("tf_") for name in efficientnet.FAMILY.entries} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_exactly_as_many_as_the_originals(name):
+    assert parameters(create_model(name)) == PARAMETERS[name]
+
+
+def test_the_tf_networks_differ_in_conventions_alone():
+    conventions = {"padding", "norm_epsilon", "norm_decay"}
+    for name in PARAMETERS:
+        ours, theirs = (efficientnet.FAMILY.entries[found].fields for found in (name, f"tf_{name}"))
+        assert {field for field in ours if ours[field] != theirs[field]} == conventions
+        assert ours.keys() == theirs.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The models of real runs: newer checkpoints, damaged ones, explanations and embeddings."""
 
 import asyncio
+import dataclasses
 import io
 import logging
 import shutil
@@ -15,7 +16,9 @@ from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import Progress, steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app
+from jaxnets.serve.images import Upload
 from jaxnets.serve.limits import Limits
+from jaxnets.serve.loaded import Loaded
 from jaxnets.serve.models import Models
 from jaxnets.serve.source import Source
 from jaxnets.train.saver import Checkpointer
@@ -47,7 +50,8 @@ def finished(tmp_path_factory):
     model = jaxnets.create_model(SMALL, preprocess=GREY, num_classes=10)
     saver = Checkpointer(run.checkpoints)
     for step in (2, 4):
-        state = TrainState(step=jnp.int32(step), variables=live(model, GREY, seed=step), opt_state={}, ema=None)
+        variables = live(model, GREY, seed=step)
+        state = TrainState(jnp.int32(step), variables["params"], variables["batch_stats"], opt_state={}, ema=None)
         saver.save(state, Progress(step=step))
     saver.close()
     return run.path
@@ -125,7 +129,7 @@ def test_a_large_image_is_explained_small(served):
 
 def test_an_embedding_is_what_the_head_sees(served):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    embedding = served.embed(images)
+    embedding = served.predictor.embed_fitted(images)
     head = served.predictor.variables["params"]["head"]
     logits = np.exp(embedding @ head["kernel"] + head["bias"])
     expected = served.predictor.engine.probabilities(images)
@@ -220,3 +224,11 @@ def test_two_models_of_one_name():
     sources = [Source(name="a", path="x"), Source(name="a", path="y")]
     with pytest.raises(UserError, match="given twice"):
         Models(sources, open_=lambda path, checkpoint: FakePredictor(), limits=LIMITS)
+
+
+def test_sixteen_bits_are_read_as_the_model_s_training_did():
+    content = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(content, "PNG")
+    predictor = FakePredictor(preprocess=dataclasses.replace(GREY, white_level=4095))
+    loaded = Loaded(predictor=predictor, batcher=None)
+    assert loaded.prepare(Upload(content.getvalue(), "a.png"), LIMITS).min() == 255

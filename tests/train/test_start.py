@@ -73,7 +73,7 @@ def test_the_groups_of_batch_norm_are_the_config_s_and_not_those_of_the_weights(
 
 
 def test_weights_that_are_nowhere_are_refused_before_anything_is_written(one_device, tmp_path):
-    with pytest.raises(UserError, match=r"there are no weights at 'nowhere\.pth'"):
+    with pytest.raises(UserError, match=r"there is no model 'nowhere\.pth'"):
         train(short(model={"pretrained": "nowhere.pth"}), tmp_path / "run", Display(), one_device)
     assert not (tmp_path / "run").exists()
 

@@ -4,6 +4,7 @@ A new kind is a file with its opener, a row in the table here, and a test.
 """
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,15 @@ _KINDS = {
     "list": _Kind(form="list:FILE", opener="list_file:open_list"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
+
+
+def with_absolute_paths(spec: DataConfig) -> DataConfig:
+    """Returns the spec with paths that mean the same from any working directory, as a run directory wants them."""
+    kind, colon, rest = spec.source.partition(":")
+    if rest and kind in _KINDS and _KINDS[kind].form.endswith((":DIR", ":FILE")):
+        rest = os.path.abspath(os.path.expanduser(rest))
+    directory = spec.directory and os.path.abspath(os.path.expanduser(spec.directory))
+    return replace(spec, source=kind + colon + rest, directory=directory)
 
 
 def open_source(spec: DataConfig, seed: int) -> Source:

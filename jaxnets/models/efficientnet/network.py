@@ -115,7 +115,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(Network):
-    """A network of MBConv blocks; its features are `{"stem": …, "stage1": …, …, "top": …}`, top the last convolution."""
+    """A network of MBConv blocks; its features are `{"stem": …, "stage1": …, …, "top": …}`, top after all."""
 
     stages: tuple[Stage, ...]
     stem_features: int

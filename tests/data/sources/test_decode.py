@@ -80,6 +80,28 @@ def test_16_bits_are_rounded_to_8():
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(wide)))[0, :, 0], np.round(wide[0] / 257))
 
 
+@pytest.mark.parametrize("white_level", [1, 255, 4095, 10_000, 65_534])
+def test_a_white_level_becomes_255_and_what_is_above_it_too(white_level):
+    wide = np.linspace(0, 65535, 64).astype(np.uint16)[None]
+    wide[0, :2] = white_level, white_level // 2
+    image = decode(io.BytesIO(_bytes(Image.fromarray(wide))), "a", white_level)
+    expected = np.round(np.minimum(wide.astype(float), white_level) * 255 / white_level)
+    np.testing.assert_allclose(image[0, :, 0], expected[0], atol=1)
+    assert image[0, 0, 0] == 255
+
+
+def test_eight_bits_know_no_white_level():
+    assert decode(io.BytesIO(_bytes(Image.fromarray(RGB[..., 0]))), "a", 10).tobytes() == RGB[..., 0].tobytes()
+
+
+def test_a_header_tells_how_many_bits_there_are(tmp_path):
+    for bits, pixels in ((8, RGB), (8, RGB[..., 0]), (16, RGB[..., 0].astype(np.uint16))):
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        header = read_header(tmp_path / "a.png")
+        assert header is not None
+        assert header.bits == bits
+
+
 def test_a_cmyk_jpeg_becomes_rgb():
     grey = Image.fromarray(SMOOTH)
     image = _decode(_bytes(grey.convert("RGB").convert("CMYK"), "JPEG", quality=100))

@@ -1,0 +1,47 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from jaxnets import Preprocess, UserError
+from jaxnets.train.build import build
+from tests.train.runs import short
+
+
+def built(height: int, width: int, **config):
+    """Builds a run on 32 grey images of a size: resnet8_cifar halves them twice."""
+    preprocess = Preprocess(height=height, width=width, channels=1, mean=(0.5,), std=(0.5,))
+    data = SimpleNamespace(preprocess=preprocess, class_names=("a", "b"), split=lambda name: range(32))
+    return build(short(**config), data, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("size", "config"),
+    [
+        ((4, 4), {"batch_size": 1}),
+        ((4, 3), {"batch_size": 8, "batch_norm": {"group_size": 1}}),
+        ((4, 4), {"batch_size": 8, "accumulate_steps": 8, "batch_norm": {"group_size": 1}}),
+        ((2, 4), {"batch_size": 8, "accumulate_steps": 2, "batch_norm": {"group_size": 1}}),
+    ],
+)
+def test_a_norm_that_would_see_one_value_is_refused_before_the_first_step(size, config):
+    with pytest.raises(UserError, match=r"stage3_block1/norm1 would see one value"):
+        built(*size, **config)
+
+
+@pytest.mark.parametrize(
+    ("size", "config", "values"),
+    [
+        ((4, 4), {"batch_size": 8, "accumulate_steps": 2, "batch_norm": {"group_size": 4}}, 4),
+        ((8, 8), {"batch_size": 8, "batch_norm": {"group_size": 2}}, 8),
+        ((8, 5), {"batch_size": 1}, 4),
+        ((16, 16), {"batch_size": 1}, None),
+        ((4, 4), {"batch_size": 16}, None),
+    ],
+)
+def test_norms_that_see_few_values_are_warned_of_once(size, config, values, caplog):
+    with caplog.at_level(logging.WARNING):
+        built(*size, **config)
+    said = [record.getMessage() for record in caplog.records if "mean and variance" in record.getMessage()]
+    assert len(said) == (values is not None)
+    assert values is None or f"sees {values} values of each channel" in said[0]
