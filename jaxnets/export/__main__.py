@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.export", description="Write a model as a file for other programs, checked first."
     )
-    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
+    cli.add_model_option(parser)
     parser.add_argument("--format", required=True, choices=("onnx", "stablehlo", "safetensors"))
     parser.add_argument(
         "--out",

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
+from jaxnets.models.conventions import TENSORFLOW, TORCH
 from jaxnets.models.family import TRAINING_FIELDS, Layout
 from jaxnets.models.registry import MODELS, family_of, find_model
 from jaxnets.preprocess import Preprocess
@@ -48,7 +49,7 @@ def architecture(classifier: Classifier) -> Architecture:
             raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
     if convention:
         base = name.removeprefix("tf_")
-        usual = {"torch": (base, 1e-5), "same": (f"tf_{base}", 1e-3)}
+        usual = {"torch": (base, TORCH.norm_epsilon), "same": (f"tf_{base}", TENSORFLOW.norm_epsilon)}
         called, epsilon = usual[model.padding]
         if _in_timm(called):
             return Architecture(called, {} if model.norm_epsilon == epsilon else {"bn_eps": model.norm_epsilon})
