@@ -141,7 +141,7 @@ def _hub_errors(name: str, revision: str) -> Iterator[None]:
     token = "set HF_TOKEN to a token that may read it (or run hf auth login)"
     elsewhere = (
         f"get the weights from {page}/tree/{revision} on another machine (hf download {name} --local-dir FOLDER) "
-        f"and give the file's path"
+        f"and give that folder"
     )
     try:
         yield

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxnets.pretrained.files import read_metadata, read_weights
 from jaxnets.pretrained.state_dict import Weights
 from jaxnets.run.resolve import FORMS, ModelSource, resolve
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
 _LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
 
 
@@ -93,6 +95,10 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
 
 def _from_file(path: Path, weights: Weights) -> Source:
     """Reads a file, and what lies beside it if that is the Hub's configuration of a model."""
+    if _SHARD.search(path.name):
+        raise UserError(
+            f"{path} is one of several files with the weights: give its folder, or the .index.json beside it"
+        )
     found = hub.beside(path)
     if not hub_config.describes_a_model(found.config):
         found = hub.HubRepository(weights=path)

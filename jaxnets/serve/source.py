@@ -15,7 +15,7 @@ class Source:
     """Where a served model comes from."""
 
     name: str
-    path: str  # what `jaxnets.load` takes: a run directory, the name of a pretrained model, …
+    path: str  # what `jaxnets.load` takes
     checkpoint: str | int = "best"
 
     @classmethod

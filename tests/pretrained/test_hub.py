@@ -157,7 +157,7 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(cache, revision):
 
 def test_another_revision_than_the_cached_one_is_not_taken_for_it(cache):
     store(cache, "a/b", {"model.safetensors": b""})
-    with pytest.raises(UserError, match=r"hf:a/b is not in the cache .*HF_HUB_OFFLINE.*give the file's path"):
+    with pytest.raises(UserError, match=r"hf:a/b is not in the cache .*HF_HUB_OFFLINE.*give that folder"):
         fetch("hf:a/b@other")
 
 
