@@ -126,4 +126,5 @@ _NOISE = (
 
 
 def _says_something(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISE)
+    """Whether a library's record is for the user: an exception that it logs in its thread reaches us as well."""
+    return record.exc_info is None and not record.getMessage().startswith(_NOISE)
