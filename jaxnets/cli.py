@@ -82,8 +82,8 @@ def _is_missing_backend(error: Exception) -> bool:
 
 
 MODEL = (  # as jaxnets.run.resolve reads it
-    "a run directory, the name of a pretrained model, hf:OWNER/REPO, a folder with the Hub's files, or a file of weights "
-    "(resnet50@FILE where it does not say of which model)"
+    "a run directory, the name of a pretrained model, hf:OWNER/REPO, a folder with the Hub's files, or a file of "
+    "weights (resnet50@FILE where it does not say of which model)"
 )
 
 
@@ -126,4 +126,5 @@ _NOISE = (
 
 
 def _says_something(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISE)
+    """Whether a library's record is for the user: an exception that it logs in its thread reaches us as well."""
+    return record.exc_info is None and not record.getMessage().startswith(_NOISE)

@@ -58,7 +58,7 @@ def join(spec: DistributedConfig) -> "Hosts":
     global _relay
     if spec.coordinator is None and not _others_around():
         return Hosts()
-    # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
+    # Its handler of SIGTERM would replace ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     with _in_time(spec):
         given = _addresses(spec)
