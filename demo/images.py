@@ -20,8 +20,9 @@ from jaxnets.explain.gradcam import stages
 from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import resolve
 
-MOST_PROBABLE = -1  # in place of a class's number
+MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
@@ -42,6 +43,8 @@ class Shown:
 
     @property
     def title(self) -> str:
+        if (meant := resolve(self.source)).given:
+            return meant.name
         if self.run is None:
             return self.source
         name = self.run.path.resolve().name
@@ -61,8 +64,12 @@ class Shown:
         return list(stages(self.classifier.model))
 
     def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
-        """Raises CorruptImage, with the file's name, for what is no image that can be read."""
-        return decode(file, file.name)
+        """Returns a file's image, 16 bits brought to 8 as the model's own were.
+
+        Raises:
+            CorruptImage: with the file's name, for what is no image that can be read.
+        """
+        return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()
@@ -98,7 +105,7 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
         UserError: if there is no such model.
     """
     classifier = load(source, checkpoint, engine=engine)  # type: ignore[arg-type]
-    return Shown(source, classifier, None if classifier.step is None else open_run(source))
+    return Shown(source, classifier, None if classifier.step is None else open_run(resolve(source).location))
 
 
 def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:

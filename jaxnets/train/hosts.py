@@ -113,16 +113,17 @@ def _in_time(spec: DistributedConfig) -> Iterator[None]:
         timer.cancel()
 
 
+_ADDRESS = ("coordinator_address", "num_processes", "process_id", "local_device_ids")  # as JAX calls them
+
+
 def _addresses(spec: DistributedConfig) -> dict[str, Any]:
     """Returns what JAX has to know of the processes: from `spec`, or as JAX itself finds it."""
-    names = ["coordinator_address", "num_processes", "process_id"]
     if spec.coordinator is not None:
-        return dict(zip(names, (spec.coordinator, spec.processes, spec.process), strict=True))
+        return dict(zip(_ADDRESS[:3], (spec.coordinator, spec.processes, spec.process), strict=True))
     from jax._src.clusters import ClusterEnv
 
-    names.append("local_device_ids")
     found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _LATER)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(_ADDRESS, found, strict=True))
 
 
 def _others_around() -> bool:
