@@ -82,7 +82,7 @@ def test_a_network_that_was_changed_claims_no_name(name, fields):
 def test_timms_config_is_read_back_as_it_was(seen):
     made = classifier("imagenet", preprocess=seen)
     config = json.loads(timm_config(made, Architecture("resnet18"), "model.safetensors"))
-    assert hub_config.architecture(config) == "resnet18"
+    assert hub_config.network(config).name == "resnet18"
     assert hub_config.labels(config) == made.labels
     found = hub_config.preprocess(config, {})
     assert replace(found, crop_fraction=1.0) == replace(seen, crop_fraction=1.0)
