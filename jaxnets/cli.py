@@ -10,7 +10,7 @@ from collections.abc import Callable
 from jaxnets import exit, interrupt, terminal
 from jaxnets.errors import UserError
 
-sys.excepthook = interrupt.quietly
+interrupt.prepare()
 
 
 def run(

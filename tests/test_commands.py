@@ -248,8 +248,7 @@ def first_line_of(run, *arguments, **options) -> str:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--config.bach_size=1"], "config.bach_size is not a key (did you mean 'batch_size'?)"),
-        (["--config.batch_size=a"], "config.batch_size cannot be 'a': int expected"),
+        (["--lr=0.1"], "unknown option --lr=0.1 (did you mean --config.optimizer.learning_rate=0.1?)"),
         (["--config.model.name=resnet21_cifar"], "no model 'resnet21_cifar' (did you mean 'resnet"),
         (["--config.data.source=folder:/nowhere"], "/nowhere does not exist"),
         (["--config.data.source=digit"], "found 'digit' (did you mean 'digits'?)"),
