@@ -2,8 +2,9 @@ import sys
 
 import pytest
 
+from jaxnets.config_files import shipped_configs
 from jaxnets.errors import UserError
-from jaxnets.flags import load_config, shipped_configs
+from jaxnets.flags import load_config
 
 
 def test_a_shipped_config_is_found_by_name_and_by_its_path_in_the_repository():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets.flags import load_config, shipped_configs
+from jaxnets.config_files import shipped_configs
+from jaxnets.flags import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

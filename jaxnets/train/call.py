@@ -27,8 +27,8 @@ def train(
         jaxnets.train(config, "runs/digits")
 
     Args:
-        config: of `jaxnets.get_config`, or a mapping of keys that differ from the defaults, or the name or the path of a
-            config file.
+        config: of `jaxnets.get_config`, or a mapping of the keys that differ from the defaults, or the name or path of
+            a config file.
         workdir: the run directory, which may be gs://BUCKET/RUN.
         quiet: shows nothing.
 
@@ -38,9 +38,9 @@ def train(
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
-    resolved = (
-        config if isinstance(config, Config) else resolve(read_config(config) if isinstance(config, str) else config)
-    )
+    if isinstance(config, str):
+        config = read_config(config)
+    resolved = config if isinstance(config, Config) else resolve(config)
     resolved = replace(resolved, data=with_absolute_paths(resolved.data))
     use_compilation_cache()
     return run_training(resolved, open_place(workdir), Display(quiet=quiet))

@@ -1,12 +1,13 @@
 """What an augmentation is, and how a tuple of them is applied to a batch."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Int32, Key, UInt8
 
 
+@runtime_checkable
 class Op(Protocol):
     """An augmentation: a frozen dataclass whose fields are its parameters, and a pure function of keys and images.
 

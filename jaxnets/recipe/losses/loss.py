@@ -1,6 +1,6 @@
 """What a loss is, and the soft target that it sees."""
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int32
@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int32
 from jaxnets.models.forward import Activation
 
 
+@runtime_checkable
 class Loss(Protocol):
     """A loss: a frozen dataclass whose fields are its parameters and the keys of its group in the config."""
 
