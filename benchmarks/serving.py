@@ -44,7 +44,7 @@ wrk.body = file:read("*a")
 file:close()
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
-function init(args) good, bad, took, began = 0, 0, {}, {} end
+function init(args) good, bad = 0, 0 end
 function response(status) if status == 200 then good = good + 1 else bad = bad + 1 end end
 function done(summary, latency)
   local good, bad = 0, 0
@@ -106,7 +106,7 @@ def main() -> None:
             alone.append(without_http(options, content, workers, batch, options.seconds))
             service.resume()
             served.append(wrk(service.url, file.name, options.seconds, options.connections))
-        base, rate = statistics.median(alone), statistics.median(good / taken for good, _, taken, _, _ in served)
+        base, rate = statistics.median(alone), statistics.median(good / duration for good, _, duration, _, _ in served)
         print(f"without HTTP     {base:7.1f} images/s ({spread(alone)}), {workers} × batches of {batch}")
         refused = sum(bad for _, bad, _, _, _ in served)
         p99 = max(p99 for _, _, _, _, p99 in served)
@@ -114,12 +114,12 @@ def main() -> None:
             f"service, wrk     {rate:7.1f} requests/s  {rate / base:.2f} ×   "
             f"({options.connections} connections, p99 {p99:.1f} ms, {refused:.0f} refused)"
         )
-        part = [
+        partial = [
             wrk(service.url, file.name, options.seconds, AT_RANDOM, pause=1e3 * AT_RANDOM / (0.7 * rate))
             for _ in range(3)
         ]
-        for good, bad, taken, p50, p99 in part:
-            asked = (good + bad) / taken
+        for good, bad, duration, p50, p99 in partial:
+            asked = (good + bad) / duration
             print(
                 f"at random        {asked:7.1f} requests/s, {asked / rate:.0%}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
                 f"{bad:.0f} refused"
@@ -141,7 +141,7 @@ def main() -> None:
             file.write(content)
             file.flush()
             found = [wrk(other.url, file.name, options.seconds, options.connections) for _ in range(options.repeats)]
-            plain = statistics.median(good / taken for good, _, taken, _, _ in found)
+            plain = statistics.median(good / duration for good, _, duration, _, _ in found)
             print(f"FastAPI + torch  {plain:7.1f} requests/s ({options.torch_model}); the service {rate / plain:.2f} ×")
 
 
@@ -247,9 +247,9 @@ class TorchServer(Process):
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
 
 
 def wrk(
@@ -261,8 +261,8 @@ def wrk(
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    good, bad, taken, p50, p99 = (float(number) for number in re.search(r"RESULT (.*)", output)[1].split())
-    return good, bad, taken, p50, p99
+    good, bad, duration, p50, p99 = (float(number) for number in re.search(r"RESULT (.*)", output)[1].split())
+    return good, bad, duration, p50, p99
 
 
 async def at_random(service: Process, content: bytes, rate: float, seconds: float) -> str:
@@ -298,12 +298,12 @@ async def at_random(service: Process, content: bytes, rate: float, seconds: floa
 
 
 def latency(what: str, seconds: list[float]) -> str:
-    p50, p99 = (1e3 * percentile(seconds, part) for part in (0.5, 0.99))
+    p50, p99 = (1e3 * percentile(seconds, share) for share in (0.5, 0.99))
     return f"{len(seconds)} {what}" + (f", p50 {p50:.1f} ms, p99 {p99:.1f} ms" if seconds else "")
 
 
-def percentile(values: list[float], part: float) -> float:
-    return sorted(values)[min(int(part * len(values)), len(values) - 1)] if values else float("nan")
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else float("nan")
 
 
 def spread(values: list[float]) -> str:

@@ -21,7 +21,7 @@ from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 
-MOST_PROBABLE = -1  # in place of a class's number
+MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
 BRIEF = ("file", "class", "then, or what is wrong")
@@ -61,8 +61,12 @@ class Shown:
         return list(stages(self.classifier.model))
 
     def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
-        """Raises CorruptImage, with the file's name, for what is no image that can be read."""
-        return decode(file, file.name)
+        """Returns a file's image, 16 bits brought to 8 as the model's own were.
+
+        Raises:
+            CorruptImage: with the file's name, for what is no image that can be read.
+        """
+        return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self._open()

@@ -56,7 +56,7 @@ class Batcher:
             bounds the next.
         admission: says what has no room any more.
         pool: where images are decoded and fitted.
-        on_batch: is told the size of each batch, in the batcher's thread.
+        on_batch: is called with the size of each batch, in the batcher's thread.
         seconds_per_image: what to reckon with at first.
     """
 

@@ -41,7 +41,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        # Told apart once, here: what the gate took for another path than the routes do would pass without a key.
+        # Decided once, here: a path that the gate reads otherwise than the routes do would pass without a key.
         path = self._web.within(scope["path"])
         scope = {**scope, "path": self._web.root_path + path, "root_path": self._web.root_path}
         state = scope["app"].state

@@ -122,9 +122,7 @@ def _split_parts(boundary: bytes, body: bytes, limits: Limits) -> list[Upload]:
                 f"the form has a field {quoted(field)} that is no file: send images alone, as 'files'",
             )
         if len(uploads) == limits.max_images:
-            raise Refused(
-                413, "too_many_images", f"the form has more than {limits.max_images} images: send them in parts"
-            )
+            raise Refused(413, "too_many_images", f"the form has more than {limits.max_images} images: split them up")
         name = f"image {len(uploads) + 1} ({quoted((file or b'').decode('utf-8', 'replace'))})"
         uploads.append(Upload(b"".join(content), name))
 

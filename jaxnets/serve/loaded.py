@@ -76,7 +76,7 @@ def open_loaded(
 ) -> Loaded:
     """Opens a checkpoint and runs it once, so that its first request is as quick as the next.
 
-    Images are decoded in `pool`; `on_batch` is told the size of each batch.
+    Images are decoded in `pool`; `on_batch` is called with the size of each batch.
 
     Raises:
         UserError: if it cannot be read, or answers with what is no probability.

@@ -1,4 +1,4 @@
-"""What /metrics tells Prometheus."""
+"""What /metrics gives to Prometheus."""
 
 from collections.abc import Callable
 

@@ -49,7 +49,7 @@ class ServedModel:
 
     @contextmanager
     def lease(self) -> Iterator[Loaded]:
-        """Holds the model of this moment; a newer one takes its place meanwhile without closing it."""
+        """Holds the model of this moment; a newer one takes over meanwhile without closing it."""
         loaded = self.current
         loaded.users += 1
         try:

@@ -92,6 +92,16 @@ def test_a_file_that_is_no_image_gets_its_reason_and_harms_no_other(shown, tmp_p
     assert len(bad) == len(good) == len(columns(shown))
 
 
+def test_16_bits_are_read_as_the_model_reads_its_own(shown, tmp_path):
+    from images import Shown
+
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "white.png")
+    preprocess = dataclasses.replace(shown.classifier.preprocess, white_level=4095)
+    of_12_bits = Shown("x", dataclasses.replace(shown.classifier, preprocess=preprocess), None)
+    assert of_12_bits.decode(tmp_path / "white.png").max() == 255
+    assert shown.decode(tmp_path / "white.png").max() == 16
+
+
 def test_a_batch_of_nothing_but_damage_is_a_table_of_reasons(shown, tmp_path):
     from images import table
 

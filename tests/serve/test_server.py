@@ -62,16 +62,16 @@ def connect(port):
 
 
 def read_all(client):
-    parts = []
+    chunks = []
     while True:
         try:
-            part = client.recv(65536)
+            chunk = client.recv(65536)
         except ConnectionResetError:
             break
-        if not part:
+        if not chunk:
             break
-        parts.append(part)
-    return b"".join(parts)
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def test_an_image_is_answered(port):
@@ -85,12 +85,12 @@ def test_an_endless_upload_is_cut_and_its_sender_reads_why(port, head):
         client.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n{head}\r\n\r\n".encode())
         if "chunked" in head:
             client.sendall(b"40000000\r\n")
-        part = b"x" * (1 << 20)
+        chunk = b"x" * (1 << 20)
         client.settimeout(0.001)
         sent, answer = 0, b""
         while not answer and sent < 2**30:
             with contextlib.suppress(TimeoutError):
-                sent += client.send(part)
+                sent += client.send(chunk)
             with contextlib.suppress(TimeoutError):
                 answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -158,7 +158,7 @@ def test_sigterm_under_load_loses_no_accepted_request():
                 answer = client.getresponse()
                 answer.read()
             except ConnectionRefusedError:
-                return  # it is gone, and had taken nothing of this
+                return  # it is gone, and had accepted nothing of this
             except (OSError, http.client.HTTPException) as error:
                 outcomes.append(error)
                 return
@@ -180,10 +180,10 @@ def test_sigterm_under_load_loses_no_accepted_request():
 
 
 def test_a_port_in_use():
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
+    with listen("127.0.0.1", 0) as bound:
+        bound.listen()
         with pytest.raises(UserError, match="is in use"):
-            listen("127.0.0.1", taken.getsockname()[1])
+            listen("127.0.0.1", bound.getsockname()[1])
 
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 80), ("127.0.0.1", 99999), ("203.0.113.1", 0)])
@@ -203,9 +203,9 @@ def test_the_command_says_in_one_message_what_is_wrong(monkeypatch, capsys, tmp_
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        assert "is in use" in message("--port", taken.getsockname()[1])
+    with listen("127.0.0.1", 0) as bound:
+        bound.listen()
+        assert "is in use" in message("--port", bound.getsockname()[1])
     assert os.fspath(tmp_path) in message("--port", 0)
     assert "--cors-origin must be" in message("--cors-origin", "front.example")
     assert "--root-path must be" in message("--root-path", "vision")
