@@ -30,7 +30,7 @@ def plain_convolutions() -> Iterator[None]:
 
 def conv2d(
     x: Float[Array, "b h w c"],
-    kernel: Float[Array, "i j c//groups f"],
+    kernel: Float[Array, "i j k f"],
     *,
     stride: Pair,
     padding: Padding,

@@ -109,7 +109,7 @@ class BottleneckBlock(nn.Module):
     stochastic_depth: nn.Module
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*f"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
         ops = self.ops
         inner = _inner(self.features, ops)
         y = relu(ops.norm(name="norm1")(ops.conv(inner, (1, 1), name="conv1")(x)))
@@ -149,7 +149,7 @@ class PreactivationBottleneckBlock(nn.Module):
     stochastic_depth: nn.Module
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*f"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
         ops = self.ops
         inner = _inner(self.features, ops)
         active = relu(ops.norm(name="norm1")(x))
