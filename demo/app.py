@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--model",
         action="append",
-        help=f"a run directory, or the name of a pretrained model; again for another beside it "
+        metavar="[NAME=]MODEL",
+        help=f"{cli.MODEL}; again for another beside it "
         f"(default: the run in {HERE.name}/run where there is one, else {DEFAULT})",
     )
     parser.add_argument("--checkpoint", default="best", help="of runs: best (default), newest, or a step")

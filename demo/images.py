@@ -20,6 +20,7 @@ from jaxnets.explain.gradcam import stages
 from jaxnets.explain.overlay import overlay
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import resolve
 
 MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
@@ -42,6 +43,8 @@ class Shown:
 
     @property
     def title(self) -> str:
+        if (meant := resolve(self.source)).given:
+            return meant.name
         if self.run is None:
             return self.source
         name = self.run.path.resolve().name
@@ -102,7 +105,7 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
         UserError: if there is no such model.
     """
     classifier = load(source, checkpoint, engine=engine)  # type: ignore[arg-type]
-    return Shown(source, classifier, None if classifier.step is None else open_run(source))
+    return Shown(source, classifier, None if classifier.step is None else open_run(resolve(source).location))
 
 
 def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:

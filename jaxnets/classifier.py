@@ -19,11 +19,12 @@ from jaxnets.errors import UserError, nearest
 from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import Activation, forward
-from jaxnets.models.registry import MODELS, create_model
+from jaxnets.models.registry import create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.checkpoints import choose, read_variables, steps
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.run.resolve import ModelSource, resolve
 from jaxnets.run.storage import Place
 
 _log = logging.getLogger(__name__)
@@ -212,12 +213,13 @@ def load(
 
     Args:
         path: the run's work directory; it may be read-only or in a bucket (gs://), and needs neither the config file
-            nor the data. Or a name of `list_models()` ("efficientnet_lite0"), or `hf:OWNER/REPO` on the Hugging Face
-            Hub.
+            nor the data. Or whatever else names a model (see `jaxnets.run.resolve`): a name of `list_models()`
+            ("efficientnet_lite0"), a file of weights ("resnet50@weights.pth" where it does not say of which model), a
+            folder with the Hub's files, or `hf:OWNER/REPO` on the Hub.
         checkpoint: "best" on the validation split (the newest where the run holds none out), "newest", or a step.
         engine: "jax"; "onnx", which is quicker on a CPU and needs the extra `export`; or "auto", which takes ONNX
             Runtime where it can. They agree to 1e-4.
-        weights: "ema" for the averaged weights ("raw" ones where the run keeps no average), or "raw".
+        weights: "ema" for the averaged weights ("raw" ones where there is no average), or "raw".
 
     A run in float64 switches JAX to 64 bits for the whole process.
 
@@ -226,11 +228,12 @@ def load(
     """
     if weights not in ("ema", "raw"):
         raise UserError(f"weights must be ema or raw, found {weights!r}")
-    if str(path).startswith("hf:") or (str(path) in MODELS and not Path(path).exists()):
+    source = resolve(path)
+    if not source.is_run:
         if checkpoint != "best":
-            raise UserError(f"{path} has one set of weights, found a wish for checkpoint {checkpoint!r}: leave it out")
-        return _load_pretrained(str(path), engine)
-    run = open_run(path)
+            raise UserError(f"{path} is no run and has no checkpoint {checkpoint!r}: leave it out")
+        return _load_pretrained(source, weights, engine)
+    run = open_run(source.location)
     card = run.read_model()
     step, variables = _read(run, checkpoint, weights)
     return Classifier(
@@ -247,11 +250,17 @@ def load(
     )
 
 
-def _load_pretrained(source: str, engine: EngineName) -> Classifier:
-    found = open_pretrained(None if source.startswith("hf:") else source, source)
+def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) -> Classifier:
+    found = open_pretrained(source.location if source.kind == "known" else None, source, weights)
     if found.preprocess is None:
         raise UserError(
-            f"nothing says how {source} wants its images: use jaxnets.load_pretrained, which returns its network"
+            f"nothing says how {source.location} wants its images: use jaxnets.load_pretrained, which returns its "
+            "network"
+        )
+    if found.activation is None:
+        raise UserError(
+            f"{source.location} is a regression (problem_type in its config.json), whose outputs are no probabilities: "
+            "use jaxnets.load_pretrained, which returns its network"
         )
     return Classifier(
         name=found.name,
@@ -260,6 +269,7 @@ def _load_pretrained(source: str, engine: EngineName) -> Classifier:
         preprocess=found.preprocess,
         labels=found.labels,
         step=None,
+        activation=found.activation,
         engine_name=engine,
     )
 

@@ -81,6 +81,17 @@ def _is_missing_backend(error: Exception) -> bool:
     return last.filename.endswith("xla_bridge.py") and last.name == "backends"
 
 
+MODEL = (  # as jaxnets.run.resolve reads it
+    "a run directory, the name of a pretrained model, hf:OWNER/REPO, a folder with the Hub's files, or a file of "
+    "weights (resnet50@FILE where it does not say of which model)"
+)
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says which model is meant."""
+    parser.add_argument("--model", required=True, help=MODEL)
+
+
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which weights of a run are meant."""
     parser.add_argument("--checkpoint", default="best", help="best (default), newest, or a step")
@@ -115,4 +126,5 @@ _NOISE = (
 
 
 def _says_something(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISE)
+    """Whether a library's record is for the user: an exception that it logs in its thread reaches us as well."""
+    return record.exc_info is None and not record.getMessage().startswith(_NOISE)

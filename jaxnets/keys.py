@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxnets.config import Config
 from jaxnets.errors import UserError
-from jaxnets.schema import Range, optional
+from jaxnets.schema import Range, optional, written
 from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
@@ -141,15 +141,6 @@ def _parse(kind: type, text: str, restraint: Any) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def written(value: Any) -> str:
-    """Returns a value as it would be written on a command line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(written, value)) + ("," if len(value) == 1 else "")
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.predict", description="Name what is in images, with probabilities."
     )
-    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
+    cli.add_model_option(parser)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object an image and line")

@@ -90,6 +90,15 @@ def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def written(value: Any) -> str:
+    """Returns a value as it would be written on a command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(written, value)) + ("," if len(value) == 1 else "")
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
 def to_config_dict(spec: Any) -> ConfigDict:
     """Returns a spec for config files and flags to change; what is None takes values of its own type alone."""
     config = ConfigDict()

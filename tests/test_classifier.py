@@ -162,8 +162,8 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(run_directory, 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("nowhere",), "there is no directory nowhere"),
-        ((".",), "is not a run directory"),
+        (("nowhere",), "there is no model 'nowhere'"),
+        ((".",), "neither a run directory"),
     ],
 )
 def test_what_is_no_run_is_refused(arguments, expected):

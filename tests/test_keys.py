@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets import keys
 from jaxnets.config import Config
-from jaxnets.schema import Count, flatten
+from jaxnets.schema import Count, flatten, written
 
 
 def test_all_keys_are_those_of_the_schema():
@@ -105,5 +105,5 @@ def test_every_synonym_stands_for_one_meaning():
 
 def test_a_value_reads_back_as_it_is_written():
     for key in keys.all_keys().values():
-        assert key.parse(keys.written(key.default)) == key.default
+        assert key.parse(written(key.default)) == key.default
         key.parse(key.example)

@@ -21,7 +21,7 @@ from jaxnets.schema import sides
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 _NAMED = 12  # classes that the notes name
 
-Part = tuple[Split, Int64[np.ndarray, " n"]]  # a split as the source has it, and the numbers of its examples that count
+Selection = tuple[Split, Int64[np.ndarray, " n"]]  # a split of a source, and the numbers of its examples that count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ class Dataset(Labelled):
     training: Examples  # the train split on its canvas
     canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    selections: Mapping[str, Selection] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, int]:
         """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
-        return fingerprint(self.parts)
+        return fingerprint(self.selections)
 
 
 def open_dataset(
@@ -78,20 +78,20 @@ def open_dataset(
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
     canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
-    parts = {name: _part(split) for name, split in source.splits.items()}
+    selections = {name: _selection(split) for name, split in source.splits.items()}
     if data.validation:
-        if "validation" in parts:
+        if "validation" in selections:
             raise UserError(
                 f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
             )
-        train, chosen = parts["train"]
+        train, chosen = selections["train"]
         labels, identities = train.labels[chosen], train.identities[chosen]
         kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
-        parts |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
-    for name, (_, chosen) in parts.items():
+        selections |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
+    for name, (_, chosen) in selections.items():
         if not len(chosen):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
-    training = Examples(*parts["train"], canvas, skip_corrupt=data.skip_corrupt)
+    training = Examples(*selections["train"], canvas, skip_corrupt=data.skip_corrupt)
     if preprocess is None and data.mean is None and pretrained is None:
         mean, std = _measure(training, threads)
         fitted = replace(fitted, mean=mean, std=std)
@@ -100,14 +100,14 @@ def open_dataset(
         preprocess=fitted,
         splits={
             name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt)
-            for name, (split, chosen) in parts.items()
+            for name, (split, chosen) in selections.items()
         },
         training=training,
         canvas_is_input=source.image_size == (canvas.height, canvas.width) and fitted.keeps(training.shape),
         threads=threads,
         notes=_notes(source),
         unlabelled=source.unlabelled,
-        parts=parts,
+        selections=selections,
     )
 
 
@@ -125,7 +125,7 @@ def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequenc
     source = open_labelled(data, class_names)
     return Labelled(
         splits={
-            name: Examples(*_part(split), preprocess, skip_corrupt=data.skip_corrupt)
+            name: Examples(*_selection(split), preprocess, skip_corrupt=data.skip_corrupt)
             for name, split in source.splits.items()
         },
         threads=data.threads or cores(),
@@ -133,7 +133,7 @@ def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequenc
     )
 
 
-def _part(split: Split) -> Part:
+def _selection(split: Split) -> Selection:
     if isinstance(split, Subset) and split.class_of is None:
         return split.whole, split.chosen
     return split, np.arange(len(split))

@@ -25,9 +25,9 @@ def draw(
 
     The stream runs over the ends of epochs without a gap: each epoch is a new permutation of all examples.
     """
-    epochs, places = np.divmod(np.arange(start, start + count, dtype=np.int64), examples)
+    epochs, positions = np.divmod(np.arange(start, start + count, dtype=np.int64), examples)
     indices = np.empty(count, np.int32)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        indices[here] = permutation(seed, int(epoch), examples)[places[here]]
+        indices[here] = permutation(seed, int(epoch), examples)[positions[here]]
     return indices, epochs.astype(np.int32)

@@ -38,14 +38,14 @@ def train_stream(
         index, epoch = batch_indices(step)
         return _batch(read, index, epoch)
 
-    def read_at(place: int) -> Example:
-        step, row = divmod(place, size)
+    def read_at(position: int) -> Example:
+        step, row = divmod(position, size)
         index, _ = draw(seed, len(examples), step * batch_size + int(chosen[row]), 1)
         return examples.read_substituting(int(index[0]))
 
-    places = _threaded(read_at, start_step * size, stop_step * size, size, threads)
+    positions = _threaded(read_at, start_step * size, stop_step * size, size, threads)
     for step in range(start_step, stop_step):
-        yield assemble(step, [next(places) for _ in range(size)])
+        yield assemble(step, [next(positions) for _ in range(size)])
 
 
 def evaluation_batches(
@@ -59,8 +59,8 @@ def evaluation_batches(
     starts = range(0, len(examples), batch_size)
     wanted = rows_within(len(examples), batch_size, chosen)
 
-    def read_at(place: int) -> Example:
-        return examples.read(int(wanted[place]))
+    def read_at(position: int) -> Example:
+        return examples.read(int(wanted[position]))
 
     reads = (
         map(read_at, range(len(wanted)))
@@ -76,8 +76,8 @@ def evaluation_batches(
 
 def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
     """Returns which of so many examples, taken in order, fall into the given rows of their batches."""
-    places = np.add.outer(np.arange(0, examples, batch_size), rows).reshape(-1)
-    return places[places < examples]
+    positions = np.add.outer(np.arange(0, examples, batch_size), rows).reshape(-1)
+    return positions[positions < examples]
 
 
 def _threaded(

@@ -193,7 +193,7 @@ def _why_not(machine: Machine, platform: Platform) -> tuple[str, str, tuple[str,
     plugin = "libtpu" if platform == "tpu" else "jax-cuda"
     if not any(package.startswith(plugin) for package in packages):
         return (
-            f"JAX's part for the {name} is not installed, and it fell back to the CPU",
+            f"JAX's plugin for the {name} is not installed, and it fell back to the CPU",
             "Install it.",
             (_INSTALL[platform],),
         )

@@ -268,10 +268,10 @@ def file_system(path: Path, mounts: str) -> str:
     """Returns the kind of file system, such as ext4, nfs4 or fuse.drive, by the content of /proc/self/mounts."""
     best, kind = "", "unknown"
     for line in mounts.splitlines():
-        _, place, found, *_ = line.split()
-        place = place.replace("\\040", " ")
-        if len(place) >= len(best) and path.is_relative_to(place):
-            best, kind = place, found
+        _, mount, found, *_ = line.split()
+        mount = mount.replace("\\040", " ")
+        if len(mount) >= len(best) and path.is_relative_to(mount):
+            best, kind = mount, found
     return kind
 
 

@@ -59,7 +59,7 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Directory:
-    """A place to write to, measured in it or, where it is not there yet, in the nearest parent that is."""
+    """A folder to write to, measured in it or, where it is not there yet, in the nearest parent that is."""
 
     path: str
     measured_in: str

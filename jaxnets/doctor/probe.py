@@ -1,7 +1,7 @@
 """Starts JAX as a training does, in a child process: a backend that hangs or crashes takes nothing else with it.
 
 The child, `python -m jaxnets.doctor.probe`, says before each stage what it is about to do, so that its end, whatever
-that is, can be told from its output.
+that is, can be seen in its output.
 """
 
 import importlib

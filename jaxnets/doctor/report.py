@@ -35,8 +35,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 30), break_long_words=False, break_on_hyphens=False)
 
 
-def _print(console: Console, *parts: tuple[str, str]) -> None:
-    console.print(Text.assemble(*parts), soft_wrap=True)
+def _print(console: Console, *spans: tuple[str, str]) -> None:
+    console.print(Text.assemble(*spans), soft_wrap=True)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:

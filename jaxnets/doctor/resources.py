@@ -56,25 +56,25 @@ def check_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
 
 
 def check_workdir(machine: Machine, wanted: Wanted) -> list[Finding]:
-    place = machine.workdir
-    where = place.path if place.path == place.measured_in else f"{place.path} (in {place.measured_in})"
-    if place.error is not None:
-        missing = _BUCKETS in place.error
+    folder = machine.workdir
+    where = folder.path if folder.path == folder.measured_in else f"{folder.path} (in {folder.measured_in})"
+    if folder.error is not None:
+        missing = _BUCKETS in folder.error
         return [
             Finding(
                 check="work directory",
                 level="fault",
-                found=f"{where} cannot be written to: {place.error}",
+                found=f"{where} cannot be written to: {folder.error}",
                 remedy="Install what reads buckets."
                 if missing
                 else "Give another with --workdir, or make room and permission for this one.",
                 commands=(f"pip install '{_BUCKETS}'",) if missing else (),
             )
         ]
-    speed = place.bytes_per_second or 0.0
-    room = "" if place.free is None else f", {place.free / _GIB:,.1f} GiB free"
-    text = f"{where}: {speed / 1e6:,.0f} MB/s{room}, {place.file_system}"
-    if place.free is not None and place.free < _LEAST_SPACE:
+    speed = folder.bytes_per_second or 0.0
+    room = "" if folder.free is None else f", {folder.free / _GIB:,.1f} GiB free"
+    text = f"{where}: {speed / 1e6:,.0f} MB/s{room}, {folder.file_system}"
+    if folder.free is not None and folder.free < _LEAST_SPACE:
         remedy = "Make room: the newest two checkpoints and the best are kept, and one is written beside them."
         return [Finding(check="work directory", level="fault", found=text, remedy=remedy)]
     if speed < _SLUGGISH:
@@ -87,7 +87,7 @@ def check_workdir(machine: Machine, wanted: Wanted) -> list[Finding]:
                 commands=("python -m jaxnets.main … --config.checkpoint_every_steps=5000",),
             )
         ]
-    if place.file_system in _IN_MEMORY:
+    if folder.file_system in _IN_MEMORY:
         remedy = "It lies in memory and is gone with the machine: copy it, or give another --workdir."
         return [Finding(check="work directory", level="note", found=text, remedy=remedy)]
     return [Finding(check="work directory", level="fine", found=text)]

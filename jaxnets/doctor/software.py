@@ -37,7 +37,7 @@ def check_versions(machine: Machine, wanted: Wanted) -> list[Finding]:
             Finding(
                 check="versions",
                 level="fault",
-                found=f"JAX's parts for two versions of CUDA are installed: {names}",
+                found=f"JAX's plugins for two versions of CUDA are installed: {names}",
                 remedy="Keep one.",
                 commands=(f"pip uninstall -y {names}", "pip install -r requirements-gpu.txt"),
             )
@@ -131,7 +131,7 @@ def check_tensorflow(machine: Machine, wanted: Wanted) -> list[Finding]:
 
 
 def check_gpu_memory(machine: Machine, wanted: Wanted) -> list[Finding]:
-    """JAX takes 75 % of a GPU's memory at its start, unless told otherwise."""
+    """JAX takes 75 % of a GPU's memory at its start, unless a variable says otherwise."""
     hardware, variables = machine.hardware, machine.environment
     gpus = _visible(hardware.gpus, variables)
     if not gpus or machine.probe.platform not in ("gpu", None):

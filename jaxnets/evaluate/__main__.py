@@ -67,13 +67,13 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
         "class",
         "examples",
         "accuracy",
-        title=f"{report['model']}, step {report['step']}, {report['split']} of {terminal.shown(report['source'])}",
+        title=f"{report['model']}, step {report['step']}, {report['split']}",
     )
     for name, row in report["per_class"].items():
         accuracy = "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         table.add_row(terminal.shown(name), str(row["count"]), accuracy)
-    for note in report["notes"]:
-        console.print(terminal.shown(note), soft_wrap=True)
+    said = "; ".join((f"{report['source']}, {report['split']}", *report["notes"]))
+    console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     console.print(

@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.explain", description="Draw which places of images speak for a class (Grad-CAM)."
     )
-    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
+    cli.add_model_option(parser)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
     parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")

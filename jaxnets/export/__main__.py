@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.export", description="Write a model as a file for other programs, checked first."
     )
-    parser.add_argument("--model", required=True, help="a run directory, or the name of a pretrained model")
+    cli.add_model_option(parser)
     parser.add_argument("--format", required=True, choices=("onnx", "stablehlo", "safetensors"))
     parser.add_argument(
         "--out",
@@ -68,30 +68,14 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.classifier import load
 
     classifier = load(options.model, options.checkpoint, options.weights)
-    write = {"onnx": _onnx, "stablehlo": _stablehlo, "safetensors": _safetensors}[options.format]
-    size, said = write(classifier, options)
+    if options.format == "safetensors":
+        from jaxnets.export.timm_layout import export_folder
+
+        size, said = export_folder(classifier, options.out)
+    else:
+        size, said = (_onnx if options.format == "onnx" else _stablehlo)(classifier, options)
     print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
     return 0
-
-
-def _safetensors(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:
-    from jaxnets.engine.onnx_file import write_bytes
-    from jaxnets.export import timm_layout
-
-    config = options.out.with_name(timm_layout.CONFIG)
-    found: timm_layout.Architecture | None = None
-    try:
-        found = timm_layout.architecture(classifier)
-        said = f"timm's {found.name}, opened there by timm.create_model('local-dir:{config.parent}', pretrained=True)"
-    except timm_layout.NotInTimm as error:
-        said = f"weights alone, in timm's layout without a {config.name}, since {error}"
-    timm_layout.check_folder(options.out, with_config=found is not None)
-    content = timm_layout.export_safetensors(classifier, found)
-    config.unlink(missing_ok=True)  # what an earlier export said of the weights that lay here
-    write_bytes(options.out, content)
-    if found is not None:
-        write_bytes(config, timm_layout.timm_config(classifier, found, options.out.name))
-    return len(content), said
 
 
 def _stablehlo(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:

@@ -18,7 +18,8 @@ from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
 from jaxnets.export.check import Logits
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.directory import RunDirectory, means_run, open_run
+from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import resolve
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Calibration:
         contrast = self.images.std((1, 2)) / (255 * self.deviation)
         flat = int((contrast.max(-1) < _FLAT).sum())
         found = np.concatenate([logits(batch) for batch in batches(self.images)])
-        spread = float(np.ptp(found, axis=0).max() / np.abs(found).max())
+        spread = float(np.ptp(found, axis=0).max() / max(np.abs(found).max(), 1e-30))
         if 2 * flat >= count:
             said.append(f"{flat} of {count} calibration images are of hardly more than one colour: {_UNMOVED}")
         elif count > 1 and spread < _ALIKE:
@@ -79,7 +80,8 @@ class Calibration:
 
 def run_of(model: str) -> RunDirectory | None:
     """Returns the run that a model's name means, None where it means another kind of model."""
-    return open_run(model) if means_run(model) else None
+    meant = resolve(model)
+    return open_run(meant.location) if meant.is_run else None
 
 
 def no_images(model: str) -> UserError:
@@ -175,11 +177,10 @@ def _of_split(examples: Examples, count: int) -> tuple[np.ndarray, np.ndarray, i
 def _different(images: np.ndarray, source: str, unreadable: int) -> tuple[np.ndarray, str]:
     """Leaves out copies, which would be measured on what they were calibrated on."""
     first = sorted({image.tobytes(): i for i, image in reversed(list(enumerate(images)))}.values())
-    left_out = [
-        f"{count} {what}"
-        for count, what in ((unreadable, "could not be read"), (len(images) - len(first), "are copies of others"))
-        if count
-    ]
+    copies = len(images) - len(first)
+    left_out = [f"{unreadable} could not be read"] if unreadable else []
+    if copies:
+        left_out.append("1 is a copy of another" if copies == 1 else f"{copies} are copies of others")
     return images[first], source + (f" ({', '.join(left_out)})" if left_out else "")
 
 

@@ -29,8 +29,9 @@ def sample_images(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
 def jax_logits(classifier: Classifier) -> Logits:
     """Returns what the model itself says, in float32."""
     model = classifier.model.clone(dtype=np.float32)
-    logits = jax.jit(lambda images: forward(model, classifier.preprocess, classifier.variables, images))
-    return lambda images: np.asarray(logits(images))
+    # The weights are an argument: XLA would take minutes to compute ahead what follows from constants.
+    logits = jax.jit(lambda variables, images: forward(model, classifier.preprocess, variables, images))
+    return lambda images: np.asarray(logits(classifier.variables, images))
 
 
 def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarray, "b classes"]) -> float:

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxnets.classifier import Classifier
+from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
+from jaxnets.models.conventions import TENSORFLOW, TORCH
 from jaxnets.models.family import TRAINING_FIELDS, Layout
 from jaxnets.models.registry import MODELS, family_of, find_model
 from jaxnets.preprocess import Preprocess
@@ -47,7 +49,7 @@ def architecture(classifier: Classifier) -> Architecture:
             raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
     if convention:
         base = name.removeprefix("tf_")
-        usual = {"torch": (base, 1e-5), "same": (f"tf_{base}", 1e-3)}
+        usual = {"torch": (base, TORCH.norm_epsilon), "same": (f"tf_{base}", TENSORFLOW.norm_epsilon)}
         called, epsilon = usual[model.padding]
         if _in_timm(called):
             return Architecture(called, {} if model.norm_epsilon == epsilon else {"bn_eps": model.norm_epsilon})
@@ -63,6 +65,31 @@ def architecture(classifier: Classifier) -> Architecture:
 def _in_timm(name: str) -> bool:
     """Tells whether timm has one of our models under this name."""
     return name in MODELS and MODELS[name].timm_name is not None
+
+
+def export_folder(classifier: Classifier, file: Path) -> tuple[int, str]:
+    """Writes the weights, and beside them timm's config.json if timm has the network.
+
+    Returns:
+        The weights' bytes, and what was written in words.
+
+    Raises:
+        UserError: if something else lies there that would be taken for what belongs to these weights.
+    """
+    config = file.with_name(CONFIG)
+    found: Architecture | None = None
+    try:
+        found = architecture(classifier)
+        said = f"timm's {found.name}, opened there by timm.create_model('local-dir:{file.parent}', pretrained=True)"
+    except NotInTimm as error:
+        said = f"weights alone, in timm's layout without a {CONFIG}, since {error}"
+    check_folder(file, with_config=found is not None)
+    content = export_safetensors(classifier, found)
+    config.unlink(missing_ok=True)  # what an earlier export said of the weights that lay here
+    write_bytes(file, content)
+    if found is not None:
+        write_bytes(config, timm_config(classifier, found, file.name))
+    return len(content), said
 
 
 def export_safetensors(classifier: Classifier, found: Architecture | None) -> bytes:

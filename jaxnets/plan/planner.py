@@ -125,10 +125,12 @@ class Planner:
 
     @cached_property
     def state(self) -> TrainState:
-        """Shapes and places of the training state."""
+        """Shapes and shardings of the training state."""
         shapes = jax.eval_shape(self._built.fresh_state)
-        places = state_shardings(shapes, self.mesh, split=self.config.mesh.shard_parameters)
-        return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+        shardings = state_shardings(shapes, self.mesh, split=self.config.mesh.shard_parameters)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings
+        )
 
     @property
     def state_size(self) -> StateSize:
@@ -142,21 +144,21 @@ class Planner:
     def train(self, batch_size: int) -> StepPlan:
         """Plans the training step.
 
-        XLA counts the operations and bytes of a loop once. Those of a batch in parts (config.accumulate_steps) are
-        therefore a step's on one part, times the parts: the optimizer's stand for those of adding up the gradients.
+        XLA counts the operations and bytes of a loop once. Those of config.accumulate_steps micro-batches are therefore
+        a step's on one, times their number: the optimizer's stand for those of adding up the gradients.
         Memory and collectives are the step's own.
         """
-        plan, parts = self.train_memory(batch_size), self.config.accumulate_steps
-        if parts == 1 or isinstance(plan.outcome, Refusal):
+        plan, count = self.train_memory(batch_size), self.config.accumulate_steps
+        if count == 1 or isinstance(plan.outcome, Refusal):
             return plan
         step = jit_train_step(self._micro.step, self.state, self.mesh)
-        part = self._plan("training step on a part", step, self.state, batch_size // parts).outcome
-        if isinstance(part, Program):
-            part = replace(plan.outcome, flops=parts * part.flops, nbytes=parts * part.nbytes)
-        return replace(plan, outcome=part)
+        outcome = self._plan("training step on a micro-batch", step, self.state, batch_size // count).outcome
+        if isinstance(outcome, Program):
+            outcome = replace(plan.outcome, flops=count * outcome.flops, nbytes=count * outcome.nbytes)
+        return replace(plan, outcome=outcome)
 
     def train_memory(self, batch_size: int) -> StepPlan:
-        """Plans the training step; of a batch in parts the operations and bytes are not all counted."""
+        """Plans the training step; of several micro-batches the operations and bytes are not all counted."""
         self._check("--batch-sizes", batch_size)
         step = jit_train_step(self._built.step, self.state, self.mesh)
         return self._plan("training step", step, self.state, batch_size, rounds=self.config.accumulate_steps)
@@ -169,7 +171,7 @@ class Planner:
         """Returns the largest batch found that fits and the smallest found that the compiler refuses.
 
         They are neighbours, in steps of the smallest batch of which every device has an equal share of whole groups of
-        BatchNorm in each part, or of a sixteenth of the batch, unless the tries run out before.
+        BatchNorm in each micro-batch, or of a sixteenth of the batch, unless the tries run out before.
         """
         tried = list(seen)
         for batch_size in self._candidates(tried):
@@ -201,15 +203,15 @@ class Planner:
 
     def _check(self, key: str, batch_size: int) -> None:
         """Refuses a batch that training refuses."""
-        parts, group = self.config.accumulate_steps, self.config.batch_norm.group_size
-        if batch_size % parts:
-            raise UserError(f"config.accumulate_steps {parts} does not divide {key} {batch_size}")
-        part = batch_size // parts
-        if parts > 1:
+        count, group = self.config.accumulate_steps, self.config.batch_norm.group_size
+        if batch_size % count:
+            raise UserError(f"config.accumulate_steps {count} does not divide {key} {batch_size}")
+        micro_batch = batch_size // count
+        if count > 1:
             key += " / config.accumulate_steps"
-        check_batch_size(key, part, self.mesh)
-        if group is not None and part % group:
-            raise UserError(f"config.batch_norm.group_size {group} does not divide {key} {part}")
+        check_batch_size(key, micro_batch, self.mesh)
+        if group is not None and micro_batch % group:
+            raise UserError(f"config.batch_norm.group_size {group} does not divide {key} {micro_batch}")
 
     def _plan(self, what: str, step: Any, first: Any, batch_size: int, rounds: int = 1) -> StepPlan:
         self._say(f"compiling the {what} for {self.topology.name}, batch {batch_size:,}")

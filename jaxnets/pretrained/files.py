@@ -1,5 +1,7 @@
 """Reading files of weights from strangers: safetensors, PyTorch and NumPy, told apart by their first bytes."""
 
+import json
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from jaxtyping import Shaped
 from safetensors import safe_open
 
 from jaxnets.errors import UserError, quoted
+from jaxnets.pretrained.state_dict import Weights
 from jaxnets.pretrained.torch_file import STREAM_MAGIC, read_torch_file
 
 _EXPECTED = "expected safetensors, a PyTorch state dict (.pth, .pt, .bin) or .npz"
@@ -21,7 +24,9 @@ _SAFETENSORS = frozenset(
 )
 _NPZ_RATIO = 64  # the most that an .npz of weights may unpack to, in sizes of the file; deflate itself allows 1032 …
 _NPZ_SMALL = 256 << 20  # … bytes that any .npz may unpack to: fresh weights are mostly zeros
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_INDEX = ".index.json"  # ends the name of the file that says which of several files holds which array
+_FILE = re.compile(r"\w[\w.-]*", re.ASCII)  # a name in an index: a file of the same folder
+_LARGEST_INDEX = 64 << 20  # bytes
 _STRANGERS = (  # first bytes, what they say, what to do
     (b"version https://git-lfs", "a Git LFS pointer, not the file that it points to", "run `git lfs pull`"),
     (b"\x1f\x8b", "gzipped", "unpack it with gunzip"),
@@ -31,37 +36,83 @@ _STRANGERS = (  # first bytes, what they say, what to do
 )
 
 
-def read_weights(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_weights(path: Path, weights: Weights = "ema") -> dict[str, Shaped[np.ndarray, "..."]]:
     """Reads a file of weights; what it is its first bytes say, not its name.
 
     Nothing that the file contains is executed, and no more memory is taken than its size explains.
 
     Args:
         path: a safetensors file, a PyTorch file (`torch.save` of a state dict or of a checkpoint with one; see
-            `read_torch_file`) or an .npz archive.
+            `read_torch_file`), an .npz archive, or the index (`….index.json`) of weights that are spread over several.
+        weights: which are read where a checkpoint holds averaged ones and others: "ema" or "raw".
 
     Returns:
-        The arrays by their keys, in their own dtypes (bfloat16 as `ml_dtypes.bfloat16`). A prefix that every key has
-        because the model was wrapped (`module.`, `_orig_mod.`) is taken off.
+        The arrays by their keys, in their own dtypes (bfloat16 as `ml_dtypes.bfloat16`).
 
     Raises:
-        UserError: if there is no such file, it is none of the three, is damaged, or holds no arrays.
+        UserError: if there is no such file, it is none of these, is damaged, or holds no arrays.
     """
+    if path.name.endswith(_INDEX) and path.is_file():
+        return _read_shards(path, weights)
     head = _read_head(path)
     if head[:4] == b"PK\x03\x04":
-        weights = _read_npz(path) if _is_npz(path) else read_torch_file(path)
+        arrays = _read_npz(path) if _is_npz(path) else read_torch_file(path, weights)
     elif head[:1] == b"\x80" and STREAM_MAGIC in head[:32]:
-        weights = read_torch_file(path)
+        arrays = read_torch_file(path, weights)
     elif head[8:9] == b"{":
-        weights = _read_safetensors(path)
+        arrays = _read_safetensors(path)
     else:
         raise _unknown(path, head)
-    if not weights:
+    if not arrays:
         raise UserError(f"{path} holds no arrays; expected the weights of a model; check how it was saved")
-    for key in weights:
+    for key in arrays:
         if not key.isprintable():
             raise UserError(f"{path} has the key {quoted(key)}; expected keys of printable characters; {_AGAIN}")
-    return _without_prefixes(weights)
+    return arrays
+
+
+def shards(index: Path) -> dict[str, str]:
+    """Returns which file, beside `index`, holds each array of weights that are spread over several files.
+
+    Raises:
+        UserError: if it cannot be read, or names files that lie elsewhere.
+    """
+    with _damage_refused(index):
+        if index.stat().st_size > _LARGEST_INDEX:
+            raise UserError(f"{index} has more than {_LARGEST_INDEX >> 20} MiB: it is no index of weights; {_AGAIN}")
+        content = json.loads(index.read_text(encoding="utf-8"))
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise UserError(f'{index} has no "weight_map" that names the file of each array; {_AGAIN}')
+    for file in files.values():
+        if not isinstance(file, str) or not _FILE.fullmatch(file) or file.endswith(_INDEX):
+            raise UserError(f"{index} names {quoted(str(file))}; expected files of the same folder; {_AGAIN}")
+    return files
+
+
+def _read_shards(index: Path, weights: Weights) -> dict[str, Shaped[np.ndarray, "..."]]:
+    files = shards(index)
+    arrays: dict[str, Shaped[np.ndarray, ...]] = {}
+    for file in dict.fromkeys(files.values()):
+        for key, array in read_weights(index.with_name(file), weights).items():
+            if files.get(key) != file:
+                raise UserError(
+                    f"{index.with_name(file)} has {quoted(key)}, of which {index.name} knows nothing; {_AGAIN}"
+                )
+            arrays[key] = array
+    if missing := [key for key in files if key not in arrays]:
+        raise UserError(
+            f"{len(missing)} arrays that {index} names are not in their files, {quoted(missing[0])} for one; {_AGAIN}"
+        )
+    return arrays
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Returns what the header of a safetensors file says beside its arrays; nothing for files of other formats."""
+    if _read_head(path)[8:9] != b"{":
+        return {}
+    with _damage_refused(path), safe_open(path, framework="np", backend="pread") as file:
+        return file.metadata() or {}
 
 
 def _read_head(path: Path) -> bytes:
@@ -169,11 +220,3 @@ def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Shaped[
     if array.dtype.kind not in "biufc":
         raise UserError(f"{path} has {quoted(name)} of type {array.dtype}; expected numbers; {_EXPECTED}")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _without_prefixes(weights: dict[str, Shaped[np.ndarray, "..."]]) -> dict[str, Shaped[np.ndarray, "..."]]:
-    for _ in _PREFIXES:  # twice: they come in either order
-        for prefix in _PREFIXES:
-            if all(key.startswith(prefix) for key in weights):
-                weights = {key.removeprefix(prefix): array for key, array in weights.items()}
-    return weights

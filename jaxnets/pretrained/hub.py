@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import UserError
+from jaxnets.pretrained.files import shards
+from jaxnets.run.resolve import WEIGHT_FILES
 
 _log = logging.getLogger(__name__)
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has
 _CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"
 _TIMEOUT = 5.0  # seconds for the Hub's first answer; without a network the cache is what there is
@@ -79,29 +80,35 @@ def _download(name: str, revision: str) -> HubRepository:
     with _hub_errors(name, revision):
         listed = HfApi().model_info(name, revision=revision, timeout=_TIMEOUT).siblings or []
     files = sorted(file.rfilename for file in listed)
-    weights = next((file for file in _WEIGHTS if file in files), None)
+    weights = next((file for file in WEIGHT_FILES if file in files), None)
     if weights is None:
         shown = ", ".join(files[:12]) + (f" and {len(files) - 12} more" if len(files) > 12 else "")
-        raise UserError(f"hf:{name} holds none of {', '.join(_WEIGHTS)}: it holds {shown or 'no files'}")
+        raise UserError(f"hf:{name} holds none of {', '.join(WEIGHT_FILES)}: it holds {shown or 'no files'}")
     with _hub_errors(name, revision):
         path = Path(hf_hub_download(name, weights, revision=revision))
-        for file in (_CONFIG, _PREPROCESSOR):
+        spread = set(shards(path).values()) if weights.endswith(".index.json") else set()
+        for file in (_CONFIG, _PREPROCESSOR, *sorted(spread)):
             if file in files:
                 hf_hub_download(name, file, revision=path.parent.name)  # of the same commit
-    return _open(path)
+    return beside(path)
 
 
 def _from_cache(name: str, revision: str) -> HubRepository | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for file in _WEIGHTS:
+    for file in WEIGHT_FILES:
         path = try_to_load_from_cache(name, file, revision=revision)
         if isinstance(path, str):
-            return _open(Path(path))
+            return beside(Path(path))
     return None
 
 
-def _open(weights: Path) -> HubRepository:
+def beside(weights: Path) -> HubRepository:
+    """Returns a file of weights with the configuration that lies in its folder.
+
+    Raises:
+        UserError: if there is one that cannot be read.
+    """
     return HubRepository(
         weights=weights,
         config=_read_json(weights.with_name(_CONFIG)),
@@ -117,7 +124,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it to download it again") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): remove it, to download it again if it is the Hub's"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object, found {type(content).__name__}")
     return content
@@ -132,7 +141,7 @@ def _hub_errors(name: str, revision: str) -> Iterator[None]:
     token = "set HF_TOKEN to a token that may read it (or run hf auth login)"
     elsewhere = (
         f"get the weights from {page}/tree/{revision} on another machine (hf download {name} --local-dir FOLDER) "
-        f"and give the file's path"
+        f"and give that folder"
     )
     try:
         yield

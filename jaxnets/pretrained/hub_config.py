@@ -4,26 +4,77 @@ timm and transformers write different files; both are read here without either b
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxnets.errors import UserError
-from jaxnets.models.registry import FAMILIES
+from jaxnets.models.forward import Activation
+from jaxnets.models.registry import FAMILIES, field_names
 from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from jaxnets.pretrained.imagenet import class_names
 
 _log = logging.getLogger(__name__)
 
 
-def architecture(config: Mapping[str, Any]) -> str | None:
-    """Returns the name of the model that a config.json describes, None where that is none of ours for certain."""
+def describes_a_model(config: Mapping[str, Any]) -> bool:
+    """Tells a config.json of timm's or transformers' from another program's, a training run's for instance."""
+    return not {"architecture", "architectures", "model_type", "pretrained_cfg"}.isdisjoint(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """The network that a config.json describes."""
+
+    name: str  # of the model that it is, but for its fields
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def network(config: Mapping[str, Any]) -> Recognised | None:
+    """Returns the network that a config.json describes; None where it describes no model.
+
+    Raises:
+        UserError: if it is none that can be built here, by the key that makes it another one.
+    """
+    if not describes_a_model(config):
+        return None
     with _reading("network"):
+        if config.get("quantization_config"):
+            raise UserError("has a quantization_config, and only whole weights are read")
         if "architecture" in config:
-            return str(config["architecture"]) if _is_plain(config.get("model_args") or {}) else None
+            return _timm_network(str(config["architecture"]), config)
         kind = str(config.get("model_type"))
-        found = next((family.transformers[kind](config) for family in FAMILIES if kind in family.transformers), None)
-        return None if found is None or found.differences else found.name
+        read = {kind: reader for family in FAMILIES for kind, reader in family.transformers.items()}
+        if kind not in read:
+            known = ", ".join(sorted(read))
+            raise UserError(f"is that of a model of the type {kind}; known are {known} and timm's architectures")
+        found = read[kind](config)
+        for key, (value, usual) in found.differences.items():
+            raise UserError(f"has {key} {value!r}, and the network here has {usual!r}")
+        if found.name is None:
+            raise UserError(f"is that of a {kind} of other depths or widths than the models here have")
+        return Recognised(name=found.name)
+
+
+def activation(config: Mapping[str, Any]) -> Activation | None:
+    """Returns what makes probabilities of a model's outputs; None for a regression, whose outputs are none.
+
+    Raises:
+        UserError: if it is another kind of problem.
+    """
+    known = {None: "softmax", **_PROBLEMS}
+    problem = config.get("problem_type")
+    if problem not in known:
+        raise UserError(f"has the problem_type {problem!r}; expected one of {', '.join(map(str, known))}")
+    return known[problem]
+
+
+_PROBLEMS: dict[str | None, Activation | None] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": None,
+}
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -65,17 +116,37 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise UserError(
-            f"the {what} in the repository's configuration cannot be read ({error!r}): "
-            f"give the weights' file and the model's name instead"
+            f"does not say its {what} as timm or transformers do ({error!r}): move the weights to a folder of their "
+            "own, and give their file and the model's name (resnet50@FILE)"
         ) from error
 
 
-def _is_plain(arguments: Mapping[str, Any]) -> bool:
-    """Tells whether timm's arguments leave the named network as it is."""
-    harmless = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "drop_block_rate"}
-    return all(
-        value is None or key in harmless or (key, value) == ("global_pool", "avg") for key, value in arguments.items()
-    )
+# timm's arguments that change no answer: the weights have their own classes and channels, and the rest is for training
+# or for other programs.
+_IRRELEVANT = {
+    "in_chans", "num_classes", "drop_rate", "drop_path_rate", "drop_block_rate", "drop_connect_rate", "zero_init_last",
+    "pretrained", "checkpoint_path", "exportable", "scriptable", "no_jit",
+}  # fmt: skip
+_USUAL = {"global_pool": ("avg", "fast", "fastavg"), "output_stride": (32,), "features_only": (False,)}
+_TIMM_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {  # those that are fields of the networks here
+    "bn_eps": lambda value: {"norm_epsilon": float(value)},
+    "bn_momentum": lambda value: {"norm_decay": 1 - float(value)},  # the weight of the new value, there
+    "pad_type": lambda value: {"padding": {"": "torch", "same": "same"}[value]},
+    "act_layer": lambda value: {"activation": {"swish": "silu"}.get(value, value)},
+}
+
+
+def _timm_network(name: str, config: Mapping[str, Any]) -> Recognised:
+    arguments = {"global_pool": config.get("global_pool"), **(config.get("model_args") or {})}
+    fields: dict[str, Any] = {}
+    for key, value in arguments.items():
+        if value is None or key in _IRRELEVANT or value in _USUAL.get(key, ()):
+            continue
+        changed = _TIMM_FIELDS[key](value) if key in _TIMM_FIELDS else {}
+        if not changed or not changed.keys() <= set(field_names(name)):
+            raise UserError(f"builds its {name} with {key} {value!r}, which is another network than the {name} here")
+        fields |= changed
+    return Recognised(name=name, fields=fields)
 
 
 def _in_order(named: Mapping[str, str] | Sequence[str], described: Mapping[str, str]) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Family, Layout, Path
 from jaxnets.models.registry import FAMILIES
 
+MARKS = frozenset(layout.mark for family in FAMILIES for layout in family.layouts)  # keys that tell layouts
+
 
 @dataclass(frozen=True)
 class Slot:

@@ -1,6 +1,7 @@
 """A model with weights from elsewhere: `jaxnets.load_pretrained`."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ from flax import linen as nn
 
 from jaxnets.errors import UserError
 from jaxnets.models.family import Layout
+from jaxnets.models.forward import Activation
 from jaxnets.models.registry import create_model, find_family, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import Variables, adapt, sizes, to_variables
-from jaxnets.pretrained.layouts import recognise
-from jaxnets.pretrained.sources import Source, known_weights, open_source
+from jaxnets.pretrained.layouts import MARKS, recognise
+from jaxnets.pretrained.sources import Source, open_source
+from jaxnets.pretrained.state_dict import Weights, without_prefix
+from jaxnets.run.resolve import ModelSource, known, resolve
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +32,14 @@ class Pretrained:
     channels: int  # of its images
     labels: tuple[str, ...]
     preprocess: Preprocess | None
+    activation: Activation | None  # that turns logits into probabilities; None: they have none
 
 
 def load_pretrained(
     name: str,
     source: str | Path | None = None,
     *,
+    weights: Weights = "ema",
     num_classes: int | None = None,
     in_channels: int | None = None,
     **fields: Any,
@@ -43,8 +51,11 @@ def load_pretrained(
 
     Args:
         name: one of `list_models()`.
-        source: a `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz` file, or `hf:OWNER/REPO` on the Hugging Face Hub; None
-            for the weights that are known for the name. Files are read without torch and nothing in them is executed.
+        source: a `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz` file, a folder with the Hub's files, or
+            `hf:OWNER/REPO` on the Hugging Face Hub; None for the weights that are known for the name. Files are read
+            without torch and nothing in them is executed. A config.json beside the weights says how they want their
+            images.
+        weights: "ema" for the averaged weights of a checkpoint that holds both, or "raw".
         num_classes: another number than the weights have gives a new head, drawn as a new model's is.
         in_channels: another number than the weights have folds or repeats the stem's kernel, so that the response to
             grey stays the same.
@@ -56,7 +67,7 @@ def load_pretrained(
     Raises:
         UserError: if the weights cannot be read, or do not fit the model: every key is consumed, or named.
     """
-    found = open_pretrained(name, source)
+    found = open_pretrained(name, None if source is None else resolve(source), weights)
     channels = in_channels or found.channels
     preprocess = found.preprocess and _for_channels(found.preprocess, channels)
     own = {"preprocess": preprocess, **found.fields, "num_classes": num_classes or found.fields["num_classes"]}
@@ -64,23 +75,37 @@ def load_pretrained(
     return model, adapt(found.variables, model, channels)
 
 
-def open_pretrained(name: str | None, source: str | Path | None = None) -> Pretrained:
-    """Reads weights as they are; without a name, the source has to tell it.
+def open_pretrained(name: str | None, source: ModelSource | None = None, weights: Weights = "ema") -> Pretrained:
+    """Reads weights as they are; without a name, the source has to tell it, without a source the name.
 
     Raises:
         UserError: as load_pretrained.
     """
     if name is not None:
         find_model(name)
-    opened = open_source(known_weights(name) if source is None and name is not None else str(source))
+    source = source or known(str(name))
+    opened = open_source(source, weights)
+    arrays = without_prefix(opened.arrays, MARKS, opened.description, weights)
+    opened = replace(opened, arrays=arrays)
+    if source.model is not None:
+        name = _name(name, replace(opened, model=source.model))
     name = _name(name, opened)
     layout = _layout(name, opened)
-    fields = layout.fields(name)
+    conventions = layout.fields(name)
+    if not conventions and opened.model not in (None, name):
+        raise _another(opened, name)  # the layout leaves it to the name how the model pads
+    fields = {**conventions, **opened.fields}
     classes, channels = sizes(opened.arrays, layout, create_model(name, **fields), opened.description)
     fields["num_classes"] = classes
     preprocess = opened.preprocess or layout.preprocess(name) or find_model(name).preprocess
     if preprocess is not None:
         preprocess = _for_channels(preprocess, channels)
+    if source.kind in ("file", "hub") and opened.preprocess is None:
+        _log.info("%s does not say how it wants its images; %s", opened.description, _assumed(name, preprocess))
+    if opened.labels and len(opened.labels) != classes:
+        _log.warning(
+            "%s names %d classes and has %d: they are numbered", opened.description, len(opened.labels), classes
+        )
     model = create_model(name, preprocess=preprocess, **fields)
     return Pretrained(
         name=name,
@@ -90,18 +115,27 @@ def open_pretrained(name: str | None, source: str | Path | None = None) -> Pretr
         channels=channels,
         labels=opened.labels if opened.labels and len(opened.labels) == classes else _labels(classes),
         preprocess=preprocess,
+        # The share of one whole that a single output has is always 1.
+        activation="sigmoid" if opened.activation == "softmax" and classes == 1 else opened.activation,
     )
 
 
 def _name(name: str | None, source: Source) -> str:
     if name is None:
         if source.model is None:
-            raise UserError(f"{source.description} does not say which model it is: name it, with load_pretrained")
+            raise UserError(
+                f"{source.description} does not say which model it is: say it, as in resnet50@{source.description}, or "
+                "with jaxnets.load_pretrained(NAME, …)"
+            )
         return source.model
     # tf_ says how a model pads: with weights, their layout says it.
     if source.model is not None and source.model.removeprefix("tf_") != name.removeprefix("tf_"):
-        raise UserError(f"{source.description} holds a {source.model}, not a {name}: load it under its own name")
+        raise _another(source, name)
     return name
+
+
+def _another(source: Source, name: str) -> UserError:
+    return UserError(f"{source.description} holds a {source.model}, not a {name}: load it under its own name")
 
 
 def _layout(name: str, source: Source) -> Layout:
@@ -120,6 +154,17 @@ def _layout(name: str, source: Source) -> Layout:
 def _for_channels(preprocess: Preprocess, channels: int) -> Preprocess | None:
     """Returns None for images that are neither grey nor RGB: nothing is known of them."""
     return preprocess.for_channels(channels) if channels in (1, 3) else None
+
+
+def _assumed(name: str, preprocess: Preprocess | None) -> str:
+    if preprocess is None:
+        return f"nothing is assumed for {name}"
+    height, width = preprocess.resized(preprocess.height, preprocess.width)
+    mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (preprocess.mean, preprocess.std))
+    return (
+        f"assumed for {name}: {preprocess.interpolation} to {height}×{width}, of which the central "
+        f"{preprocess.height}×{preprocess.width} are seen; mean {mean}, deviation {std}"
+    )
 
 
 def _labels(classes: int) -> tuple[str, ...]:

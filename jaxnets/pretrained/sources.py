@@ -1,22 +1,27 @@
 """Where weights come from: a file, the Hugging Face Hub, a package that ships them, or a run of ours."""
 
+import hashlib
 import importlib.util
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.models.registry import MODELS, find_model
+from jaxnets.models.family import Published
+from jaxnets.models.forward import Activation
+from jaxnets.models.registry import FAMILIES, MODELS, find_model
 from jaxnets.preprocess import Preprocess
-from jaxnets.pretrained.files import read_weights
+from jaxnets.pretrained import hub, hub_config
+from jaxnets.pretrained.files import read_metadata, read_weights
+from jaxnets.pretrained.state_dict import Weights
+from jaxnets.run.resolve import FORMS, ModelSource, resolve
 
-_FORMS = (
-    "a .safetensors, .pth, .pt, .bin or .npz file, hf:OWNER/REPO, the name of a model whose weights are known, "
-    "or a run directory"
-)
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
+_LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,30 +33,29 @@ class Source:
     model: str | None = None  # the name that the source itself gives its model
     labels: tuple[str, ...] | None = None
     preprocess: Preprocess | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of the model, where they are not those of its name
+    activation: Activation | None = "softmax"  # of its outputs; None: they are no probabilities
 
 
-def is_run(source: str | Path) -> bool:
-    return Path(source).expanduser().is_dir()
+def open_source(source: ModelSource, weights: Weights = "ema") -> Source:
+    """Reads weights from wherever they are; a run directory is not for here.
 
-
-def open_source(source: str | Path) -> Source:
-    """Reads the weights at `source`; a run directory is not for here.
+    Args:
+        source: what was asked for.
+        weights: which are read where a file holds averaged ones and others.
 
     Raises:
-        UserError: if there is nothing, or nothing that can be read.
+        UserError: if there is nothing that can be read.
     """
-    text = str(source)
-    if text.startswith("hf:"):
-        return _from_hub(text.removeprefix("hf:"))
-    if text.startswith("package:"):
-        return _from_package(text.removeprefix("package:"))
-    path = Path(source).expanduser()
-    if path.is_file():
-        return Source(description=str(path), arrays=read_weights(path))
-    if text in MODELS:
-        return open_source(known_weights(text))
-    raise UserError(f"there are no weights at {text!r}: give {_FORMS}")
+    if source.kind == "hub":
+        return _of_repository(f"hf:{source.location}", hub.fetch(source.location), weights)
+    if source.kind == "package":
+        return _from_package(source.location)
+    if source.kind == "file":
+        return _from_file(Path(source.location), weights)
+    if source.kind == "known":
+        return open_source(resolve(known_weights(source.location)), weights)
+    raise UserError(f"{source.location} is a run directory, which jaxnets.load opens; expected weights: give {FORMS}")
 
 
 def known_weights(name: str) -> str:
@@ -70,17 +74,54 @@ def known_weights(name: str) -> str:
     return weights
 
 
-def _from_hub(repository: str) -> Source:
-    from jaxnets.pretrained import hub, hub_config
-
-    found = hub.fetch(repository)
+def _of_repository(description: str, found: hub.HubRepository, weights: Weights) -> Source:
+    try:
+        network = hub_config.network(found.config)
+        labels = hub_config.labels(found.config)
+        activation = hub_config.activation(found.config)
+        preprocess = hub_config.preprocess(found.config, found.preprocessor)
+    except UserError as error:
+        raise UserError(f"{description} cannot be used as it is: its config.json {error}") from error
     return Source(
-        description=f"hf:{repository}",
-        arrays=read_weights(found.weights),
-        model=hub_config.architecture(found.config),
-        labels=hub_config.labels(found.config),
-        preprocess=hub_config.preprocess(found.config, found.preprocessor),
+        description=description,
+        arrays=read_weights(found.weights, weights),
+        model=network.name if network else None,
+        fields=network.fields if network else {},
+        labels=labels,
+        preprocess=preprocess,
+        activation=activation,
     )
+
+
+def _from_file(path: Path, weights: Weights) -> Source:
+    """Reads a file, and what lies beside it if that is the Hub's configuration of a model."""
+    if _SHARD.search(path.name):
+        raise UserError(
+            f"{path} is one of several files with the weights: give its folder, or the .index.json beside it"
+        )
+    found = hub.beside(path)
+    if not hub_config.describes_a_model(found.config):
+        found = hub.HubRepository(weights=path)
+    source = _of_repository(str(path), found, weights)
+    metadata = read_metadata(path) if path.is_file() else {}
+    named = metadata.get("architecture")
+    if named and source.model and named != source.model:
+        raise UserError(
+            f"{path} says that it is a {named}, but the config.json beside it is that of a {source.model}: move one of "
+            "them to a folder of its own"
+        )
+    if not found.config and (known := _published(path)):
+        return replace(source, model=known.model, preprocess=known.preprocess)
+    return replace(source, model=source.model or named)
+
+
+def _published(path: Path) -> Published | None:
+    """Returns what is known of a file that a library publishes, by its content, whatever it is called now."""
+    if path.stat().st_size > _LARGEST_PUBLISHED:
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return next((family.published[digest[:8]] for family in FAMILIES if digest[:8] in family.published), None)
 
 
 def _from_package(package: str) -> Source:

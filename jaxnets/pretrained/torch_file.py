@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,32 +19,32 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from jaxnets.errors import UserError, quoted
+from jaxnets.pretrained.state_dict import Weights, find_state_dict
 from jaxnets.pretrained.torch_pickle import SAVE_WEIGHTS, Tensor, TorchUnpickler, as_count, as_text
 
 STREAM_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # in the first pickle of a file from before 1.6
 _LONGEST_PICKLE = 64 << 20  # bytes
 _SMALLEST_COPIES = 1 << 20  # bytes that non-contiguous tensors may always take, however small the file
 _AGAIN = "fetch it again"
-_WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "state_dict_ema", "model_ema")  # first one wins
 
 
-def read_torch_file(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_torch_file(path: Path, weights: Weights = "ema") -> dict[str, Shaped[np.ndarray, "..."]]:
     """Reads the state dict of a `torch.save` file, in the zip format or in the stream format from before 1.6.
 
-    The state dict is the whole file, or an entry of it called `state_dict`, `model`, `model_state`,
-    `model_state_dict`, `state_dict_ema` or `model_ema` (the first that there is); the other entries are then ignored
-    and their bytes not read.
+    It is the whole file or an entry of it, as `find_state_dict` says; what else the file holds, an optimizer's state
+    for instance, is passed over and its bytes not read.
 
     Args:
         path: the file.
+        weights: which are read where there are averaged ones and others: "ema" or "raw".
 
     Returns:
         The tensors by their keys, in the file's order and dtypes. Tensors that share a storage share memory, unless
         they are strided.
 
     Raises:
-        UserError: if the file is no such file, is damaged, asks for anything but tensors and plain containers (the
-            message names it; nothing is executed), or holds no state dict.
+        UserError: if the file is no such file, is damaged, or holds no state dict of dense tensors. Nothing is
+            executed.
     """
     with _damage_refused(path), open(path, "rb") as file:
         unpickler = TorchUnpickler(path)
@@ -52,7 +52,8 @@ def read_torch_file(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             tree, spans = _open_zip(file, unpickler)
         else:
             tree, spans = _open_stream(file, unpickler)
-        return _read_tensors(_state_dict(tree, path), spans, file, path)
+        state = find_state_dict(tree, path, weights)
+        return _read_tensors(state, spans(), file, path)
 
 
 @contextmanager
@@ -61,8 +62,6 @@ def _damage_refused(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; check the disk, or {_AGAIN}") from error
-    except NotImplementedError as error:
-        raise UserError(f"{path} has {error}, which is not read; {SAVE_WEIGHTS}") from error
     except (
         EOFError,
         IndexError,
@@ -85,7 +84,10 @@ class _Span:
     crc: int = 0  # 0: unknown
 
 
-def _open_zip(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dict[str, _Span]]:
+_Locate = Callable[[], dict[str, _Span]]  # finds the bytes of each storage
+
+
+def _open_zip(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, _Locate]:
     """Reads the format of PyTorch 1.6 and later: an archive, not compressed, with ROOT/data.pkl and ROOT/data/KEY."""
     path = unpickler.path
     with zipfile.ZipFile(file) as archive:
@@ -105,8 +107,12 @@ def _open_zip(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dict[s
     if entries[pickles[0]].file_size > _LONGEST_PICKLE:
         raise _pickle_too_long(path)
     tree = unpickler.load(io.BytesIO(read("data.pkl")))
-    keys = [key for key in unpickler.storages if f"{root}data/{key}" in entries]
-    return tree, {key: _span(file, entries[f"{root}data/{key}"], path) for key in keys}
+
+    def locate() -> dict[str, _Span]:
+        keys = [key for key in unpickler.storages if f"{root}data/{key}" in entries]
+        return {key: _span(file, entries[f"{root}data/{key}"], path) for key in keys}
+
+    return tree, locate
 
 
 def _span(file: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> _Span:
@@ -125,7 +131,7 @@ def _span(file: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> _Span:
     return _Span(start, entry.file_size, entry.CRC)
 
 
-def _open_stream(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dict[str, _Span]]:
+def _open_stream(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, _Locate]:
     """Reads the format from before PyTorch 1.6: five pickles (magic number, version, machine, object, keys of the
     storages), then for every key the number of elements as little-endian int64 and the bytes."""
     path = unpickler.path
@@ -141,19 +147,23 @@ def _open_stream(file: BinaryIO, unpickler: TorchUnpickler) -> tuple[object, dic
         raise
     if magic != int.from_bytes(STREAM_MAGIC, "little") or version != 1001 or not isinstance(keys, list):
         raise ValueError("the magic number, version or list of storages is not PyTorch's")
+    return tree, lambda: _follow(file, unpickler, keys, pickles.tell())
+
+
+def _follow(file: BinaryIO, unpickler: TorchUnpickler, keys: list[object], start: int) -> dict[str, _Span]:
+    """Finds the storages of a stream, which follow each other from `start` on in the order of `keys`."""
     spans: dict[str, _Span] = {}
-    start = pickles.tell()
     for key in keys:
-        if as_text(key) not in unpickler.storages:
-            raise ValueError(f"nothing refers to the storage {key}")
+        if (name := as_text(key)) not in unpickler.storages:
+            raise ValueError(f"nothing refers to the storage {name}, or it is of a type that is not read")
         file.seek(start)
         (numel,) = struct.unpack("<q", file.read(8))
-        size = as_count(numel) * unpickler.storages[key].dtype.itemsize
-        spans[key] = _Span(start + 8, size)
+        size = as_count(numel) * unpickler.storages[name].dtype.itemsize
+        spans[name] = _Span(start + 8, size)
         start += 8 + size
         if start > _size(file):
-            raise ValueError(f"storage {key} has {size} bytes, more than are left")
-    return tree, spans
+            raise ValueError(f"storage {name} has {size} bytes, more than are left")
+    return spans
 
 
 def _pickle_too_long(path: Path) -> UserError:
@@ -174,24 +184,6 @@ def _read_span(file: BinaryIO, span: _Span, name: str) -> UInt8[np.ndarray, " si
     if span.crc and zlib.crc32(data.data) != span.crc:
         raise ValueError(f"{name} does not have its checksum")
     return data
-
-
-def _state_dict(tree: object, path: Path) -> dict[str, Tensor]:
-    if not isinstance(tree, dict):
-        raise UserError(
-            f"{path} holds one {'tensor' if isinstance(tree, Tensor) else type(tree).__name__} without a name; "
-            f"expected a state dict: {SAVE_WEIGHTS}"
-        )
-    wrapped = next((name for name in _WRAPPERS if isinstance(tree.get(name), dict)), None)
-    state = tree if wrapped is None else tree[wrapped]
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            names = ", ".join(quoted(str(name)) for name in list(state)[:8])
-            raise UserError(
-                f"{path} has an entry {quoted(str(key))} that is no named tensor among {names}; expected a state dict, "
-                f"or one under {', '.join(_WRAPPERS)}: {SAVE_WEIGHTS}"
-            )
-    return state
 
 
 def _read_tensors(

@@ -1,6 +1,8 @@
 """Reads checkpoints on any hardware; `jaxnets.train.saver` writes them."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,5 +148,11 @@ def _tree(metadata: Any) -> Any:
     return metadata
 
 
+_OF_THE_SYSTEM = re.compile(r"os_error_code='(\d+)'")  # in TensorStore's messages, where it comes last of all
+
+
 def first_line(error: Exception) -> str:
+    """Returns an error's reason on one short line."""
+    if found := _OF_THE_SYSTEM.search(str(error)):
+        return os.strerror(int(found[1]))
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

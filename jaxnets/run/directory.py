@@ -17,7 +17,7 @@ from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.preprocess import Preprocess
-from jaxnets.run.storage import BUCKET, Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
+from jaxnets.run.storage import Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
 from jaxnets.run.upgrade import FORMAT, upgrade_config
 from jaxnets.schema import flatten
 
@@ -199,11 +199,6 @@ class RunDirectory:
         return list(changed.values())
 
 
-def means_run(source: str) -> bool:
-    """Whether `source` means a run directory, where it could also name a model or a file."""
-    return source.startswith(BUCKET) or Path(source).expanduser().is_dir()
-
-
 def open_run(path: str | Place) -> RunDirectory:
     """Returns a finished or unfinished run.
 
@@ -238,8 +233,13 @@ def write_json(path: Place, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False)
     try:
-        write_whole(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no UTF-8
+        text = json.dumps(finite(content), indent=2)
+    try:
+        write_whole(path, text + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 

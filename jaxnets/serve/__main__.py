@@ -17,7 +17,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--model", action="append", required=True, metavar="[NAME=]MODEL", dest="models",
-        help="a run directory, or the name of a pretrained model; give it once for each",
+        help=f"{cli.MODEL}; give it once for each",
     )  # fmt: skip
     parser.add_argument(
         "--split", action="append", default=[], metavar="NAME=A:0.9,B:0.1", dest="splits",

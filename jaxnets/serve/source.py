@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from jaxnets.errors import UserError
+from jaxnets.run.resolve import resolve
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -15,18 +15,18 @@ class Source:
     """Where a served model comes from."""
 
     name: str
-    path: str  # what `jaxnets.load` takes: a run directory, the name of a pretrained model, …
+    path: str  # what `jaxnets.load` takes
     checkpoint: str | int = "best"
 
     @classmethod
     def parse(cls, text: str, checkpoint: str | int = "best") -> "Source":
-        """Reads `MODEL` or `NAME=MODEL`; without a name it is called as the last component of its path."""
-        name, equals, path = text.partition("=")
-        if not equals or not _NAME.fullmatch(name):
-            name, path = _last(text.removeprefix("hf:")), text
-        if not _NAME.fullmatch(name):
-            raise UserError(f"--model {text}: a name has letters, digits, '.', '_' and '-', found {name!r}: NAME=MODEL")
-        return cls(name=name, path=path, checkpoint=checkpoint)
+        """Reads `MODEL` or `NAME=MODEL`, which `jaxnets.run.resolve` describes."""
+        found = resolve(text)
+        if not _NAME.fullmatch(found.name):
+            raise UserError(
+                f"--model {text}: a name has letters, digits, '.', '_' and '-', found {found.name!r}: NAME=MODEL"
+            )
+        return cls(name=found.name, path=str(found), checkpoint=checkpoint)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,3 @@ class Split:
         if not _NAME.fullmatch(name) or not right:
             raise UserError(f"--split must be NAME=A:0.9,B:0.1 with shares that add up to 1, found {text!r}")
         return cls(name, shares)
-
-
-def _last(path: str) -> str:
-    """Returns the last component of a path; of "." or "runs/..", that of the directory that is meant."""
-    name = Path(path).name
-    return name if name not in ("", "..") else Path(path).resolve().name

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
-from jaxnets.schema import flatten
+from jaxnets.schema import flatten, written
 
 
 class Display:
@@ -30,7 +30,7 @@ class Display:
 
             self.say(parameter_overview.get_parameter_overview(params, include_stats=False))
         defaults = flatten(Config())
-        changed = [f"{key}={value}" for key, value in flatten(config).items() if value != defaults[key]]
+        changed = [f"{key}={written(value)}" for key, value in flatten(config).items() if value != defaults[key]]
         self._item("config", " ".join(changed) or "the defaults")
         count = sum(x.size for x in jax.tree.leaves(params))
         start = f", from {config.model.pretrained}" if config.model.pretrained else ""

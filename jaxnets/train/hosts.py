@@ -58,7 +58,7 @@ def join(spec: DistributedConfig) -> "Hosts":
     global _relay
     if spec.coordinator is None and not _others_around():
         return Hosts()
-    # Its handler of SIGTERM would take the place of ours, and knows nothing of clocks.
+    # Its handler of SIGTERM would replace ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     with _in_time(spec):
         given = _addresses(spec)
@@ -113,16 +113,17 @@ def _in_time(spec: DistributedConfig) -> Iterator[None]:
         timer.cancel()
 
 
+_ADDRESS = ("coordinator_address", "num_processes", "process_id", "local_device_ids")  # as JAX calls them
+
+
 def _addresses(spec: DistributedConfig) -> dict[str, Any]:
     """Returns what JAX has to know of the processes: from `spec`, or as JAX itself finds it."""
     if spec.coordinator is not None:
-        names = ("coordinator_address", "num_processes", "process_id")
-        return dict(zip(names, (spec.coordinator, spec.processes, spec.process), strict=True))
+        return dict(zip(_ADDRESS[:3], (spec.coordinator, spec.processes, spec.process), strict=True))
     from jax._src.clusters import ClusterEnv
 
-    names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
     found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _LATER)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(_ADDRESS, found, strict=True))
 
 
 def _others_around() -> bool:

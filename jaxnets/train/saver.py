@@ -1,4 +1,8 @@
-"""Writes checkpoints in the background with Orbax, and keeps the newest and the best."""
+"""Writes checkpoints in the background with Orbax, and keeps the newest and the best.
+
+`ocp.CheckpointManager` would keep them by the figures that they were saved with, while ours may be known later
+(`amend`), and takes for a leftover, and removes, whatever a bucket does not show at the moment.
+"""
 
 import json
 import logging
@@ -41,7 +45,7 @@ _NONE = -1  # in place of a step
 class Checkpointer:
     """Saves a run's states under `directory`/STEP and finds the newest that can be restored.
 
-    All processes of a run save and restore, each its part; what concerns the directory as a whole, process 0 does.
+    All processes of a run save and restore, each its shards; what concerns the directory as a whole, process 0 does.
     """
 
     def __init__(self, directory: Place, hosts: Hosts | None = None) -> None:
@@ -60,7 +64,7 @@ class Checkpointer:
         self._link = ExitStack()  # to the directory, while something is being saved
         self._saving: int | None = None
         self._began = 0.0
-        self.slowest = 0.0  # seconds that any save took
+        self.slowest = 0.0  # seconds that any save lasted
         self._best: int | None = None
         self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
         self._finite = jax.jit(_all_finite)

@@ -15,7 +15,8 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.checkpoints import choose, read_variables
-from jaxnets.run.directory import means_run, open_run
+from jaxnets.run.directory import open_run
+from jaxnets.run.resolve import resolve
 from jaxnets.train.mesh import put
 from jaxnets.train.step import TrainState
 
@@ -62,10 +63,11 @@ def open_start(config: Config) -> Start | None:
     source, name = config.model.pretrained, config.model.name
     if source is None:
         return None
-    if not means_run(source):
-        found = open_pretrained(name, source)
+    meant = resolve(source)
+    if not meant.is_run:
+        found = open_pretrained(name, meant)
         return Start(fields=found.fields, preprocess=found.preprocess, variables=found.variables)
-    run = open_run(source)
+    run = open_run(meant.location)
     card = run.read_model()
     if card.name != name:
         raise UserError(

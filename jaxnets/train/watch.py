@@ -115,7 +115,7 @@ class Watch:
 
 @contextmanager
 def watching(watch: Watch, hosts: Hosts) -> Iterator[None]:
-    """Watches in a thread. What is raised is told to the other processes, since they would wait for this one.
+    """Watches in a thread. The other processes hear of what is raised, since they would wait for this one.
 
     Raises:
         TryAgain: where the connection to the others broke.

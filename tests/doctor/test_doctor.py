@@ -51,29 +51,38 @@ def without_asking(monkeypatch):
 
 
 @pytest.fixture
-def examine(monkeypatch, capsys):
-    """Runs the command in this process with an outcome of the child that is made up; returns status and report."""
+def doctor(monkeypatch, capsys):
+    """Runs the command in this process; returns its status and what it printed."""
+
+    def doctor(*arguments):
+        monkeypatch.setattr("sys.argv", ["doctor", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().out
+
+    return doctor
+
+
+@pytest.fixture
+def examine(monkeypatch, doctor):
+    """Runs the command with an outcome of the child that is made up; returns status and report."""
     monkeypatch.setattr("jaxnets.doctor.__main__.probe", lambda seconds: CPU.probe)
 
     def examine(*arguments):
-        monkeypatch.setattr("sys.argv", ["doctor", "--json", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, json.loads(capsys.readouterr().out)
+        status, said = doctor("--json", *arguments)
+        return status, json.loads(said)
 
     return examine
 
 
-def test_no_accelerator_though_one_is_asked_for(run, tmp_path, without_asking):
+def test_no_accelerator_though_one_is_asked_for_and_in_plain_text_where_there_is_no_terminal(
+    run, tmp_path, without_asking
+):
     done = run("jaxnets.doctor", "--expect", "tpu", "--workdir", tmp_path)
     assert done.returncode == 1, done.stderr
     assert "✗ devices" in done.stdout
     assert "a TPU was asked for, and JAX runs on 1 × cpu" in done.stdout
     assert "a run would suffer here" in done.stdout
-
-
-def test_the_report_is_plain_text_where_there_is_no_terminal(run, tmp_path):
-    done = run("jaxnets.doctor", "--workdir", tmp_path)
     assert "\x1b" not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "$" not in line and "/" not in line) <= 80
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
@@ -111,9 +120,10 @@ def test_a_stale_lock(examine, tmp_path, monkeypatch):
     assert finding["commands"] == [f"rm {tmp_path / 'lock'}"]
 
 
-def test_tensorflow_on_the_path(path, run, tmp_path):
+def test_tensorflow_on_the_path(path, doctor, tmp_path, monkeypatch):
     (path / "tensorflow.py").write_text("raise AssertionError('imported')\n")
-    report = json.loads(run("jaxnets.doctor", "--json", "--workdir", tmp_path).stdout)
+    monkeypatch.syspath_prepend(path)
+    report = json.loads(doctor("--json", "--workdir", tmp_path)[1])
     assert levels(report)["TensorFlow"] == "note"
     assert report["machine"]["probe"]["tensorflow_importer"] is None
 
@@ -131,32 +141,28 @@ def test_who_imports_tensorflow_is_found_out(path):
     assert seen.tensorflow_importer == "culprit"
 
 
-def test_a_backend_that_hangs_is_given_up(path, run, tmp_path):
-    fake_jax(path, "import time\ndevices = lambda *_: time.sleep(600)")
-    done = run("jaxnets.doctor", "--timeout", 3, "--workdir", tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "the start of the devices did not end within 3 s" in done.stdout
-
-
-def test_a_child_that_hangs_does_not_stay(path):
-    fake_jax(path, f"import os, time\nopen({str(path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
-    assert probe.probe(3.0).outcome == "hung"
+def test_a_backend_that_hangs_is_given_up_and_does_not_stay(path, doctor, tmp_path):
+    note = f"open({str(path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    fake_jax(path, f"import os, time\ndef devices(*_):\n    {note}\n    time.sleep(600)")
+    status, said = doctor("--timeout", 3, "--workdir", tmp_path)
+    assert status == 1
+    assert "the start of the devices did not end within 3 s" in " ".join(said.split())
     with pytest.raises(ProcessLookupError):
         os.kill(int((path / "pid").read_text()), 0)
 
 
-def test_a_backend_that_crashes_is_reported(path, run, tmp_path):
+def test_a_backend_that_crashes_is_reported(path, doctor, tmp_path):
     fake_jax(path, "import os, sys\ndef devices(*_):\n    print('last words', file=sys.stderr, flush=True); os.abort()")
-    done = run("jaxnets.doctor", "--workdir", tmp_path)
-    assert done.returncode == 1
-    assert "signal 6 (SIGABRT): last words" in " ".join(done.stdout.split())
+    status, said = doctor("--workdir", tmp_path)
+    assert status == 1
+    assert "signal 6 (SIGABRT): last words" in " ".join(said.split())
 
 
-def test_a_jax_that_is_missing_is_reported(path, run, tmp_path):
+def test_a_jax_that_is_missing_is_reported(path, doctor, tmp_path):
     (path / "jax.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\")\n")
-    done = run("jaxnets.doctor", "--workdir", tmp_path)
-    assert done.returncode == 1
-    assert "No module named 'jax'" in " ".join(done.stdout.split())
+    status, said = doctor("--workdir", tmp_path)
+    assert status == 1
+    assert "No module named 'jax'" in " ".join(said.split())
 
 
 def test_a_child_that_cannot_be_started_is_reported(monkeypatch, tmp_path):
@@ -173,7 +179,8 @@ def test_what_a_library_prints_does_not_disturb_the_child_s_report():
 
 
 @pytest.mark.parametrize("argument", ["--timeout=0", "--devices=0"])
-def test_numbers_that_make_no_sense_are_refused(run, argument):
-    done = run("jaxnets.doctor", argument)
-    assert done.returncode == 1
-    assert "--timeout must be above 0" in done.stderr
+def test_numbers_that_make_no_sense_are_refused(monkeypatch, capsys, argument):
+    monkeypatch.setattr("sys.argv", ["doctor", argument])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "--timeout must be above 0" in capsys.readouterr().err

@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,19 +13,15 @@ from jaxnets.engine.onnx_file import check_writable
 from jaxnets.errors import UserError
 from jaxnets.export import stablehlo
 from jaxnets.export.check import jax_logits, largest_difference, sample_images
-from jaxnets.export.timm_layout import export_safetensors, timm_arrays, timm_name
+from jaxnets.export.timm_layout import architecture, export_safetensors, timm_arrays
 from jaxnets.pretrained.layouts import recognise
-from jaxnets.train.display import Display
-from jaxnets.train.loop import train
+from tests.export.runs import run_on_digits
 from tests.tiny import classifier
-from tests.train.runs import short
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory, one_device):
-    workdir = tmp_path_factory.mktemp("run") / "digits"
-    train(short(steps=60, eval_every_steps=60, batch_size=64), workdir, Display(), one_device)
-    return workdir
+def digits(tmp_path_factory):
+    return run_on_digits(tmp_path_factory.mktemp("run") / "digits")
 
 
 @pytest.fixture
@@ -50,12 +48,20 @@ def test_a_run_becomes_an_onnx_file(digits, export, tmp_path):
 
 
 def test_int8_is_calibrated_on_the_runs_data_and_measured_on_its_test_split(digits, export, tmp_path):
+    onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     arguments = ("--model", digits, "--format", "onnx", "--int8", "--out", tmp_path / "small.onnx")
     status, said = export(*arguments, "--max-loss", 0.5)
     assert status == 0, said
-    assert re.search(r"test accuracy of 360 images: \d+\.\d+% in float32, \d+\.\d+% in int8", said)
+    assert "calibrating on 256 images of the training split" in said
+    assert re.search(r"test accuracy of \d{3} images: \d+\.\d+% in float32, \d+\.\d+% in int8", said)
     assert (tmp_path / "small.onnx").stat().st_size < 5e5
+    # ONNX Runtime 1.15 refuses a file for any import that it does not know, be it used or not.
+    written = onnx.load(tmp_path / "small.onnx")
+    assert {node.op_type for node in written.graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+    assert [(entry.domain, entry.version) for entry in written.opset_import] == [("", 13)]
+    assert written.ir_version == 7
+    onnx.checker.check_model(written, full_check=True)
 
 
 def test_int8_that_loses_too_much_is_not_written(digits, export, tmp_path):
@@ -65,6 +71,37 @@ def test_int8_that_loses_too_much_is_not_written(digits, export, tmp_path):
     assert status == 1
     assert "more than --max-loss -1" in said
     assert not (tmp_path / "small.onnx").exists()
+
+
+def test_int8_of_a_folder_says_on_which_images_it_was_measured(digits, export, tmp_path, caplog):
+    pytest.importorskip("onnxruntime")
+    from PIL import Image
+
+    from tests.export.runs import digit_images
+
+    (tmp_path / "images").mkdir()
+    for i, pixels in enumerate(digit_images(20)):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "images" / "copy.png").write_bytes((tmp_path / "images" / "0.png").read_bytes())
+    (tmp_path / "images" / "damaged.png").write_bytes(b"no image")
+    shutil.move(digits / "config.json", tmp_path / "kept.json")  # the run's data cannot be found
+    config = json.loads((tmp_path / "kept.json").read_text())
+    config["data"]["source"] = f"folder:{tmp_path}/gone"
+    (digits / "config.json").write_text(json.dumps(config))
+    arguments = ("--model", digits, "--format", "onnx", "--int8", "--out", tmp_path / "small.onnx", "--max-loss", 0.9)
+    try:
+        status, said = export(*arguments, "--calibration", tmp_path / "images")
+        without, refusal = export(*arguments)
+    finally:
+        shutil.move(tmp_path / "kept.json", digits / "config.json")
+    assert status == 0, said
+    assert f"calibrating on 15 images of {tmp_path}/images (1 could not be read, 1 is a copy of another)" in said
+    assert "agreement with float32 on 5 other images: " in said
+    assert "calibrated on 15 different images" in caplog.text
+    assert "not measured on the run's test split" in caplog.text
+    assert without == 1
+    assert "gone" in refusal
+    assert "--calibration" in refusal
 
 
 def test_int8_without_images_is_refused(export, tmp_path):
@@ -108,9 +145,10 @@ def _leaves(tree):
 def test_a_safetensors_export_opens_again_with_the_same_logits(tmp_path):
     made = jaxnets.load("efficientnet_lite0", engine="jax")
     path = tmp_path / "lite0.safetensors"
-    path.write_bytes(export_safetensors(made))
-    model, variables = jaxnets.load_pretrained(timm_name(made), path)
-    assert timm_name(made) == "tf_efficientnet_lite0"
+    found = architecture(made)
+    path.write_bytes(export_safetensors(made, found))
+    model, variables = jaxnets.load_pretrained(found.name, path)
+    assert (found.name, found.arguments) == ("tf_efficientnet_lite0", {})
     kept = zip(_leaves(variables), _leaves(made.variables), strict=True)
     assert all(np.array_equal(a, b) for a, b in kept)
     assert (model.padding, model.norm_epsilon) == (made.model.padding, made.model.norm_epsilon)

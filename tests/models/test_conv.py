@@ -7,6 +7,7 @@ import pytest
 
 from jaxnets.models.conv import conv2d
 from jaxnets.models.cpu import depthwise
+from tests.quick import quick
 
 RNG = np.random.default_rng(0)
 
@@ -44,13 +45,16 @@ def example(case, size, dtype, images=2):
     return x, k, jnp.asarray(RNG.normal(size=y.shape), dtype), options
 
 
-def forward_and_backward(convolve, x, k, dy, options):
-    @jax.jit
+def with_gradients(convolve, options):
     def compute(x, k, dy):
         y, pull = jax.vjp(lambda x, k: convolve(x, k, **options), x, k)
         return y, *pull(dy)
 
-    return compute(x, k, dy)
+    return compute
+
+
+def forward_and_backward(convolve, x, k, dy, options):
+    return quick(with_gradients(convolve, options))(x, k, dy)
 
 
 @pytest.mark.usefixtures("enable_x64")
@@ -87,6 +91,5 @@ def test_a_depthwise_kernels_gradient_does_not_depend_on_the_blocks_it_is_summed
 @pytest.mark.parametrize("size", SIZES[:4])
 def test_only_accelerators_are_given_convolutions_in_groups(platform, convolutions, size):
     *arrays, options = example(CASES[1], size, jnp.float32)
-    compute = jax.jit(lambda x, k, dy: forward_and_backward(conv2d, x, k, dy, options))
-    program = compute.trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+    program = jax.jit(with_gradients(conv2d, options)).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution(") == convolutions

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxnets.models.conv import _tpu, conv2d
 from jaxnets.models.layers import BatchNorm, Conv
 from jaxnets.models.normalise import lean_project_and_normalise, project_and_normalise
+from tests.quick import quick
 
 RNG = np.random.default_rng(0)
 
@@ -57,11 +58,14 @@ def plain(x, kernel, stride, padding):
 def test_conv2d_and_its_gradients_are_those_of_the_plain_convolution(kernel, stride, padding, size):
     images, channels, features = size
     x, k = RNG.normal(size=(images, 9, 10, channels)), RNG.normal(size=(*kernel, channels, features))
-    ours, pull_ours = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, padding=padding), x, k)
-    theirs, pull_theirs = jax.vjp(lambda x, k: plain(x, k, stride, padding), x, k)
-    np.testing.assert_allclose(ours, theirs, atol=1e-11)
-    change = RNG.normal(size=ours.shape)
-    for a, b in zip(pull_ours(change), pull_theirs(change), strict=True):
+
+    def both(x, k):
+        ours, pull_ours = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, padding=padding), x, k)
+        theirs, pull_theirs = jax.vjp(lambda x, k: plain(x, k, stride, padding), x, k)
+        change = jax.random.normal(jax.random.key(0), ours.shape, ours.dtype)
+        return (ours, *pull_ours(change)), (theirs, *pull_theirs(change))
+
+    for a, b in zip(*quick(both)(x, k), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
@@ -73,7 +77,7 @@ def test_the_gradients_of_a_bfloat16_convolution_are_close_to_the_exact_ones(ker
         def loss(x, k):
             return jnp.square(conv2d(x.astype(dtype), k.astype(dtype), stride=stride, padding=padding)).mean()
 
-        return jax.grad(loss, (0, 1))(x, k)
+        return quick(jax.grad(loss, (0, 1)))(x, k)
 
     for rough, exact in zip(gradients(jnp.bfloat16), gradients(jnp.float32), strict=True):
         np.testing.assert_allclose(rough, exact, atol=1e-2 * np.abs(exact).max())
@@ -81,8 +85,8 @@ def test_the_gradients_of_a_bfloat16_convolution_are_close_to_the_exact_ones(ker
 
 def batch_norm(x, **fields):
     norm = BatchNorm(train=True, **fields)
-    variables = norm.init(jax.random.key(0), x)
-    y, changed = norm.apply(variables, x, mutable=["batch_stats"])
+    variables = quick(norm.init)(jax.random.key(0), x)
+    y, changed = quick(lambda v, x: norm.apply(v, x, mutable=["batch_stats"]))(variables, x)
     return y, changed["batch_stats"]
 
 
@@ -145,7 +149,7 @@ def test_the_lean_gradient_of_a_normalised_projection_is_the_plain_one():
             y, *statistics = function(*arrays, 1e-5)
             return (y * weights).sum(), statistics
 
-        return jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)(x, kernel, scale, bias)
+        return quick(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True))(x, kernel, scale, bias)
 
     for lean, plain in zip(
         *(jax.tree.leaves(results(f)) for f in (lean_project_and_normalise, project_and_normalise)), strict=True
@@ -162,7 +166,7 @@ def test_the_lean_gradient_is_as_exact_in_bfloat16():
             y = function(x, kernel, scale.astype(np.float32), bias.astype(np.float32), 1e-5)[0]
             return (y.astype(jnp.float32) * weights).sum()
 
-        return jax.grad(loss, (0, 1))(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
+        return quick(jax.grad(loss, (0, 1)))(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
 
     for rough, exact in zip(
         gradients(lean_project_and_normalise, jnp.bfloat16),
@@ -190,7 +194,10 @@ def test_a_norm_that_is_handed_to_a_convolution_gives_what_it_gives_after_it():
         jnp.shape, Pair(False, False).init(jax.random.key(0), x)
     )  # fmt: skip
     for train in (True, False):
-        one, other = (Pair(together, train).apply(variables, x, mutable=["batch_stats"]) for together in (True, False))
+        pairs = [Pair(together, train) for together in (True, False)]
+        one, other = quick(lambda v, pairs=pairs: [pair.apply(v, x, mutable=["batch_stats"]) for pair in pairs])(
+            variables
+        )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
 
 

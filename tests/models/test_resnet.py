@@ -5,8 +5,10 @@ import pytest
 
 from jaxnets import UserError, create_model
 from jaxnets.models import resnet
+from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.describe import parameters
 from jaxnets.models.resnet.network import ResNet, Stage
+from tests.quick import quick
 
 # As many as timm 1.0.31 and torchvision count for the same names; for the CIFAR networks as the papers'
 # architecture gives.
@@ -42,8 +44,15 @@ SMALL = {
 X = np.random.default_rng(0).normal(size=(4, 9, 14, 2)).astype(np.float32)
 
 
-def init(model, x=X):
-    return model.init(jax.random.key(0), x)
+@pytest.fixture(scope="module", autouse=True)
+def plainly():
+    """The plain form of convolutions compiles fastest; test_conv.py compares the others with it."""
+    with plain_convolutions():
+        yield
+
+
+def init(model):
+    return quick(model.init)(jax.random.key(0), X)
 
 
 def test_every_registered_model_has_a_stated_number_of_parameters():
@@ -79,7 +88,7 @@ def test_option_b_adds_the_two_projections():
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 def test_features_are_the_named_stages_at_any_input_size_and_channels(block, stem, shortcut):
     model = ResNet(**SMALL, block=block, stem=stem, shortcut=shortcut)
-    variables = jax.eval_shape(lambda: init(model))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), X))
     features = jax.eval_shape(lambda v: model.apply(v, X, method="features"), variables)
     size = (9, 14) if stem == "cifar" else (3, 4)
     wide = 4 if block == "bottleneck" else 1
@@ -92,7 +101,7 @@ def test_features_are_the_named_stages_at_any_input_size_and_channels(block, ste
 
 def test_the_shortcut_of_option_a_subsamples_and_appends_zeros():
     model = ResNet(**SMALL, block="basic", stem="cifar", shortcut="A", zero_init_last_norm=True)
-    features = model.apply(init(model), X, method="features")
+    features = quick(lambda v: model.apply(v, X, method="features"))(init(model))
     # With the last norms at zero each block is its shortcut, after the ReLU that changes nothing here.
     np.testing.assert_array_equal(features["stage1"], features["stem"])
     np.testing.assert_array_equal(features["stage2"][..., :8], features["stage1"][:, ::2, ::2])
@@ -103,7 +112,7 @@ def test_logits_are_float32_under_bfloat16_and_close_to_those_of_float32():
     exact = ResNet(**SMALL, block="basic", stem="cifar")
     rough = ResNet(**SMALL, block="basic", stem="cifar", dtype=jnp.bfloat16)
     variables = init(exact)
-    expected, found = exact.apply(variables, X), rough.apply(variables, X)
+    expected, found = (quick(lambda v, model=model: model.apply(v, X))(variables) for model in (exact, rough))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
 
@@ -116,15 +125,16 @@ def test_every_parameter_is_reached_by_a_finite_gradient_that_is_not_zero():
         logits, _ = model.apply({**variables, "params": params}, X, train=True, mutable=["batch_stats"])
         return jnp.square(logits - 1).sum()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
+    for path, gradient in jax.tree_util.tree_leaves_with_path(quick(jax.grad(loss))(variables["params"])):
         assert np.isfinite(gradient).all(), path
         assert np.abs(gradient).max() > 0, path
 
 
 def test_parameter_names_are_the_written_ones():
-    shapes = jax.eval_shape(lambda: init(create_model("resnet50"), jnp.zeros((1, 32, 32, 3))))["params"]
-    assert shapes["stage1_block1"]["shortcut"]["conv"]["kernel"].shape == (1, 1, 64, 256)
-    assert shapes["stage4_block3"]["conv2"]["kernel"].shape == (3, 3, 512, 512)
+    model = ResNet(**SMALL, block="bottleneck", stem="imagenet")
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X))["params"]
+    assert shapes["stage1_block1"]["shortcut"]["conv"]["kernel"].shape == (1, 1, 8, 32)
+    assert shapes["stage2_block2"]["conv2"]["kernel"].shape == (3, 3, 16, 16)
     assert set(shapes["stage2_block1"]) == {"conv1", "norm1", "conv2", "norm2", "conv3", "norm3", "shortcut"}
     assert {"stem_conv", "stem_norm", "head"} <= set(shapes)
 

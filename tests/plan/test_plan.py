@@ -127,9 +127,9 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs():
 class Measured(Planner):
     """A planner whose compiler needs memory in proportion to the batch, and refuses more than `limit`."""
 
-    def __init__(self, limit: int, group_size: int = 16, parts: int = 1) -> None:
+    def __init__(self, limit: int, group_size: int = 16, micro_batches: int = 1) -> None:
         self.config = short(
-            batch_size=parts * group_size, accumulate_steps=parts, batch_norm={"group_size": group_size}
+            batch_size=micro_batches * group_size, accumulate_steps=micro_batches, batch_norm={"group_size": group_size}
         )
         self.topology, self.held = topology(), 0
         self.limit = limit
@@ -169,8 +169,8 @@ def test_nothing_fits_where_the_state_alone_fills_the_memory():
 
 
 @pytest.mark.parametrize("limit", [64, 900])
-def test_the_largest_batch_in_parts_is_sought_among_those_that_training_takes(limit):
-    planner = Measured(limit, parts=4)
+def test_the_largest_batch_of_micro_batches_is_sought_among_those_that_training_takes(limit):
+    planner = Measured(limit, micro_batches=4)
     fit, refused = planner.search([planner.train_memory(64)])
     assert fit.batch_size <= limit < refused.batch_size
     assert not any(batch_size % (4 * 16) for batch_size in planner.asked)
@@ -211,7 +211,7 @@ def test_the_report_has_the_keys_that_scripts_read(plan):
     assert report["train"]["all_reduces"] >= 1
 
 
-def test_a_batch_in_parts_does_the_work_of_all_its_parts(plan):
+def test_a_batch_does_the_work_of_all_its_micro_batches(plan):
     config = short(batch_size=32, accumulate_steps=2, data=STAND_IN, dtype="float32", batch_norm={"group_size": 2})
     step = Planner(config, topology(), lambda text: None).train(32)
     assert step.flops_per_image == pytest.approx(plan.train.flops_per_image)
@@ -265,7 +265,7 @@ def test_what_cannot_be_planned_is_one_message(changed, expected):
         (48, "config.batch_norm.group_size 16 does not divide --batch-sizes / config.accumulate_steps 24"),
     ],
 )
-def test_a_batch_in_parts_that_training_refuses_is_refused_here(batch_size, expected):
+def test_a_batch_of_micro_batches_that_training_refuses_is_refused_here(batch_size, expected):
     config = short(batch_size=32, accumulate_steps=2, batch_norm={"group_size": 16}, data=STAND_IN)
     with pytest.raises(UserError, match=expected):
         Planner(config, topology(), lambda text: None).train(batch_size)

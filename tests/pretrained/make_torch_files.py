@@ -3,7 +3,11 @@
 The tests import `VALUES` from here, and run without PyTorch.
 """
 
-from collections import OrderedDict
+import argparse
+import datetime
+import fractions
+import signal
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +72,43 @@ def main() -> None:
     torch.save(checkpoint, DATA / "checkpoint.pth")
     torch.save(checkpoint, DATA / "checkpoint_stream.pth", **stream)
     np.savez(DATA / "checkpoint.npz", **{key: value.numpy() for key, value in model.state_dict().items()})
+
+    layer = torch.nn.Linear(2, 1)
+    raw = OrderedDict(weight=torch.tensor([[1.0, 2.0]]), bias=torch.tensor([3.0]))
+    layer.load_state_dict(raw)
+    layer(torch.ones(1, 2)).sum().backward()
+    adam = torch.optim.AdamW(layer.parameters())
+    adam.step()
+    raw["bias"].unit = "1"  # an attribute of Python's
+    training = {
+        "epoch": 3,
+        "arch": "linear",
+        "state_dict": raw,
+        "state_dict_ema": OrderedDict((key, value / 2) for key, value in raw.items()),
+        "optimizer": adam.state_dict(),
+        "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(adam, [1, 2]).state_dict(),
+        "args": argparse.Namespace(lr=0.1, data=Path("data"), device=torch.device("cpu"), dtype=torch.bfloat16),
+        "metric": np.float64(71.5),
+        "history": np.arange(3),
+        "random": (np.random.default_rng(0), torch.get_rng_state()),
+        "when": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        "kind": signal.SIGTERM,  # an enum
+        "classes": {"cat", "dog"},
+        "frozen": frozenset({1, 2}),
+        "size": torch.Size([1, 2]),
+        "by_pair": {(0, 1): 2, 0.5: 3, 2**70: 4, b"key": 5},
+        "by_default": defaultdict(int, {"cat": 1}),
+        "ratio": fractions.Fraction(1, 3),
+        "complex": 1j,
+        "bytes": bytearray(b"ab"),
+        "large": -(10**40),
+        "float8": torch.ones(2).to(torch.float8_e4m3fn),
+        "sparse": torch.eye(2).to_sparse(),
+        "conjugated": torch.ones(2, dtype=torch.complex64).conj(),
+    }
+    torch.save(training, DATA / "training.pth")
+    del training["float8"], training["sparse"]  # the old format has no such storages
+    torch.save(training, DATA / "training_stream.pth", **stream)
 
     torch.save(torch.nn.Linear(2, 2), DATA / "module.pth")
     torch.save({"w": torch.eye(2).to_sparse()}, DATA / "sparse.pth")

@@ -89,27 +89,57 @@ def test_big_endian_arrays_become_native(tmp_path):
     assert read["w"].dtype.isnative
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pth", "checkpoint_stream.pth"])
-def test_a_checkpoint_of_a_wrapped_model_reads_as_the_plain_arrays(name):
-    read, expected = read_weights(DATA / name), read_weights(DATA / "checkpoint.npz")
-    assert list(read) == list(expected)
-    for key in expected:
-        np.testing.assert_array_equal(read[key], expected[key], strict=True)
-
-
 def test_counters_of_batches_are_returned():
-    assert read_weights(DATA / "checkpoint.pth")["norm.num_batches_tracked"] == 1
+    assert read_weights(DATA / "checkpoint.pth")["module.norm.num_batches_tracked"] == 1
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_a_prefix_of_all_keys_is_taken_off(tmp_path, prefix):
-    arrays = {prefix + key: array for key, array in ARRAYS.items()}
-    assert set(read_weights(_file(tmp_path, _npz(arrays)))) == set(ARRAYS)
+def _spread(folder: Path, weight_map: dict[str, str], pack=_safetensors) -> Path:
+    """Writes an index, and each file that it names with the arrays that it says."""
+    for file in set(weight_map.values()):
+        held = {key: ARRAYS[key] for key, other in weight_map.items() if other == file and key in ARRAYS}
+        (folder / file).write_bytes(pack(held))
+    return _file(folder, json.dumps({"weight_map": weight_map}).encode(), "model.safetensors.index.json")
 
 
-def test_a_prefix_of_some_keys_stays(tmp_path):
-    arrays = {"module.a": ARRAYS["a"], "b": ARRAYS["b"]}
-    assert set(read_weights(_file(tmp_path, _npz(arrays)))) == {"module.a", "b"}
+@pytest.mark.parametrize("pack", [_safetensors, _npz])
+def test_weights_that_are_spread_over_several_files_are_read_together(tmp_path, pack):
+    index = _spread(tmp_path, {key: f"{i % 2}.safetensors" for i, key in enumerate(ARRAYS)}, pack)
+    read = read_weights(index)
+    assert set(read) == set(ARRAYS)
+    assert all(np.array_equal(read[key], array) for key, array in ARRAYS.items())
+
+
+@pytest.mark.parametrize(
+    "file", ["../1.safetensors", "/etc/passwd", "a/b", "..", "", "a\\b", 3, None, "model.safetensors.index.json"]
+)
+def test_an_index_that_names_files_elsewhere_is_refused(tmp_path, file):
+    content = json.dumps({"weight_map": {"a": file}}).encode()
+    assert "of the same folder" in _refused(_file(tmp_path, content, "model.safetensors.index.json"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"weight_map": {}}', b'{"weight_map": ["a"]}', b"[" * 100_000]
+)
+def test_an_index_that_is_none_is_refused(tmp_path, content):
+    _refused(_file(tmp_path, content, "model.safetensors.index.json"))
+
+
+def test_a_key_that_is_not_in_the_file_of_the_index_is_named(tmp_path):
+    assert "'nowhere'" in _refused(_spread(tmp_path, {"a": "1.safetensors", "nowhere": "1.safetensors"}))
+
+
+def test_a_key_of_a_file_that_the_index_does_not_know_is_named(tmp_path):
+    index = _spread(tmp_path, {"a": "1.safetensors"})
+    _file(tmp_path, _safetensors({key: ARRAYS[key] for key in "ab"}), "1.safetensors")
+    with pytest.raises(UserError, match="'b', of which"):
+        read_weights(index)
+
+
+def test_a_file_of_several_that_is_missing_is_named(tmp_path):
+    index = _spread(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"})
+    (tmp_path / "2.safetensors").unlink()
+    with pytest.raises(UserError, match=r"there is no file .*2\.safetensors"):
+        read_weights(index)
 
 
 @pytest.mark.parametrize(

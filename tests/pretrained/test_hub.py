@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.hub import fetch
-from jaxnets.pretrained.hub_config import architecture, labels, preprocess
+from jaxnets.pretrained.hub_config import Recognised, activation, labels, network, preprocess
 from jaxnets.pretrained.imagenet import class_names
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -157,7 +157,7 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(cache, revision):
 
 def test_another_revision_than_the_cached_one_is_not_taken_for_it(cache):
     store(cache, "a/b", {"model.safetensors": b""})
-    with pytest.raises(UserError, match=r"hf:a/b is not in the cache .*HF_HUB_OFFLINE.*give the file's path"):
+    with pytest.raises(UserError, match=r"hf:a/b is not in the cache .*HF_HUB_OFFLINE.*give that folder"):
         fetch("hf:a/b@other")
 
 
@@ -302,11 +302,70 @@ def test_what_the_hub_refuses_is_explained(hub, tmp_path, state, message):
 
 
 def test_timm_names_its_architecture():
-    assert architecture(TIMM_RESNET50) == "resnet50"
+    assert network(TIMM_RESNET50) == Recognised(name="resnet50")
 
 
-def test_a_network_that_timm_changed_is_not_taken_for_the_named_one():
-    assert architecture({**TIMM_RESNET50, "model_args": {"act_layer": "silu"}}) is None
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("global_pool", "max"), ("global_pool", ""), ("global_pool", "catavgmax"), ("output_stride", 16),
+     ("act_layer", "silu"), ("norm_layer", "groupnorm"), ("aa_layer", "blurpool"), ("features_only", True),
+     ("stem_type", "deep"), ("block_args", {"attn_layer": "se"}), ("cardinality", 32), ("something_new", 1)],
+)  # fmt: skip
+def test_a_network_that_timm_changed_is_refused_by_the_key(key, value):
+    with pytest.raises(UserError, match=f"with {key} .* another network"):
+        network({**TIMM_RESNET50, "model_args": {key: value}})
+
+
+def test_a_pool_that_only_the_head_of_timms_configuration_names_is_refused():
+    with pytest.raises(UserError, match="global_pool 'avgmax'"):
+        network({**TIMM_RESNET50, "global_pool": "avgmax", "model_args": None})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [None, {}, {"drop_path_rate": 0.1, "in_chans": 1, "num_classes": 3}, {"output_stride": 32}, {"act_layer": None}],
+)
+def test_what_changes_no_answer_of_timms_networks_is_passed_over(arguments):
+    assert network({**TIMM_RESNET50, "model_args": arguments}) == Recognised(name="resnet50")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        ({"bn_eps": 1e-3}, {"norm_epsilon": 1e-3}),
+        ({"pad_type": "same"}, {"padding": "same"}),
+        ({"act_layer": "swish"}, {"activation": "silu"}),
+        ({"act_layer": "relu6"}, {"activation": "relu6"}),
+    ],
+)
+def test_what_is_a_field_here_is_set(arguments, fields):
+    config = {"architecture": "efficientnet_b0", "model_args": arguments}
+    assert network(config) == Recognised(name="efficientnet_b0", fields=fields)
+
+
+def test_a_resnet_has_an_epsilon_and_no_padding():
+    assert network({"architecture": "resnet18", "model_args": {"bn_eps": 1e-3}}).fields == {"norm_epsilon": 1e-3}
+    with pytest.raises(UserError, match="pad_type 'same'"):
+        network({"architecture": "resnet18", "model_args": {"pad_type": "same"}})
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [(None, "softmax"), ("single_label_classification", "softmax"), ("multi_label_classification", "sigmoid"),
+     ("regression", None)],
+)  # fmt: skip
+def test_the_kind_of_problem_says_what_the_outputs_mean(problem, expected):
+    assert activation({**RESNET50, "problem_type": problem}) == expected
+
+
+def test_an_unknown_kind_of_problem_is_refused():
+    with pytest.raises(UserError, match="problem_type 'ranking'"):
+        activation({**RESNET50, "problem_type": "ranking"})
+
+
+def test_quantised_weights_are_refused():
+    with pytest.raises(UserError, match="quantization_config"):
+        network({**RESNET50, "quantization_config": {"quant_method": "bitsandbytes"}})
 
 
 @pytest.mark.parametrize(
@@ -317,12 +376,17 @@ def test_a_network_that_timm_changed_is_not_taken_for_the_named_one():
         ("resnet50", "bottleneck", [3, 4, 6, 3]),
         ("resnet101", "bottleneck", [3, 4, 23, 3]),
         ("resnet152", "bottleneck", [3, 8, 36, 3]),
-        (None, "bottleneck", [2, 2, 2, 2]),
     ],
 )
 def test_resnets_are_recognised_by_their_depths(name, layer, depths):
     widths = [64, 128, 256, 512] if layer == "basic" else [256, 512, 1024, 2048]
-    assert architecture({**RESNET50, "layer_type": layer, "depths": depths, "hidden_sizes": widths}) == name
+    config = {**RESNET50, "layer_type": layer, "depths": depths, "hidden_sizes": widths}
+    assert network(config) == Recognised(name=name)
+
+
+def test_other_depths_are_refused():
+    with pytest.raises(UserError, match="resnet of other depths"):
+        network({**RESNET50, "depths": [2, 2, 2, 2]})
 
 
 @pytest.mark.parametrize(
@@ -335,8 +399,29 @@ def test_resnets_are_recognised_by_their_depths(name, layer, depths):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_resnets_that_compute_something_else_are_not_recognised(change):
-    assert architecture({**RESNET50, **change}) is None
+def test_resnets_that_compute_something_else_are_refused_by_the_key(change):
+    (key,) = change
+    with pytest.raises(UserError, match=f"has {key} "):
+        network({**RESNET50, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"batch_norm_eps": 1e-5},
+        {"pooling_type": "max"},
+        {"depth_divisor": 4},
+        {"squeeze_expansion_ratio": 0.5},
+        {"expand_ratios": [1, 4, 4, 4, 4, 4, 4]},
+        {"depthwise_padding": [1]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_efficientnets_that_compute_something_else_are_refused_by_the_key(change):
+    (key,) = change
+    with pytest.raises(UserError, match=f"has {key} "):
+        network({**EFFICIENTNET_B0, **change})
 
 
 @pytest.mark.parametrize(
@@ -347,8 +432,6 @@ def test_resnets_that_compute_something_else_are_not_recognised(change):
         ("tf_efficientnet_b2", 1.1, 1.2, 260, [5, 8, 16]),
         ("tf_efficientnet_b3", 1.2, 1.4, 300, [5, 18]),
         ("tf_efficientnet_b7", 2.0, 3.1, 600, [18]),
-        (None, 1.0, 1.2, 224, []),
-        (None, 1.0, 1.1, 240, []),  # pads where TensorFlow would not
     ],
 )
 def test_efficientnets_are_recognised_by_their_scales_and_padding(name, width, depth, pixels, both_sides):
@@ -358,12 +441,22 @@ def test_efficientnets_are_recognised_by_their_scales_and_padding(name, width, d
         "image_size": pixels,
         "depthwise_padding": both_sides,
     }
-    assert architecture({**EFFICIENTNET_B0, **scaled}) == name
+    assert network({**EFFICIENTNET_B0, **scaled}) == Recognised(name=name)
 
 
-@pytest.mark.parametrize("config", [{}, {"model_type": "vit"}, {"_class_name": "UNet"}])
-def test_what_is_none_of_ours_has_no_name(config):
-    assert architecture(config) is None
+def test_an_efficientnet_of_other_scales_is_refused():
+    with pytest.raises(UserError, match="efficientnet of other depths or widths"):
+        network({**EFFICIENTNET_B0, "depth_coefficient": 1.2})
+
+
+@pytest.mark.parametrize("config", [{}, {"_class_name": "UNet"}, {"format": 1, "model": {"name": "resnet18"}}])
+def test_what_describes_no_model_has_no_name(config):
+    assert network(config) is None
+
+
+def test_a_model_of_another_type_is_refused():
+    with pytest.raises(UserError, match="of the type vit; known are efficientnet, resnet"):
+        network({"model_type": "vit"})
 
 
 def test_a_thousand_classes_without_names_are_imagenets():
@@ -479,7 +572,7 @@ def test_a_repository_that_says_nothing_has_no_preprocessing(caplog):
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda: architecture({**RESNET50, "depths": 3}),
+        lambda: network({**RESNET50, "depths": 3}),
         lambda: labels({"id2label": {"a": "b"}}),
         lambda: labels({"architecture": "resnet18", "pretrained_cfg": "text"}),
         lambda: preprocess({"architecture": "resnet18", "pretrained_cfg": {"input_size": [224]}}, {}),
@@ -490,5 +583,5 @@ def test_a_repository_that_says_nothing_has_no_preprocessing(caplog):
     ],
 )
 def test_nonsense_is_a_message(broken):
-    with pytest.raises(UserError, match="in the repository's configuration cannot be read"):
+    with pytest.raises(UserError, match="as timm or transformers do"):
         broken()

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -5,11 +8,15 @@ from safetensors.numpy import save_file
 
 import jaxnets
 from jaxnets import UserError
-from jaxnets.models.registry import family_of
+from jaxnets.config import resolve as resolve_config
+from jaxnets.models.family import Published
+from jaxnets.models.forward import forward
+from jaxnets.models.registry import family_of, find_family
 from jaxnets.preprocess import IMAGENET_MEAN
 from jaxnets.pretrained.convert import adapt, to_arrays, to_variables
 from jaxnets.pretrained.layouts import slots
 from jaxnets.pretrained.load import open_pretrained
+from jaxnets.train.start import open_start
 
 # A model of each family, and of each kind of block, for each layout that can hold it.
 HELD = [
@@ -120,7 +127,7 @@ def test_a_network_without_its_head_is_refused(resnet18):
 
 @pytest.mark.parametrize("source", ["nowhere.pth", "resnet20_cifar"])
 def test_a_source_that_is_none_is_refused(source):
-    with pytest.raises(UserError, match=r"there are no weights at|no weights are known for"):
+    with pytest.raises(UserError, match=r"there is no model 'nowhere\.pth'|no weights are known for"):
         jaxnets.load_pretrained("resnet20_cifar", source)
 
 
@@ -208,3 +215,197 @@ def test_a_new_head_starts_near_the_logarithm_of_the_classes():
     logits = jax.jit(lambda x: model.apply(variables, seen.normalise(x, np.float32)))(images)
     loss = -jax.nn.log_softmax(logits)[np.arange(8), load_digits().target[:8]].mean()
     assert abs(float(loss) - np.log(10)) < 0.2
+
+
+def config_of(**changes) -> dict:
+    """A config.json as timm writes it, of a ResNet-18 that sees its images otherwise than usual."""
+    seen = {
+        "input_size": [3, 96, 64],
+        "crop_pct": 1.0,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bilinear",
+    }
+    return {"architecture": "resnet18", "label_names": ["a", "b", "c"], "pretrained_cfg": seen, **changes}
+
+
+# The ways to a ResNet-18 from weights of elsewhere, each to the fields of its network.
+WAYS = {
+    "load": lambda path: vars(jaxnets.load(f"resnet18@{path}", engine="jax").model),
+    "load_pretrained": lambda path: vars(jaxnets.load_pretrained("resnet18", path)[0]),
+    "config.model.pretrained": lambda path: (
+        open_start(resolve_config({"model": {"name": "resnet18", "pretrained": str(path)}})).fields
+    ),
+}
+
+
+@pytest.fixture
+def beside(tmp_path, resnet18):
+    """A function that makes a folder of weights, and of a configuration with changes; three classes by default."""
+
+    def make(file: str = "model.safetensors", classes: int = 3, config: dict | None = None, **changes):
+        arrays = dict(resnet18[0])
+        # With a small head, no probability is nearly 0 or 1 whatever the activation.
+        arrays["fc.weight"], arrays["fc.bias"] = 0 * arrays["fc.weight"][:classes], arrays["fc.bias"][:classes]
+        save_file(arrays, tmp_path / file)
+        (tmp_path / "config.json").write_text(json.dumps(config_of(**changes) if config is None else config))
+        return tmp_path / file
+
+    return make
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "cats.safetensors"])
+def test_weights_by_path_are_seen_as_the_configuration_beside_them_says(beside, file):
+    path = beside(file)
+    model, _ = jaxnets.load_pretrained("resnet18", path)
+    seen = jaxnets.preprocess_of(model)
+    assert (seen.height, seen.width, seen.mean, seen.crop_fraction) == (96, 64, (0.5, 0.5, 0.5), 1.0)
+    classifier = jaxnets.load(path, engine="jax")
+    assert (classifier.name, classifier.labels, classifier.preprocess) == ("resnet18", ("a", "b", "c"), seen)
+
+
+def test_a_folder_with_the_hubs_files_loads_as_its_file_does(beside):
+    path = beside()
+    assert jaxnets.load(path.parent, engine="jax").preprocess == jaxnets.load(path, engine="jax").preprocess
+
+
+def test_a_config_of_another_program_is_left_alone(beside):
+    path = beside(config={"format": 1, "model": {"name": "resnet50"}})
+    model, _ = jaxnets.load_pretrained("resnet18", path)
+    assert jaxnets.preprocess_of(model) == jaxnets.create_model("resnet18").preprocess
+
+
+def test_without_a_configuration_what_is_assumed_is_said(resnet18, caplog):
+    caplog.set_level("INFO")
+    arrays, save = resnet18
+    jaxnets.load_pretrained("resnet18", save(arrays))
+    assert "assumed for resnet18: bilinear to 256×256, of which the central 224×224" in caplog.text
+
+
+def test_a_file_that_does_not_say_its_model_is_refused_with_how_to_say_it(resnet18):
+    arrays, save = resnet18
+    path = save(arrays)
+    with pytest.raises(UserError, match="say it, as in resnet50@"):
+        jaxnets.load(path)
+    assert jaxnets.load(f"resnet18@{path}", engine="jax").name == "resnet18"
+
+
+def test_a_file_of_our_own_export_says_its_model(tmp_path, resnet18):
+    save_file(resnet18[0], tmp_path / "x.safetensors", {"architecture": "resnet18"})
+    assert jaxnets.load(tmp_path / "x.safetensors", engine="jax").name == "resnet18"
+
+
+def test_a_file_and_the_configuration_beside_it_that_disagree_are_refused(tmp_path, resnet18):
+    save_file(resnet18[0], tmp_path / "x.safetensors", {"architecture": "resnet18"})
+    (tmp_path / "config.json").write_text(json.dumps(config_of(architecture="resnet34")))
+    with pytest.raises(
+        UserError, match=r"says that it is a resnet18, but the config\.json beside it is that of a resnet34"
+    ):
+        jaxnets.load(tmp_path / "x.safetensors")
+
+
+def test_weights_of_another_name_than_the_configurations_are_refused(beside):
+    with pytest.raises(UserError, match="holds a resnet18, not a resnet34"):
+        jaxnets.load_pretrained("resnet34", beside())
+
+
+def test_names_that_pad_otherwise_are_told_apart_where_the_layout_does_not(tmp_path):
+    model = jaxnets.create_model("tf_efficientnet_b0")
+    save_file(random_arrays("timm", model), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "tf_efficientnet_b0"}))
+    with pytest.raises(UserError, match="holds a tf_efficientnet_b0, not a efficientnet_b0"):
+        jaxnets.load_pretrained("efficientnet_b0", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        (config_of(model_args={"global_pool": "max"}), "global_pool 'max'"),
+        (config_of(model_args={"output_stride": 16}), "output_stride 16"),
+        ({"model_type": "resnet", "layer_type": "basic", "hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"model_type": "vit"}, "type vit"),
+    ],
+)
+@pytest.mark.parametrize("way", ["load", "load_pretrained", "config.model.pretrained"])
+def test_another_network_is_refused_by_its_key_whatever_name_it_is_given(beside, config, word, way):
+    path = beside(config=config)
+    with pytest.raises(UserError, match=word):
+        WAYS[way](path)
+
+
+@pytest.mark.parametrize("way", ["load", "load_pretrained", "config.model.pretrained"])
+def test_an_epsilon_of_the_configuration_is_the_network_s(beside, way):
+    assert WAYS[way](beside(model_args={"bn_eps": 0.01}))["norm_epsilon"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "expected"),
+    [
+        ({}, 3, "softmax"),
+        ({"problem_type": "single_label_classification"}, 3, "softmax"),
+        ({"problem_type": "multi_label_classification"}, 3, "sigmoid"),
+        ({"label_names": ["a"]}, 1, "sigmoid"),  # the softmax of one output is always 1
+    ],
+)
+def test_outputs_become_probabilities_as_the_kind_of_problem_says(beside, changes, classes, expected):
+    classifier = jaxnets.load(beside(classes=classes, **changes), engine="jax")
+    assert classifier.activation == expected
+    image = np.random.default_rng(0).integers(0, 256, (96, 64, 3), np.uint8)
+    logits = forward(classifier.model, classifier.preprocess, classifier.variables, image[None])
+    function = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[expected]
+    np.testing.assert_allclose(classifier.predict([image]), function(logits), atol=1e-5)
+
+
+def test_a_regression_is_refused_as_a_classifier_and_its_network_can_be_had(beside):
+    path = beside(classes=1, problem_type="regression")
+    with pytest.raises(UserError, match=r"regression .* no probabilities"):
+        jaxnets.load(path)
+    assert jaxnets.load_pretrained("resnet18", path)[0].num_classes == 1
+
+
+def test_names_of_another_number_of_classes_are_left_out_and_that_is_said(beside, caplog):
+    assert jaxnets.load(beside(label_names=["a", "b"]), engine="jax").labels == ("class 0", "class 1", "class 2")
+    assert "names 2 classes and has 3" in caplog.text
+
+
+def test_torchvisions_files_are_known_by_their_content(tmp_path, resnet18, monkeypatch):
+    save_file(resnet18[0], tmp_path / "renamed.pth")
+    digest = hashlib.sha256((tmp_path / "renamed.pth").read_bytes()).hexdigest()
+    published = find_family("resnet18").published
+    second = published["11ad3fa6"].preprocess
+    monkeypatch.setitem(published, digest[:8], Published(model="resnet18", preprocess=second))
+    assert second.resized(300, 400) == (232, 309)
+    classifier = jaxnets.load(tmp_path / "renamed.pth", engine="jax")
+    assert (classifier.name, classifier.preprocess) == ("resnet18", second)
+
+
+def test_averaged_weights_are_loaded_unless_the_others_are_asked_for(tmp_path, resnet18):
+    arrays = resnet18[0]
+    both = {f"model.{key}": array for key, array in arrays.items()}
+    both |= {f"model_ema.{key}": 2 * array for key, array in arrays.items()}
+    save_file(both, tmp_path / "both.safetensors")
+    text = f"resnet18@{tmp_path / 'both.safetensors'}"
+    for weights, factor in (("ema", 2), ("raw", 1)):
+        bias = jaxnets.load(text, weights=weights, engine="jax").variables["params"]["head"]["bias"]
+        np.testing.assert_array_equal(bias, factor * arrays["fc.bias"])
+
+
+def test_weights_that_are_spread_over_several_files_load_from_their_folder(tmp_path, resnet18):
+    arrays = resnet18[0]
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    weight_map = {key: names[i % 2] for i, key in enumerate(arrays)}
+    for name in names:
+        save_file({key: arrays[key] for key, file in weight_map.items() if file == name}, tmp_path / name)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    _, variables = jaxnets.load_pretrained("resnet18", tmp_path)
+    np.testing.assert_array_equal(variables["params"]["head"]["bias"], arrays["fc.bias"])
+    with pytest.raises(UserError, match="one of several files"):
+        jaxnets.load_pretrained("resnet18", tmp_path / names[0])
+
+
+def test_the_network_of_a_training_module_is_found_and_the_rest_named(resnet18, caplog):
+    arrays, save = resnet18
+    held = {f"model.{key}": array for key, array in arrays.items()} | {"criterion.weight": np.ones(3, np.float32)}
+    _, variables = jaxnets.load_pretrained("resnet18", save(held))
+    np.testing.assert_array_equal(variables["params"]["head"]["bias"], arrays["fc.bias"])
+    assert "'criterion.weight'" in caplog.text

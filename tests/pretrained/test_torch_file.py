@@ -144,13 +144,27 @@ def test_a_file_put_together_here_is_read(tmp_path, kind):
     np.testing.assert_array_equal(read["w"], np.float32([[1, 3], [2, 4]]), strict=True)
 
 
-@pytest.mark.parametrize("first", ["state_dict", "model"])
-def test_plain_weights_are_preferred_to_averaged_ones(tmp_path, first):
-    wrapped = {"model_ema": _dict(ema=_tensor()), first: _dict(plain=_tensor()), "epoch": _plain(3)}
-    assert list(read_torch_file(_write(tmp_path / "w.pth", "zip", _program(_dict(**wrapped))))) == ["plain"]
+@pytest.mark.parametrize("raw", ["state_dict", "model"])
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema", "ema"])
+def test_averaged_weights_are_preferred_and_the_others_can_be_asked_for(tmp_path, caplog, raw, averaged):
+    caplog.set_level("INFO")
+    wrapped = {raw: _dict(plain=_tensor()), averaged: _dict(mean=_tensor()), "epoch": _plain(3)}
+    path = _write(tmp_path / "w.pth", "zip", _program(_dict(**wrapped)))
+    assert list(read_torch_file(path)) == ["mean"]
+    assert f"'{averaged}' is taken" in caplog.text
+    assert f"takes '{raw}'" in caplog.text
+    assert list(read_torch_file(path, "raw")) == ["plain"]
 
 
-@pytest.mark.parametrize("name", ["model_state", "model_state_dict", "state_dict_ema", "model_ema"])
+def test_averaged_weights_alone_are_read_and_said_to_be_averaged(tmp_path, caplog):
+    path = _write(tmp_path / "w.pth", "zip", _program(_dict(model_ema=_dict(w=_tensor()))))
+    assert list(read_torch_file(path, "raw")) == ["w"]
+    assert "no others" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["model_state", "model_state_dict", "state_dict_ema", "model_ema", "module", "net", "weights", "anything"]
+)
 def test_the_state_dict_may_have_other_names(tmp_path, name):
     program = _program(_dict(**{name: _dict(w=_tensor()), "epoch": _plain(3)}))
     assert list(read_torch_file(_write(tmp_path / "w.pth", "zip", program))) == ["w"]
@@ -165,9 +179,35 @@ def test_storages_of_ignored_entries_need_not_be_there(tmp_path):
     assert list(read_torch_file(_write(tmp_path / "w.pth", "zip", program))) == ["w"]
 
 
-@pytest.mark.parametrize("entry", [_plain(3), _dict(w=_tensor()), b"(K\x01K\x02t", _storage()])
-def test_an_entry_that_is_no_tensor_is_named(tmp_path, entry):
+def test_weights_in_an_entry_of_an_entry_are_found(tmp_path):
+    program = _program(_dict(ema=_dict(module=_dict(w=_tensor()), updates=_plain(5))))
+    assert list(read_torch_file(_write(tmp_path / "w.pth", "zip", program))) == ["w"]
+
+
+def test_two_sets_of_tensors_without_a_usual_name_are_refused_with_their_names(tmp_path):
+    message = _refused_program(tmp_path, _dict(generator=_dict(w=_tensor()), critic=_dict(w=_tensor())))
+    assert "'generator', 'critic'" in message
+
+
+@pytest.mark.parametrize("value", [3, 0.5, "resnet18", None, True])
+def test_numbers_and_text_beside_tensors_are_passed_over_and_said(tmp_path, caplog, value):
+    caplog.set_level("INFO")
+    path = _write(tmp_path / "w.pth", "zip", _program(_dict(w=_tensor(), epoch=_plain(value))))
+    assert list(read_torch_file(path)) == ["w"]
+    assert "'epoch'" in caplog.text
+
+
+@pytest.mark.parametrize("entry", [_dict(w=_tensor()), b"(K\x01K\x02t", _storage(), b"](" + _tensor() + b"e"])
+def test_an_entry_that_may_hold_weights_and_is_no_tensor_is_named(tmp_path, entry):
     assert "'epoch' that is no named tensor" in _refused_program(tmp_path, _dict(w=_tensor(), epoch=entry))
+
+
+@pytest.mark.parametrize("name", ["training.pth", "training_stream.pth"])
+def test_what_training_programs_save_beside_the_weights_is_passed_over(name):
+    averaged, raw = read_torch_file(DATA / name), read_torch_file(DATA / name, "raw")
+    assert list(averaged) == list(raw) == ["weight", "bias"]
+    np.testing.assert_array_equal(averaged["weight"], np.float32([[0.5, 1]]))
+    np.testing.assert_array_equal(raw["weight"], np.float32([[1, 2]]))
 
 
 @pytest.mark.parametrize(("value", "found"), [([1, 2], "one list"), (7, "one int"), (None, "one NoneType")])
@@ -180,6 +220,12 @@ def test_parameters_of_2017_are_read(tmp_path):
     state = b"(\x88\x89" + _named("collections.OrderedDict") + b")Rtb"
     program = _program(_dict(w=_named("torch.nn.parameter.Parameter") + tensor + b"\x85R" + state))
     np.testing.assert_array_equal(read_torch_file(_write(tmp_path / "w.pth", "stream", program))["w"], np.arange(6))
+
+
+def test_the_pairs_of_a_dict_that_python_2_saved_are_read(tmp_path):
+    pairs = b"](](" + _plain("w") + _tensor() + b"ee"
+    program = _program(_named("collections.OrderedDict") + pairs + b"\x85R")
+    assert list(read_torch_file(_write(tmp_path / "w.pth", "stream", program))) == ["w"]
 
 
 def test_peak_memory_is_that_of_the_arrays(tmp_path):
@@ -273,7 +319,7 @@ def test_registered_extensions_are_not_reached(tmp_path):
         _named("torch.FloatStorage") + b")R",
         _named("torch.FloatStorage") + b")\x81",
         _named("collections.OrderedDict") + _plain({"__reduce__": 1}) + b"b",  # BUILD of a class
-        _named("collections.OrderedDict") + _plain("x") + b"\x85R",
+        _named("collections.OrderedDict") + _plain("xy") + b"\x85R",
         _named("torch._utils._rebuild_parameter") + b")R",
         _named("torch._utils._rebuild_parameter") + b"NR",
         b"(" + _named("collections.OrderedDict") + b"o",  # OBJ
@@ -414,10 +460,56 @@ def test_deep_nesting_is_refused(tmp_path, as_key):
     _refused_program(tmp_path, b"}" + (deep + b"N" if as_key else _plain("w") + deep) + b"s")
 
 
-@pytest.mark.parametrize("key", [(1, 2), 1.5, 1 << 61, b"key"])
-def test_keys_that_may_be_slow_to_hash_are_refused(tmp_path, key):
-    pushed = b"C\x03key" if key == b"key" else _plain(key)
-    assert "a dict with a key" in _refused_program(tmp_path, b"}" + pushed + b"Ns")
+def _nested(times: int) -> bytes:
+    """A tuple of a tuple twice, of a tuple twice, …, whose hash takes 2 ** `times` steps."""
+    return b"N\x85" + b"".join(b"q\x00h\x00\x86" for _ in range(times))
+
+
+@pytest.mark.parametrize("key", [_plain((1, 2)), _plain(1.5), _plain(1 << 61), b"C\x03key", _nested(200)])
+def test_keys_that_may_be_slow_to_hash_are_not_hashed(tmp_path, key):
+    beside = _dict(model=_dict(w=_tensor()), extra=b"}" + key + b"Ns")
+    assert list(read_torch_file(_write(tmp_path / "w.pth", "zip", _program(beside)))) == ["w"]
+    assert "no named tensor" in _refused_program(tmp_path, b"}" + key + _tensor() + b"s")
+
+
+_SYSTEM = _named("os.system")
+_CALL = _SYSTEM + _plain("touch executed") + b"\x85R"
+
+
+@pytest.mark.parametrize(
+    "harmful",
+    [
+        _CALL,
+        _CALL + b")R",  # the result is called
+        _SYSTEM + b"(" + _plain("touch executed") + b"t\x81",  # NEWOBJ
+        _SYSTEM + b"(" + _plain("touch executed") + b"t}\x92",  # NEWOBJ_EX
+        b"(" + _SYSTEM + _plain("touch executed") + b"o",  # OBJ
+        b"(" + _plain("touch executed") + b"ios\nsystem\n",  # INST
+        _CALL + b"}" + _plain("__setstate__") + _SYSTEM + b"sb",  # BUILD
+        _CALL + b"(N}" + _plain("__class__") + _SYSTEM + b"stb",  # BUILD with slots
+        _CALL + b"(" + _plain("key") + _CALL + b"u",  # SETITEMS
+        _CALL + b"(" + _CALL + b"e",  # APPENDS
+        _CALL + b"(" + _CALL + b"\x90",  # ADDITEMS
+        _named("builtins.getattr") + b"(" + _named("os.path") + _plain("os") + b"tR",
+        _named("functools.partial") + b"(" + _SYSTEM + _plain("touch executed") + b"tR)R",
+        _named("numpy.core.multiarray.scalar") + b"(" + _CALL + _plain("x") + b"tR",
+        _named("torch._tensor._rebuild_from_type_v2") + b"(" + _SYSTEM + _SYSTEM + _plain(("touch executed",)) + b"NtR",
+    ],
+)
+def test_harm_beside_the_weights_is_passed_over_and_not_executed(tmp_path, monkeypatch, harmful):
+    monkeypatch.chdir(tmp_path)
+    path = _write(tmp_path / "w.pth", "zip", _program(_dict(model=_dict(w=_tensor()), extra=harmful)))
+    assert list(read_torch_file(path)) == ["w"]
+    assert not (tmp_path / "executed").exists()
+    message = _refused_program(tmp_path, _dict(w=harmful))
+    assert "othing was executed" in message
+    assert not (tmp_path / "executed").exists()
+
+
+def test_attributes_that_a_file_sets_on_a_tensor_change_nothing(tmp_path):
+    state = b"(N}" + _plain("shape") + _plain((1 << 40,)) + b"stb"
+    read = read_torch_file(_write(tmp_path / "w.pth", "zip", _program(_dict(w=_tensor() + state))))
+    np.testing.assert_array_equal(read["w"], np.arange(6))
 
 
 def test_a_program_of_torchscript_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import json
 import logging
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -378,7 +379,12 @@ def test_a_split_of_what_is_not_served():
     [("efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0"), ("pets=runs/x", "pets", "runs/x"),
      ("runs/digits", "digits", "runs/digits"), ("hf:timm/resnet18", "resnet18", "hf:timm/resnet18")],
 )  # fmt: skip
-def test_a_model_is_called_as_its_directory_unless_it_is_named(text, name, path):
+def test_a_model_is_called_as_its_directory_unless_it_is_named(text, name, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("runs/x", "runs/digits"):
+        Path(run).mkdir(parents=True)
+        for file in ("config.json", "model.json"):
+            (Path(run) / file).write_text("{}")
     source = Source.parse(text)
     assert (source.name, source.path) == (name, path)
 

@@ -1,40 +1,58 @@
 """What a run says when the disk or the profiler gets in its way."""
 
+import logging
 import os
+import resource
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from jaxnets.cli import _says_something
 from jaxnets.errors import UserError
-from jaxnets.run.checkpoints import steps
+from jaxnets.run.checkpoints import Progress, steps
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
-from tests.conftest import environment
-from tests.train.runs import SMALL, assert_same_run, short
-
-# As on a full disk, writing stops with an error: no file may have more than so many blocks of 512 bytes.
-LIMITED = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]
+from jaxnets.train.saver import Checkpointer
+from jaxnets.train.step import TrainState
+from tests.train.runs import assert_same_run, short
 
 
-def test_a_checkpoint_that_cannot_be_written_gets_one_message(tmp_path):
-    done = subprocess.run(
-        [
-            *(*LIMITED, sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", tmp_path / "run"),
-            *(f"--config.model.name={SMALL}", "--config.batch_size=16", "--config.steps=4"),
-            "--config.schedule.warmup_epochs=0",
-        ],
-        env={**environment(), "JAX_ENABLE_COMPILATION_CACHE": "false"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 1
-    assert "error: a checkpoint could not be written to" in done.stderr
-    assert "run the same command again" in done.stderr
-    assert steps(tmp_path / "run" / "checkpoints") == []
+@contextmanager
+def no_file_above(nbytes: int) -> Iterator[None]:
+    """As on a full disk, writing more stops with an error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_cannot_be_written_gets_one_message(tmp_path, monkeypatch):
+    logged: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("absl"), "handle", logged.append)
+    weights = jax.random.normal(jax.random.key(0), (200, 200))  # 160 kB, of which compression leaves most
+    state = TrainState(step=jnp.int32(1), params={"w": weights}, batch_stats={}, opt_state={}, ema=None)
+    checkpointer = Checkpointer(tmp_path)
+    with no_file_above(100_000), pytest.raises(UserError) as refused:
+        save_and_wait(checkpointer, state)
+    assert logged  # by Orbax, with tracebacks
+    assert not any(map(_says_something, logged))
+    assert f"a checkpoint could not be written to {tmp_path} (File too large): make room" in str(refused.value)
+    assert "run the same command again; no earlier one exists" in str(refused.value)
+    assert steps(tmp_path) == []
+    save_and_wait(checkpointer, state)  # there is room again
+    assert steps(tmp_path) == [1]
+
+
+def save_and_wait(checkpointer: Checkpointer, state: TrainState) -> None:
+    checkpointer.save(state, Progress(step=1))
+    checkpointer.wait()
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, one_device, monkeypatch):
@@ -46,7 +64,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, one_device,
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, one_device):
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    workdir = tmp_path_factory.mktemp("runs") / "whole [v2] ** \\"  # any name will do
     train(short(eval_every_steps=2), workdir, Display(), one_device)
     return workdir
 

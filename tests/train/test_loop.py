@@ -72,7 +72,7 @@ def test_a_finished_run_says_so_and_changes_nothing(finished, one_device, consol
     [
         ({"model": {"name": "resnet32_cifar"}}, ["config.model.name: 'resnet8_cifar' there, 'resnet32_cifar' now"]),
         ({"seed": 1, "optimizer": {"momentum": 0.5}}, ["config.seed: 0 there, 1 now", "config.optimizer.momentum"]),
-        ({"data": {"validation": 0.2}}, ["config.data.validation", "data: train"]),
+        ({"data": {"validation": 0.2}}, ["config.data.validation", "data: the train split has"]),
     ],
 )
 def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(finished, one_device, changed, expected):
@@ -86,7 +86,8 @@ def test_the_most_accurate_and_of_these_the_surest_is_the_best_and_is_kept(tmp_p
 
     def evaluate(self, state, examples, name):
         accuracy, loss = (0.1, 1.0) if name.endswith("test") else next(found)
-        return {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100}
+        classes = {"class_count": np.full(10, 10), "class_correct": np.full(10, 10 * accuracy)}
+        return {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100, **classes}
 
     monkeypatch.setattr(Evaluator, "__call__", evaluate)
     train(short(steps=5, eval_every_steps=1), tmp_path, Display(), one_device)
@@ -200,3 +201,32 @@ def test_a_corrupt_test_image_does_not_cost_the_steps_before_it(tmp_path, one_de
     monkeypatch.undo()
     assert train(config, tmp_path, Display(), one_device).finished
     assert [row["step"] for row in rows_of(tmp_path) if "eval/loss" in row] == [2, 4]
+
+
+def test_the_test_split_is_not_read_before_it_is_asked_for(tmp_path, one_device, monkeypatch):
+    read = []
+    evaluate, load = Evaluator.__call__, Examples.load
+    monkeypatch.setattr(Examples, "load", lambda self, *rest: (read.append(self), load(self, *rest))[1])
+
+    def noted(self, state, examples, name):
+        read.append(name)
+        return evaluate(self, state, examples, name)
+
+    monkeypatch.setattr(Evaluator, "__call__", noted)
+    train(short(eval_every_steps=2, data={"image_size": 7}), tmp_path, Display(), one_device)
+    loaded = [entry for entry in read if isinstance(entry, Examples)]
+    sizes = read_sizes(tmp_path)
+    assert {len(examples) for examples in loaded} <= {sizes["train"], sizes["validation"]}
+    assert read[-2:] == ["evaluation 4 eval", "evaluation 4 test"]
+
+
+def test_a_metric_of_the_step_is_in_the_training_rows(tmp_path, one_device):
+    train(short(train_metrics=("gradient_norm",), steps=3), tmp_path, Display(), one_device)
+    row = next(row for row in rows_of(tmp_path) if "train/loss" in row)
+    assert 0.01 < row["train/gradient_norm"] < 100
+
+
+def test_a_canvas_of_another_size_is_cut_to_the_models(tmp_path, one_device):
+    train(short(steps=2, data={"image_size": "7x6", "canvas_size": 10}), tmp_path, Display(), one_device)
+    card = RunDirectory(tmp_path).read_model()
+    assert (card.preprocess.height, card.preprocess.width) == (7, 6)

@@ -47,7 +47,7 @@ def kill_at(process: subprocess.Popen, workdir: Path, rows: int, delay: float) -
     process.wait()
 
 
-@pytest.mark.parametrize("placement", ["device", "stream"])
+@pytest.mark.parametrize("placement", ["device", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, placement):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, placement).wait(timeout=300) == 0
@@ -61,8 +61,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, pla
 
 @pytest.mark.parametrize("placement", ["device", "stream"])
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path, one_device, placement):
-    # A constant rate, since the others depend on the number of steps.
-    config = {"schedule": {"name": "constant"}, "log_every_steps": 4, "data": {"placement": placement}}
+    config = {"log_every_steps": 4, "data": {"placement": placement}}
     train(short(steps=8, **config), tmp_path / "whole", Display(), one_device)
     for steps in (4, 8):
         train(short(steps=steps, **config), tmp_path / "parts", Display(), one_device)

@@ -67,13 +67,13 @@ def test_the_groups_of_batch_norm_are_the_config_s_and_not_those_of_the_weights(
     from jaxnets.data.dataset import open_dataset
 
     config = short()
-    built = build(config, open_dataset(config), 4, {"norm_group_size": 8, "remat_stages": 2})
+    built = build(config, open_dataset(config), {"norm_group_size": 8, "remat_stages": 2})
     assert built.model.norm_group_size is None
     assert built.model.remat_stages == 0
 
 
 def test_weights_that_are_nowhere_are_refused_before_anything_is_written(one_device, tmp_path):
-    with pytest.raises(UserError, match=r"there are no weights at 'nowhere\.pth'"):
+    with pytest.raises(UserError, match=r"there is no model 'nowhere\.pth'"):
         train(short(model={"pretrained": "nowhere.pth"}), tmp_path / "run", Display(), one_device)
     assert not (tmp_path / "run").exists()
 
@@ -82,7 +82,7 @@ def test_the_config_goes_before_what_the_weights_say(finished):
     from jaxnets.data.dataset import open_dataset
 
     config = short(model={"pretrained": str(finished)}, batch_norm={"epsilon": 0.5})
-    built = build(config, open_dataset(config), 4, {"norm_epsilon": 0.25, "norm_decay": 0.5})
+    built = build(config, open_dataset(config), {"norm_epsilon": 0.25, "norm_decay": 0.5})
     assert built.model.norm_epsilon == 0.5
     assert built.model.norm_decay == 0.5
 

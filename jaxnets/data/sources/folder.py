@@ -55,7 +55,7 @@ def open_folder(location: str, spec: DataConfig, known: Sequence[str] | None) ->
     found = survey([path for split in splits.values() for path in split.paths], spec.white_level)
     sentence = passed_over(others, f"in the class folders of {printable(str(root))}")
     return Source(
-        description=f"folder:{location}",
+        description=f"folder:{printable(location)}",
         class_names=tuple(names),
         splits=splits,
         image_size=found.image_size,

@@ -49,7 +49,7 @@ def read_layout(root: Folder) -> Layout:
         layout.splits["train"] = folder, _classes(folder)
         _say_left_out(folder, layout)
         return layout
-    if others and not (roles.keys() - {"train"}):
+    if others and not ({"test", "validation"} & roles.keys()):
         raise UserError(
             f"{_show(folder)} has {_names(others)} beside {train[0].name}, and what they are cannot be told: call them "
             f"test and val if they are splits; if they are not, give folder:{_show(train[0])}, or move them away"

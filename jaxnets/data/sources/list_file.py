@@ -64,7 +64,7 @@ def open_list(location: str, spec: DataConfig, known: Sequence[str] | None) -> S
     labels = np.array([position[name] for name in classes], np.int32)
     found = survey(paths, spec.white_level)
     return Source(
-        description=f"list:{location}",
+        description=f"list:{printable(location)}",
         class_names=tuple(names),
         splits={"train" if known is None else "all": FileSplit(str(file.parent), paths, labels, spec.white_level)},
         image_size=found.image_size,

@@ -132,6 +132,10 @@ REFUSED = {
     "five folds of three classes": ([f"fold{i}/{c}" for i in range(5) for c in "abc"], "which are the classes"),
     "images and masks in two classes": (["a/images", "a/masks", "b/images", "b/masks"], "which are the classes"),
     "one split unknown": (["train/cat", "train/dog", "holdout/cat", "holdout/dog"], "holdout beside train"),
+    "one split unknown, beside one that has no labels": (
+        ["seg_train/cat", "seg_train/dog", "seg_pred", "holdout/cat", "holdout/dog"],
+        "holdout beside seg_train",
+    ),
     "classes beside train": (["train/cat", "train/dog", "cat", "dog"], "cat, dog beside train"),
     "two for one split": (["train_1/cat", "train_1/dog", "train_2/cat", "train_2/dog"], "train_1 and train_2"),
     "two validation splits": (["train/a", "train/b", "val/a", "val/b", "dev/a", "dev/b"], "dev and val"),
