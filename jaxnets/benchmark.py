@@ -22,7 +22,7 @@ from jaxnets.errors import UserError
 from jaxnets.flags import load_config
 
 if TYPE_CHECKING:
-    from jaxnets.train.loop import Plan
+    from jaxnets.train.loop import Setup
 
 _WARM_UP = 5  # bare steps that are not counted
 
@@ -82,30 +82,30 @@ def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Tim
     """Returns the timings of the bare step and of the loop, which trains as `jaxnets.main` would."""
     from jaxnets.run.directory import RunDirectory
     from jaxnets.train.hosts import Hosts
-    from jaxnets.train.loop import open_run_of
+    from jaxnets.train.loop import set_up
 
     bare, loop = [], []
     with tempfile.TemporaryDirectory() as folder:
-        plan = open_run_of(config, RunDirectory(Path(folder) / "none"), Hosts())
+        setup = set_up(config, RunDirectory(Path(folder) / "none"), Hosts())
         # What is not timed is not read: no split is evaluated, as the clock ends before.
-        plan = replace(plan, steps=2 * steps, data=replace(plan.data, splits={"test": plan.data.training}))
+        setup = replace(setup, steps=2 * steps, data=replace(setup.data, splits={"test": setup.data.training}))
         # The first half warms up. No dispatch reaches over the row that is written between the halves.
         config = replace(config, log_every_steps=steps, eval_every_steps=2 * steps, checkpoint_every_steps=2 * steps)
         config = replace(config, profile_steps=0)
         for repeat in range(repeats):
-            loop.append(_time_loop(config, plan, steps, Path(folder) / str(repeat)))
-            bare.append(_time_step(config, plan, steps))
+            loop.append(_time_loop(config, setup, steps, Path(folder) / str(repeat)))
+            bare.append(_time_step(config, setup, steps))
     return Timing("bare step", tuple(bare)), Timing("loop", tuple(loop))
 
 
-def _time_step(config: Config, plan: "Plan", steps: int) -> float:
+def _time_step(config: Config, setup: "Setup", steps: int) -> float:
     import jax
     import numpy as np
 
     from jaxnets.data.batch import Batch
     from jaxnets.train.mesh import over_data, replicated
 
-    training, mesh = plan.data.training, plan.mesh
+    training, mesh = setup.data.training, setup.mesh
     index = (np.arange(config.batch_size) % len(training)).astype(np.int32)
     arrays: dict[str, Any] = {
         "image": np.stack([training.read_substituting(int(i)).image for i in index]),
@@ -116,8 +116,8 @@ def _time_step(config: Config, plan: "Plan", steps: int) -> float:
         "aspect": training.aspects[index],
     }
     batch = jax.device_put(Batch(**arrays), over_data(mesh))
-    step = jax.jit(plan.built.step, donate_argnums=0, out_shardings=replicated(mesh))
-    state = jax.device_put(plan.built.fresh_state(), replicated(mesh))
+    step = jax.jit(setup.built.step, donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.device_put(setup.built.fresh_state(), replicated(mesh))
     for _ in range(_WARM_UP):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
@@ -132,7 +132,7 @@ class _Enough(Exception):
     """All steps were timed."""
 
 
-def _time_loop(config: Config, plan: "Plan", steps: int, workdir: Path) -> float:
+def _time_loop(config: Config, setup: "Setup", steps: int, workdir: Path) -> float:
     from rich.console import Console
 
     from jaxnets.run.directory import RunDirectory
@@ -158,7 +158,7 @@ def _time_loop(config: Config, plan: "Plan", steps: int, workdir: Path) -> float
     clock, stop, hosts = Clock(), Stop(), Hosts()
     with ExitStack() as held, suppress(_Enough):
         around = Around(stop, hosts, Watch(stop, hosts, hang_minutes=None))
-        opened = open_session(config, RunDirectory(workdir), plan, clock, around, held)
+        opened = open_session(config, RunDirectory(workdir), setup, clock, around, held)
         assert isinstance(opened, tuple), "a new directory holds no finished run"
         session, state, progress = opened
         session.run(state, progress)

@@ -98,6 +98,6 @@ class Display:
 def _figure(key: str, value: Any) -> str:
     if not isinstance(value, float):
         return f"{value:,}"
-    if key in ("accuracy", "top5"):
+    if key == "top5" or key.endswith("accuracy"):
         return f"{value:.2%}"
     return f"{value:,.0f}" if key == "images_per_second" else f"{value:.4g}"

@@ -51,7 +51,7 @@ def train(
         try:
             prepared = unless(
                 stop,
-                lambda: open_session(config, run, open_run_of(config, run, hosts, mesh), display, around, held),
+                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held),
             )
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
@@ -63,27 +63,27 @@ def train(
 
 
 def open_session(
-    config: Config, run: RunDirectory, plan: "Plan", display: Display, around: Around, held: ExitStack
+    config: Config, run: RunDirectory, setup: "Setup", display: Display, around: Around, held: ExitStack
 ) -> tuple[Session, TrainState, Progress] | Outcome:
     """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock."""
     hosts = around.hosts
-    checkpointer = _claim(run, config, plan, display, hosts, held)
-    state, progress = _first_state(checkpointer, plan, config)
-    if progress.step >= plan.steps and progress.evaluation is not None:
+    checkpointer = _claim(run, config, setup, display, hosts, held)
+    state, progress = _first_state(checkpointer, setup, config)
+    if progress.step >= setup.steps and progress.evaluation is not None:
         checkpointer.close()
         hosts.all(READY, True)
-        display.say(_finished(run.path, progress, plan.steps))
+        display.say(_finished(run.path, progress, setup.steps))
         return Outcome(progress.step)
     if hosts.leads:
-        run.write(config, plan.card)
-    display.describe(config, plan.data, state.params, plan.mesh, plan.steps)
+        run.write(config, setup.card)
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
     if progress.step:
-        display.say(f"resuming {run.path} at step {progress.step} of {plan.steps}")
-    return _session(config, run, plan, progress, checkpointer, display, around), state, progress
+        display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
+    return _session(config, run, setup, progress, checkpointer, display, around), state, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Setup:
     """What a config comes to: the data, the model and the steps, before anything is written."""
 
     mesh: Mesh
@@ -95,7 +95,7 @@ class Plan:
     resumes: bool  # a run that is in the directory already
 
 
-def open_run_of(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None) -> Plan:
+def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None) -> Setup:
     """Opens data and weights and builds the model, the quickest to be refused first.
 
     Raises:
@@ -127,7 +127,7 @@ def open_run_of(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | No
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
     )
-    return Plan(
+    return Setup(
         mesh=mesh,
         data=data,
         steps=steps_of(config, data),
@@ -139,7 +139,7 @@ def open_run_of(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | No
 
 
 def _claim(
-    run: RunDirectory, config: Config, plan: Plan, display: Display, hosts: Hosts, held: ExitStack
+    run: RunDirectory, config: Config, setup: Setup, display: Display, hosts: Hosts, held: ExitStack
 ) -> Checkpointer:
     """Makes the directory this session's own, and returns what saves into it.
 
@@ -149,8 +149,8 @@ def _claim(
     if hosts.leads:
         run.create()
         held.enter_context(run.locked())
-    if plan.resumes:
-        for change in run.refuse_other_run(config, plan.card):
+    if setup.resumes:
+        for change in run.refuse_other_run(config, setup.card):
             display.say(f"changed since the last session: {change}")
     elif saved_steps(run.checkpoints):
         raise UserError(
@@ -167,11 +167,11 @@ def _claim(
     return checkpointer
 
 
-def _first_state(checkpointer: Checkpointer, plan: Plan, config: Config) -> tuple[TrainState, Progress]:
+def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
-    built = plan.built
+    built = setup.built
     shapes = jax.eval_shape(built.fresh_state)
-    shardings = state_shardings(shapes, plan.mesh, split=config.mesh.shard_parameters)
+    shardings = state_shardings(shapes, setup.mesh, split=config.mesh.shard_parameters)
     restored = checkpointer.restore(
         jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     )
@@ -180,27 +180,27 @@ def _first_state(checkpointer: Checkpointer, plan: Plan, config: Config) -> tupl
     # Run once, so quick to compile matters more than quick to run.
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
     state = jax.jit(built.fresh_state, out_shardings=shardings, compiler_options=options)()
-    start = plan.start or open_start(config)  # a run that ended before its first checkpoint starts anew
+    start = setup.start or open_start(config)  # a run that ended before its first checkpoint starts anew
     if start:
-        state = start.into(state, built.model, plan.data.preprocess.channels, config.seed)
+        state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
     return state, Progress(step=0)
 
 
 def _session(
     config: Config,
     run: RunDirectory,
-    plan: Plan,
+    setup: Setup,
     progress: Progress,
     checkpointer: Checkpointer,
     display: Display,
     around: Around,
 ) -> Session:
-    data, built, mesh = plan.data, plan.built, plan.mesh
+    data, built, mesh = setup.data, setup.built, setup.mesh
     eval_batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
     evaluated = data.splits.get("validation") or data.split("test")
     load_what_fits(config.data, data.training, evaluated, eval_batch_size, data.threads, mesh)
     timetable = Timetable(
-        steps=plan.steps,
+        steps=setup.steps,
         batch_size=config.batch_size,
         examples=len(data.training),
         log_every=config.log_every_steps,
@@ -209,7 +209,7 @@ def _session(
     )
     leads = around.hosts.leads
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
-    draws = Draws(seed=config.seed, batch_size=config.batch_size, stop_step=plan.steps)
+    draws = Draws(seed=config.seed, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
     return Session(
         timetable=timetable,

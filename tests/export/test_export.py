@@ -13,7 +13,7 @@ from jaxnets.engine.onnx_file import check_writable
 from jaxnets.errors import UserError
 from jaxnets.export import stablehlo
 from jaxnets.export.check import jax_logits, largest_difference, sample_images
-from jaxnets.export.timm_layout import architecture, export_safetensors, timm_arrays
+from jaxnets.export.timm_layout import export_folder, timm_arrays
 from jaxnets.pretrained.layouts import recognise
 from tests.export.runs import run_on_digits
 from tests.tiny import classifier
@@ -142,16 +142,15 @@ def _leaves(tree):
     return jax.tree.leaves(tree)
 
 
-def test_a_safetensors_export_opens_again_with_the_same_logits(tmp_path):
+def test_a_folder_for_timm_opens_here_as_the_model_that_it_was(tmp_path):
     made = jaxnets.load("efficientnet_lite0", engine="jax")
-    path = tmp_path / "lite0.safetensors"
-    found = architecture(made)
-    path.write_bytes(export_safetensors(made, found))
-    model, variables = jaxnets.load_pretrained(found.name, path)
-    assert (found.name, found.arguments) == ("tf_efficientnet_lite0", {})
-    kept = zip(_leaves(variables), _leaves(made.variables), strict=True)
+    export_folder(made, tmp_path / "model.safetensors")
+    found = jaxnets.load(tmp_path, engine="jax")
+    assert (found.name, found.labels, found.activation) == ("tf_efficientnet_lite0", made.labels, made.activation)
+    assert found.preprocess == made.preprocess
+    kept = zip(_leaves(found.variables), _leaves(made.variables), strict=True)
     assert all(np.array_equal(a, b) for a, b in kept)
-    assert (model.padding, model.norm_epsilon) == (made.model.padding, made.model.norm_epsilon)
+    assert (found.model.padding, found.model.norm_epsilon) == (made.model.padding, made.model.norm_epsilon)
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(export, tmp_path):

@@ -48,12 +48,19 @@ def test_no_name_is_claimed_that_timm_has_not():
         ("efficientnet_b0", {"padding": "same", "norm_epsilon": 1e-3}, Architecture("tf_efficientnet_b0")),
         ("tf_efficientnet_b0", {"padding": "torch", "norm_epsilon": 1e-5}, Architecture("efficientnet_b0")),
         ("efficientnet_b0", {"norm_epsilon": 1e-3}, Architecture("efficientnet_b0", {"bn_eps": 1e-3})),
+        ("efficientnetv2_b0", {}, Architecture("tf_efficientnetv2_b0", {"pad_type": "", "bn_eps": 1e-5})),
         ("efficientnetv2_b0", {"padding": "same", "norm_epsilon": 1e-3}, Architecture("tf_efficientnetv2_b0")),
         ("resnet50", {"dropout": 0.1, "norm_decay": 0.99, "zero_init_last_norm": False}, Architecture("resnet50")),
     ],
 )
 def test_the_name_is_that_of_the_padding_and_the_epsilon(name, fields, expected):
-    assert architecture(named(name, **fields)) == expected
+    made = named(name, **fields)
+    assert architecture(made) == expected
+    described = hub_config.network({"architecture": expected.name, "model_args": expected.arguments})
+    assert described is not None
+    again = jaxnets.create_model(described.name, **described.fields)
+    if name.removeprefix("tf_").startswith("efficientnet"):
+        assert (again.padding, again.norm_epsilon) == (made.model.padding, made.model.norm_epsilon)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,9 @@ def test_a_network_that_was_changed_claims_no_name(name, fields):
 def test_timms_config_is_read_back_as_it_was(seen):
     made = classifier("imagenet", preprocess=seen)
     config = json.loads(timm_config(made, Architecture("resnet18"), "model.safetensors"))
-    assert hub_config.architecture(config) == "resnet18"
+    recognised = hub_config.network(config)
+    assert recognised is not None
+    assert recognised.name == "resnet18"
     assert hub_config.labels(config) == made.labels
     found = hub_config.preprocess(config, {})
     assert replace(found, crop_fraction=1.0) == replace(seen, crop_fraction=1.0)

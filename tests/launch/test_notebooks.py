@@ -48,8 +48,8 @@ def execute(name, folder, **changed):
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("PYTHONPATH", str(LAUNCH.parent))
         patch.setenv("XLA_FLAGS", environment()["XLA_FLAGS"])
-        place = {"metadata": {"path": str(folder)}}
-        nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+        resources = {"metadata": {"path": str(folder)}}
+        nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     return {
         cell.id: "".join(output.get("text", "") for output in cell.outputs)
         for cell in notebook.cells
@@ -57,7 +57,10 @@ def execute(name, folder, **changed):
     }
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS)
+# Of kaggle_gpu.ipynb the cells are those of kaggle_tpu.ipynb, as a test says.
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in ("kaggle_tpu.ipynb", "colab.ipynb")]
+)
 def session(request, tmp_path_factory):
     """A whole session of each notebook: its name, its folder and what it printed."""
     folder = tmp_path_factory.mktemp("session")
@@ -129,9 +132,7 @@ assert outcome.step == 2
 
 def test_the_next_session_goes_on_where_the_last_one_stopped(session, tmp_path):
     name, folder, _ = session
-    kept = {"kaggle_tpu.ipynb": "input/my-notebook/run", "colab.ipynb": "drive/run"}.get(name)
-    if kept is None:
-        pytest.skip("its cells are those of kaggle_tpu.ipynb, as another test says")
+    kept = {"kaggle_tpu.ipynb": "input/my-notebook/run", "colab.ipynb": "drive/run"}[name]
     earlier = [sys.executable, "-c", ENDS_AT_STEP_2, tmp_path / kept, *TINY.split()]
     done = subprocess.run(earlier, env=environment(), cwd=LAUNCH.parent, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -198,6 +199,7 @@ def test_a_notebook_outside_a_checkout_asks_for_the_address_before_it_installs(n
     exec(before, {**settings, "REPOSITORY": "https://github.com/somebody/jaxnets"})
 
 
+@pytest.mark.slow
 def test_a_machine_with_a_fault_stops_the_notebook_before_it_trains(tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="pip install nbformat nbclient ipykernel")
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="mend what is marked"):

@@ -52,6 +52,7 @@ def script(file, content):
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     script(tmp_path / "bin" / "gcloud", GCLOUD)
+    script(tmp_path / "bin" / "sleep", f"#!/usr/bin/env bash\nexec {shutil.which('sleep')} 0.2\n")  # whatever is asked
     for python in ("python", "jaxnets/.venv/bin/python"):
         script(tmp_path / "host" / python, PYTHON)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")

@@ -90,6 +90,11 @@ def test_parameters_are_exactly_as_many_as_the_originals(name):
     assert parameters(create_model(name)) == PARAMETERS[name]
 
 
+def test_timm_has_all_but_the_v2_b_networks_without_tf():
+    for name, entry in efficientnet.FAMILY.entries.items():
+        assert entry.timm_name == (None if name.startswith("efficientnetv2_b") else name)
+
+
 def test_the_tf_networks_differ_in_conventions_alone():
     conventions = {"padding", "norm_epsilon", "norm_decay"}
     for name in PARAMETERS:

@@ -142,9 +142,3 @@ def test_torchvisions_files_of_either_recipe_have_their_own_size(digest, model, 
     assert file.model == model
     assert file.preprocess.resized(resized, 2 * resized) == (resized, 2 * resized)
     assert (file.preprocess.height, file.preprocess.interpolation) == (pixels, "bilinear")
-
-
-def test_timm_has_all_names_but_the_cifar_networks_and_v2_b_without_tf():
-    missing = [name for name, entry in MODELS.items() if entry.timm_name is None]
-    cifar = [name for name in MODELS if MODELS[name].preprocess is None]
-    assert missing == [*cifar, *(f"efficientnetv2_b{i}" for i in range(4))]

@@ -64,6 +64,11 @@ def test_parameters_are_exactly_as_many_as_the_originals(name):
     assert parameters(create_model(name)) == PARAMETERS[name]
 
 
+def test_timm_has_the_networks_for_imagenet():
+    for name, entry in resnet.FAMILY.entries.items():
+        assert entry.timm_name == (name if entry.preprocess else None)
+
+
 @pytest.mark.parametrize("depth", [8, 20, 32, 44, 56, 110])
 def test_parameters_are_exactly_as_many_as_in_the_paper(depth):
     """He et al. 2016a, for 10 classes with option A and n blocks a stage.

@@ -218,7 +218,10 @@ def test_keys_with_control_characters_are_refused(tmp_path):
 
 
 CONTENTS = {
-    **{name: (DATA / name).read_bytes() for name in ("zip.pth", "zip_protocol4.pth", "stream.pth", "checkpoint.pth")},
+    **{
+        name: (DATA / name).read_bytes()
+        for name in ("zip_protocol4.pth", "stream.pth", "training.pth", "training_stream.pth")
+    },
     "safetensors": _safetensors(ARRAYS),
     "npz": _npz(ARRAYS),
     "npz_compressed": _compressed(ARRAYS),

@@ -348,12 +348,14 @@ def test_an_epsilon_of_the_configuration_is_the_network_s(beside, way):
     ],
 )
 def test_outputs_become_probabilities_as_the_kind_of_problem_says(beside, changes, classes, expected):
-    classifier = jaxnets.load(beside(classes=classes, **changes), engine="jax")
-    assert classifier.activation == expected
+    assert jaxnets.load(beside(classes=classes, **changes), engine="jax").activation == expected
+
+
+def test_several_labels_are_answered_each_by_itself(beside):
+    classifier = jaxnets.load(beside(problem_type="multi_label_classification"), engine="jax")
     image = np.random.default_rng(0).integers(0, 256, (96, 64, 3), np.uint8)
     logits = forward(classifier.model, classifier.preprocess, classifier.variables, image[None])
-    function = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[expected]
-    np.testing.assert_allclose(classifier.predict([image]), function(logits), atol=1e-5)
+    np.testing.assert_allclose(classifier.predict([image]), jax.nn.sigmoid(logits), atol=1e-5)
 
 
 def test_a_regression_is_refused_as_a_classifier_and_its_network_can_be_had(beside):

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,7 +22,7 @@ OPTIONS = {
     "steps": STEPS,
     "dtype": "float64",
     "ema_decay": 0.9,
-    "log_every_steps": 5,
+    "log_every_steps": 2,
     "eval_every_steps": 10,
     "eval_batch_size": 24,  # of which neither 143 nor 360 is a multiple
     "data.validation": 0.1,
@@ -40,21 +42,52 @@ def config():
     """Returns the config that `flags` makes of that of the digits."""
     nested: dict = {}
     for key, value in OPTIONS.items():
-        group, _, name = key.rpartition(".")
-        (nested.setdefault(group, {}) if group else nested)[name] = value
+        *groups, name = key.split(".")
+        group = nested
+        for each in groups:
+            group = group.setdefault(each, {})
+        group[name] = value
     return short(**nested)
 
 
 @pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory, eight_devices):
-    """The same run on one process with eight devices, where the data lies, and on two with four, where it streams."""
-    folder = tmp_path_factory.mktemp("runs")
-    started = processes.start(folder / "two", *flags(), "--config.data.placement=stream")
-    train(config(), folder / "one", Display(), eight_devices)
-    done = processes.finish(started)
-    assert [status for status, _ in done] == [0, 0], done
-    yield folder / "one", folder / "two"
+def one(tmp_path_factory, eight_devices):
+    """The run as one process with eight devices does it in one go."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    train(config(), folder, Display(), eight_devices)
+    yield folder
     jax.config.update("jax_enable_x64", False)
+
+
+@dataclass
+class Relayed:
+    """The same run, begun by two processes with four devices each."""
+
+    first: list[tuple[int, str]]  # how these two ended, of which one got a signal
+    stopped: Path  # the run as they left it
+    last: list[tuple[int, str]]  # how two others ended that went on with what one process made of it
+    resumed: int  # the step where they began
+    finished: Path
+
+
+@pytest.fixture(scope="module")
+def relayed(tmp_path_factory, one, eight_devices):
+    """Two processes (which stream), one (where the data lies on the devices) and again two (where it does)."""
+    folder = tmp_path_factory.mktemp("runs")
+    started = processes.start(folder / "run", *flags(), "--config.data.placement=stream")
+    wait_for_rows(started[0], folder / "run" / "metrics.jsonl", 1)
+    started[1].send_signal(signal.SIGTERM)
+    first = processes.finish(started)
+    shutil.copytree(folder / "run", folder / "stopped")
+
+    class Stopping(Display):
+        def update(self, step, *figures):
+            if step >= STEPS // 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    between = train(config(), folder / "run", Stopping(), eight_devices)
+    last = processes.finish(processes.start(folder / "run", *flags(), "--config.data.placement=device"))
+    return Relayed(first, folder / "stopped", last, between.step, folder / "run")
 
 
 def assert_same(a, b):
@@ -69,45 +102,34 @@ def assert_same(a, b):
     assert counts[0] == counts[1]
 
 
-def half_of(run, to):
-    """Copies a run as it was when half of its steps were done."""
-    shutil.copytree(run, to)
-    shutil.rmtree(to / "checkpoints" / str(STEPS))
-    return to
+def test_a_signal_to_one_process_saves_and_ends_all_at_the_same_step(relayed):
+    assert [status for status, _ in relayed.first] == [143, 143], relayed.first
+    [saved] = steps(relayed.stopped / "checkpoints")[-1:]
+    assert 0 < saved < STEPS
+    assert f"stopped and saved at step {saved}; run the same command again to go on" in relayed.first[0][1]
 
 
-def test_two_processes_of_four_devices_and_one_of_eight_do_the_same(one_and_two):
-    assert_same(*one_and_two)
-    first = arrays_of(one_and_two[0], STEPS)
+def test_two_processes_of_four_devices_and_one_of_eight_do_the_same_and_go_on_with_each_other_s_run(one, relayed):
+    assert [status for status, _ in relayed.last] == [0, 0], relayed.last
+    assert f"at step {relayed.resumed} of {STEPS}" in relayed.last[0][1]
+    assert steps(relayed.stopped / "checkpoints")[-1] < relayed.resumed < STEPS
+    assert_same(relayed.finished, one)
+    first = arrays_of(one, STEPS)
     assert first["['raw']['params']['head']['kernel']"].dtype == np.float64
 
 
-def test_a_run_of_two_processes_goes_on_under_one_of_eight_devices_and_under_one_device(
-    one_and_two, tmp_path, one_device, eight_devices
-):
-    one, two = one_and_two
-    for mesh in (one_device, eight_devices):
-        resumed = half_of(two, tmp_path / str(mesh.size))
-        assert train(config(), resumed, Display(), mesh).finished
-        assert_same(resumed, one)
+def test_a_run_of_two_processes_goes_on_under_one_device(one, relayed, one_device):
+    assert train(config(), relayed.stopped, Display(), one_device).finished
+    assert_same(relayed.stopped, one)
 
 
-def test_a_run_of_one_process_goes_on_under_two(one_and_two, tmp_path):
-    one, _ = one_and_two
-    resumed = half_of(one, tmp_path / "resumed")
-    done = processes.finish(processes.start(resumed, *flags(), "--config.data.placement=device"))
-    assert [status for status, _ in done] == [0, 0], done
-    assert f"at step {STEPS // 2} of {STEPS}" in done[0][1]
-    assert_same(resumed, one)
-
-
-def test_two_processes_evaluate_a_run_together(one_and_two, tmp_path):
-    what = ("--workdir", one_and_two[0], "--checkpoint", "newest", "--out", tmp_path)
+def test_two_processes_evaluate_a_run_together(one, tmp_path):
+    what = ("--workdir", one, "--checkpoint", "newest", "--out", tmp_path)
     together = processes.start_all("jaxnets.evaluate", *what, prefix="--")
     done = processes.finish(together)
     assert [status for status, _ in done] == [0, 0], done
     report = json.loads((tmp_path / "metrics.json").read_text())
-    [test] = [row for row in rows_of(one_and_two[0]) if "test/accuracy" in row and row["step"] == STEPS]
+    [test] = [row for row in rows_of(one) if "test/accuracy" in row and row["step"] == STEPS]
     assert report["count"] == test["test/count"] == 360
     assert report["accuracy"] == test["test/accuracy"]
     assert report["loss"] == pytest.approx(test["test/loss"], rel=1e-12)
@@ -117,26 +139,10 @@ def test_two_processes_evaluate_a_run_together(one_and_two, tmp_path):
 ENDLESS = ("--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1")
 
 
-@pytest.fixture
-def endless(tmp_path):
-    """Two processes that train until somebody stops them; they have begun."""
+def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path):
     started = processes.start(tmp_path / "run", *ENDLESS, devices=1)
     wait_for_rows(started[0], tmp_path / "run" / "metrics.jsonl", 3)
-    yield started
-    for process in started:
-        process.kill()
-
-
-def test_a_signal_to_one_process_saves_and_ends_all_at_the_same_step(endless, tmp_path):
-    endless[1].send_signal(signal.SIGTERM)
-    done = processes.finish(endless)
-    assert [status for status, _ in done] == [143, 143], done
-    [saved] = steps(tmp_path / "run" / "checkpoints")[-1:]
-    assert f"stopped and saved at step {saved}; run the same command again to go on" in done[0][1]
-
-
-def test_a_process_that_dies_ends_the_other_with_a_message(endless):
-    endless[1].kill()
-    status, said = processes.finish(endless)[0]
+    started[1].kill()
+    status, said = processes.finish(started)[0]
     assert status == 75, said
     assert "Run the same command again" in said
