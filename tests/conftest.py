@@ -18,11 +18,11 @@ import pytest
 from jax.sharding import Mesh
 from jaxtyping import install_import_hook
 
-import tests.typecheck  # the hook names it
+from tests.typecheck import check
 
 # Shapes and dtypes that pure functions are annotated with are checked at every call of theirs, in this process.
 _PURE = ("recipe", "metrics", "models", "preprocess", "train.step", "train.timetable", "data.canvas", "data.order")
-install_import_hook([f"jaxnets.{room}" for room in _PURE], "tests.typecheck.check")
+install_import_hook([f"jaxnets.{room}" for room in _PURE], f"{check.__module__}.{check.__name__}")
 
 from jaxnets.train.mesh import make_mesh
 from tests import bucket
