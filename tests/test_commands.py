@@ -163,7 +163,7 @@ def test_a_folder_of_images_trains(run, folder, tmp_path, placement):
     source = (f"--config.data.source=folder:{folder}", f"--config.data.placement={placement}")
     done = run("jaxnets.main", "--config", "digits", *SHORT, *source, "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert "12 train, 12 test, 10×10×3, 2 classes" in done.stdout
+    assert "12 train, 12 test, 10×10×3; 2 classes: cat, dog" in done.stdout
 
 
 def test_idx_files_train_from_another_directory_by_a_relative_path(run, tmp_path):

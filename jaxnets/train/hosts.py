@@ -61,12 +61,12 @@ def join(spec: DistributedConfig) -> "Hosts":
     # Its handler of SIGTERM would replace ours, and knows nothing of clocks.
     jax.config.update("jax_enable_preemption_service", False)
     with _in_time(spec):
-        given = _addresses(spec)
-        if given["process_id"]:
-            host, _, port = given["coordinator_address"].rpartition(":")
-            _relay = Relay(host.strip("[]"), int(port), lambda: leave(no_answer(0), TryAgain.status))
-            given["coordinator_address"] = _relay.address
         try:
+            given = _addresses(spec)
+            if given["process_id"]:
+                host, _, port = given["coordinator_address"].rpartition(":")
+                _relay = Relay(host.strip("[]"), int(port), lambda: leave(no_answer(0), TryAgain.status))
+                given["coordinator_address"] = _relay.address
             jax.distributed.initialize(
                 **given,
                 cluster_detection_method="deactivate",

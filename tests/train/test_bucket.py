@@ -58,7 +58,7 @@ def test_a_run_in_a_bucket_is_complete(remote):
 
 
 def test_what_is_loaded_from_a_bucket_predicts_as_what_is_loaded_from_a_directory(local, remote):
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
     one, other = (jaxnets.load(str(place), engine="jax").predict(images) for place in (local, remote))
     np.testing.assert_array_equal(one, other)
 
@@ -172,7 +172,7 @@ def save_and_wait(checkpointer, state):
 def test_a_save_that_a_bucket_refuses_is_one_message(objects, monkeypatch):
     checkpointer = Checkpointer(open_place("gs://bucket/runs/full/checkpoints"))
     monkeypatch.setattr(objects, "refuses", True)
-    state = TrainState(step=jnp.int32(1), variables={"params": {"w": jnp.ones(3)}}, opt_state={}, ema=None)
+    state = TrainState(step=jnp.int32(1), params={"w": jnp.ones(3)}, batch_stats={}, opt_state={}, ema=None)
     with pytest.raises(UserError, match=r"could not be written to gs://bucket/runs/full/checkpoints \(.*denied"):
         save_and_wait(checkpointer, state)
 

@@ -18,10 +18,14 @@ OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 def state_at(step: int, ema: bool = False) -> TrainState:
     params = {"head": {"kernel": jnp.full((3, 2), float(step))}}
-    variables = {"params": params, "batch_stats": {"norm": {"mean": jnp.arange(4.0) * step}}}
-    average = jax.tree.map(lambda x: x + 1, variables) if ema else None
+    statistics = {"norm": {"mean": jnp.arange(4.0) * step}}
+    average = jax.tree.map(lambda x: x + 1, {"params": params, "batch_stats": statistics}) if ema else None
     return TrainState(
-        step=jnp.asarray(step, jnp.int32), variables=variables, opt_state=OPTIMIZER.init(params), ema=average
+        step=jnp.asarray(step, jnp.int32),
+        params=params,
+        batch_stats=statistics,
+        opt_state=OPTIMIZER.init(params),
+        ema=average,
     )
 
 
@@ -220,7 +224,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_last_good_ones_kept(tmp
     checkpointer = Checkpointer(tmp_path)
     checkpointer.save(state_at(1), Progress(step=1))
     broken = state_at(2)
-    broken.variables["params"]["head"]["kernel"] = jnp.full((3, 2), jnp.nan)
+    broken.params["head"]["kernel"] = jnp.full((3, 2), jnp.nan)
     with pytest.raises(UserError, match="weights after step 2 are not finite"):
         checkpointer.save(broken, Progress(step=2))
     checkpointer.close()

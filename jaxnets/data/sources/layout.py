@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from jaxnets.data.decode import SUFFIXES
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.scan import Folder, counted, image_paths, other_files
-from jaxnets.data.sources.split_names import Role, role_of, split_roles
+from jaxnets.data.sources.split_names import Role, is_one_word, role_of, split_roles
 from jaxnets.errors import UserError, nearest
 
 EXPECTED = "DIR/train/CLASS/*.jpg with DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg"
@@ -42,10 +42,7 @@ def read_layout(root: Folder) -> Layout:
     _say_entered(root, folder, layout)
     roles = _by_role(folder)
     train, others = roles.get("train"), [child for child in folder.with_images if not _has_role(child, roles)]
-    if train is None or (not train[0].with_images and others and not (roles.keys() - {"train"})):
-        # Vehicles may have a class "train": it has images where a split has folders, and other classes beside it.
-        if train is None:
-            _refuse_splits_without_train(folder, roles)
+    if train is None or (others and roles.keys() == {"train"} and _may_be_a_class(train[0])):
         layout.splits["train"] = folder, _classes(folder)
         _say_left_out(folder, layout)
         return layout
@@ -137,7 +134,13 @@ def _has_role(child: Folder, roles: Mapping[Role, list[Folder]]) -> bool:
     return any(child in members for members in roles.values())
 
 
-def _refuse_splits_without_train(folder: Folder, roles: Mapping[Role, list[Folder]]) -> None:
+def _may_be_a_class(train: Folder) -> bool:
+    """Vehicles may have a class "train": one word, with images where a split has folders."""
+    return not train.with_images and is_one_word(train.name)
+
+
+def _refuse_splits_among_classes(folder: Folder) -> None:
+    roles = _by_role(folder)
     for role in ("test", "validation"):
         for child in roles.get(role, ()):
             # A class may well be called "valid", beside "invalid"; unlabelled images are kept as "test".
@@ -153,6 +156,7 @@ def _refuse_splits_without_train(folder: Folder, roles: Mapping[Role, list[Folde
 
 def _classes(folder: Folder) -> Classes:
     """Returns the classes whose folders lie in a folder, each with images."""
+    _refuse_splits_among_classes(folder)
     classes: dict[str, list[Folder]] = {}
     for child in folder.folders:
         classes.setdefault(printable(child.name), []).append(child)
@@ -181,6 +185,14 @@ def _refuse_hidden_splits(folder: Folder) -> None:
     """
     children = folder.with_images
     for child in children:
+        role = role_of(child.name)
+        if role is not None and len(child.with_images) > 1:
+            raise UserError(
+                f"{_show(folder)} has {child.name}, which looks like the {role} split and holds folders "
+                f"({_names(child.with_images)}), beside {_names(other for other in children if other is not child)}: "
+                f"call the splits train, val and test, and move other folders away; if {child.name} is a class, put "
+                f"its images into it directly"
+            )
         inner = split_roles((below.name for below in child.with_images), _show(child))
         if "train" in inner and len(inner) > 1:
             raise UserError(

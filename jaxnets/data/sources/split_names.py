@@ -75,6 +75,11 @@ def role_of(name: str) -> Role | None:
     return _parse(name)[0]
 
 
+def is_one_word(name: str) -> bool:
+    """Returns whether a name is a split's word and nothing else: `train`, which may be a thing as well."""
+    return _parse(name)[1] == "*"
+
+
 def _parse(name: str) -> tuple[Role | None, str, int]:
     """Returns the split's role, the name with `*` in its place, and how many words it has of its own beside it."""
     text = unicodedata.normalize("NFC", name)
