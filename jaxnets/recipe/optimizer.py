@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import optax
 
 from jaxnets.recipe.groups import kernels, rates_like
+from jaxnets.recipe.promotion import promoting
 from jaxnets.recipe.schedule import Schedule
 from jaxnets.schema import AboveZeroToOne, NonNegative, Positive, ZeroToBelowOne
 
@@ -40,19 +41,9 @@ def make_optimizer(
         adamw = optax.adamw(
             schedule, b1=spec.beta1, b2=spec.beta2, eps=spec.epsilon, weight_decay=spec.weight_decay, mask=kernels
         )
-        return optax.chain(clip, _promoting(adamw), *by_layer)
+        return optax.chain(clip, adamw._replace(update=promoting(adamw.update)), *by_layer)
     sgd = optax.sgd(schedule, momentum=spec.momentum or None, nesterov=spec.nesterov and spec.momentum > 0)
     return optax.chain(clip, optax.add_decayed_weights(spec.weight_decay, mask=kernels), sgd, *by_layer)
-
-
-def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Gives optax's Adam, which raises a float to the number of steps, the promotion it needs where JAX's is strict."""
-
-    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return transformation.update(updates, state, params)
-
-    return optax.GradientTransformation(transformation.init, update)
 
 
 def _scaled_by_layer(rates: Mapping[str, float]) -> optax.GradientTransformation:

@@ -31,6 +31,8 @@ def make_schedule(spec: ScheduleConfig, peak: float, steps: int, steps_per_epoch
     """Returns the learning rate at each step: a linear rise from 0, then the schedule over the steps that remain."""
     import optax
 
+    from jaxnets.recipe.promotion import promoting
+
     warmup = round(spec.warmup_epochs * steps_per_epoch)
     if warmup >= steps:
         _log.warning(
@@ -47,6 +49,6 @@ def make_schedule(spec: ScheduleConfig, peak: float, steps: int, steps_per_epoch
         after = optax.piecewise_constant_schedule(peak, drops)
     else:
         after = optax.constant_schedule(peak)
-    if not warmup:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    if warmup:
+        after = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    return promoting(after)

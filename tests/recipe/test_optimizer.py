@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,7 +12,7 @@ from jaxnets.recipe.schedule import make_schedule, total_steps
 
 def rates(steps: int, **schedule) -> np.ndarray:
     schedule_at = make_schedule(resolve({"schedule": schedule}).schedule, 0.4, steps, steps_per_epoch=5)
-    return np.array([float(schedule_at(step)) for step in range(steps + 1)])
+    return np.asarray(jax.vmap(schedule_at)(jnp.arange(steps + 1)))
 
 
 def test_cosine_follows_its_formula_after_a_linear_rise():

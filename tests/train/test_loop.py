@@ -87,7 +87,8 @@ def test_the_most_accurate_and_of_these_the_surest_is_the_best_and_is_kept(tmp_p
     def evaluate(self, state, examples, name):
         accuracy, loss = (0.1, 1.0) if name.endswith("test") else next(found)
         classes = {"class_count": np.full(10, 10), "class_correct": np.full(10, 10 * accuracy)}
-        return {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100, **classes}
+        sums = {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100, **classes}
+        return {key: np.asarray(value) for key, value in sums.items()}
 
     monkeypatch.setattr(Evaluator, "__call__", evaluate)
     train(short(steps=5, eval_every_steps=1), tmp_path, Display(), one_device)
