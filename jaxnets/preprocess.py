@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from jaxnets.dtypes import widest
+
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -40,7 +42,7 @@ class Preprocess:
     white_level: int = 65535  # value that becomes white in a grey image file of 16 bits
     keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
 
-    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
+    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
         """Resizes, crops the centre and converts the channels, as torchvision's and timm's evaluations do.
 
         The image is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
@@ -117,7 +119,7 @@ class Preprocess:
 
     def normalise(self, image: UInt8[Array, "b h w c"], dtype: Any) -> Float[Array, "b h w c"]:
         """Returns (image / 255 − mean) / std, computed in float32 or wider and then cast to `dtype`."""
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = widest(dtype)
         scale, offset = (jnp.asarray(numbers, wide) for numbers in self.scale_and_offset())
         return (image.astype(wide) * scale - offset).astype(dtype)
 
@@ -150,7 +152,7 @@ class Preprocess:
         return cls(**fields)
 
 
-def with_channels(image: UInt8[np.ndarray, "..."], channels: int) -> UInt8[np.ndarray, "h w channels"]:
+def with_channels(image: np.ndarray, channels: int) -> UInt8[np.ndarray, "h w channels"]:
     """Returns an image as grey (1) or RGB (3): grey is repeated, colours become their luma, alpha lies over white.
 
     Raises:

@@ -11,10 +11,18 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"  # what is mixed by accident is an error here
 
 import jax  # after the environment, which it reads when it is imported
 import pytest
 from jax.sharding import Mesh
+from jaxtyping import install_import_hook
+
+from tests.typecheck import check
+
+# Shapes and dtypes that pure functions are annotated with are checked at every call of theirs, in this process.
+_PURE = ("recipe", "metrics", "models", "preprocess", "train.step", "train.timetable", "data.canvas", "data.order")
+install_import_hook([f"jaxnets.{room}" for room in _PURE], f"{check.__module__}.{check.__name__}")
 
 from jaxnets.train.mesh import make_mesh
 from tests import bucket

@@ -22,7 +22,7 @@ class Canvas:
     width: int
     channels: int
 
-    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]:
+    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
         """Squeezes an image as `Preprocess.fit` takes it, antialiased; one of this size stays as it is."""
         return self._squeeze.fit(image)
 

@@ -17,7 +17,7 @@ def _loss(outcome: Outcome) -> Sums:
 
 
 def _correct(outcome: Outcome) -> jax.Array:
-    return outcome.mask & (jnp.argmax(outcome.logits, -1) == outcome.label)
+    return outcome.mask & (jnp.argmax(outcome.logits, -1).astype(jnp.int32) == outcome.label)
 
 
 def _accuracy(outcome: Outcome) -> Sums:

@@ -64,12 +64,16 @@ class Totals:
 
     def add(self, more: Mapping[str, Array]) -> None:
         wide = jax.tree.map(_widen, dict(more))
-        self._total = wide if self._total is None else jax.tree.map(np.add, self._total, wide)
+        self._total = wide if self._total is None else jax.tree.map(_add, self._total, wide)
 
     def result(self) -> dict[str, np.ndarray]:
         if self._total is None:
             raise ValueError("nothing was added")
         return self._total
+
+
+def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(a + b)  # the sum of two of no dimensions is a scalar
 
 
 def _widen(x: Array) -> np.ndarray:

@@ -31,7 +31,7 @@ TRAINING_FIELDS = frozenset(
 class Outputs(NamedTuple):
     """What one pass through a network gives."""
 
-    features: dict[str, Float[Array, "b h w c"]]  # after the stem and after each stage, by name
+    features: dict[str, Float[Array, "b _ _ _"]]  # [b, h, w, c] after the stem and after each stage, by name
     embedding: Float[Array, "b f"]  # pooled, before dropout and head; float32 or wider
     logits: Float[Array, "b classes"]  # float32 or wider
 
@@ -51,7 +51,7 @@ class Network(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
         return self.outputs(x, train).logits
 
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b h w c"]]:
+    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b _ _ _"]]:
         return self.outputs(x, train).features
 
     def embed(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b f"]:

@@ -101,7 +101,7 @@ class BatchNorm(nn.Module):
             x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
         if not self.train:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
-            return (x * gain + (bias - running_mean.value * gain)).astype(self.dtype)
+            return (x.astype(gain.dtype) * gain + (bias - running_mean.value * gain)).astype(self.dtype)
 
         batch = x.shape[0]
         group = self.group_size or batch
@@ -132,11 +132,13 @@ def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array,
 
 def average_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c"]:
     """Averages tiles of size × size pixels; those that reach over the end average the pixels that are there."""
-    tiling = (size, size)
     pads = [(0, -n % size) for n in x.shape[1:3]]
+    add_up = partial(
+        nn.pool, init=0.0, reduce_fn=lax.add, window_shape=(size, size), strides=(size, size), padding=pads
+    )
     if not any(high for _, high in pads):
-        return nn.avg_pool(x, tiling, tiling)
-    return nn.avg_pool(x, tiling, tiling, pads, count_include_pad=False)
+        return add_up(x) / size**2
+    return add_up(x) / add_up(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
 
 
 def global_average(x: Float[Array, "b h w c"], dtype: Dtype) -> Float[Array, "b c"]:
@@ -163,11 +165,6 @@ class Head(nn.Module):
             x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.dtype(self.param_dtype)
         )
         return logits + bias
-
-
-def widest(dtype: Dtype) -> Dtype:
-    """Returns the dtype of parameters, statistics and logits for a compute dtype: float32, or float64 for itself."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 relu = jax.nn.relu

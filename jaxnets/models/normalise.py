@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conv import conv2d
 
 PLACES = (1, 2, 3)  # axes of one group's images, rows and columns
@@ -130,7 +131,7 @@ def _lean_backward(epsilon: float, saved: Any, cotangents: Any) -> tuple[Array, 
     back = (k * line.gain[:, None]).astype(x.dtype)
     own = _exact("io,go,jo->gij", k, line.slope, k).astype(x.dtype)
     dx = over_places("gnhwo,gio->gnhwi", dy, back)
-    dx += jnp.einsum("gnhwi,gij->gnhwj", x, own) + spread(_exact("go,io->gi", line.shift, k))
+    dx += jnp.einsum("gnhwi,gij->gnhwj", x, own).astype(wide) + spread(_exact("go,io->gi", line.shift, k))
     return dx.astype(x.dtype), dk[None, None].astype(kernel.dtype), line.dscale.sum(0), dbias.sum(0)
 
 
@@ -140,7 +141,7 @@ def _exact(equation: str, *arrays: Array) -> Array:
 
 def over_places(equation: str, *arrays: Array) -> Array:
     """Returns an einsum that is added up, and returned, in float32 or wider."""
-    return jnp.einsum(equation, *arrays, preferred_element_type=jnp.promote_types(arrays[0].dtype, jnp.float32))
+    return jnp.einsum(equation, *arrays, preferred_element_type=widest(arrays[0].dtype))
 
 
 lean_project_and_normalise.defvjp(_lean_forward, _lean_backward)

@@ -8,9 +8,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
+from jaxnets.dtypes import widest
 from jaxnets.errors import UserError
 from jaxnets.models.family import Layout, Variables
-from jaxnets.models.layers import Head, widest
+from jaxnets.models.layers import Head
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.layouts import Slot, slots
 

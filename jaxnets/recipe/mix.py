@@ -26,7 +26,7 @@ class Mixup:
     def __call__(
         self, key: Key[Array, ""], images: UInt8[Array, "b h w c"], target: Float[Array, "b classes"]
     ) -> tuple[UInt8[Array, "b h w c"], Float[Array, "b classes"]]:
-        share = jax.random.beta(key, self.alpha, self.alpha)
+        share = jax.random.beta(key, self.alpha, self.alpha, dtype=jnp.float32)
         mixed = share * images.astype(jnp.float32) + (1 - share) * images[::-1].astype(jnp.float32)
         share = share.astype(target.dtype)
         return jnp.round(mixed).astype(jnp.uint8), share * target + (1 - share) * target[::-1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -40,9 +40,19 @@ def make_optimizer(
         adamw = optax.adamw(
             schedule, b1=spec.beta1, b2=spec.beta2, eps=spec.epsilon, weight_decay=spec.weight_decay, mask=kernels
         )
-        return optax.chain(clip, adamw, *by_layer)
+        return optax.chain(clip, _promoting(adamw), *by_layer)
     sgd = optax.sgd(schedule, momentum=spec.momentum or None, nesterov=spec.nesterov and spec.momentum > 0)
     return optax.chain(clip, optax.add_decayed_weights(spec.weight_decay, mask=kernels), sgd, *by_layer)
+
+
+def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Gives optax's Adam, which raises a float to the number of steps, the promotion it needs where JAX's is strict."""
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def _scaled_by_layer(rates: Mapping[str, float]) -> optax.GradientTransformation:

@@ -65,10 +65,11 @@ def test_the_lean_gradient_is_as_exact_in_bfloat16_as_the_plain_one():
     x, scale, bias, kernel, params = exact = jax.tree.map(lambda v: v.astype(np.float32), arrays())
     x, kernel, params = jax.tree.map(lambda v: v.astype(jnp.bfloat16), (x, kernel, params))
 
+    wanted = results(False, "silu", *exact)[1]
+
     def errors(lean):
         # Not compiled: the compiler leaves out some of the roundings to bfloat16.
         found = results(lean, "silu", x, scale, bias, kernel, params, compiled=lambda function: function)[1]
-        wanted = results(False, "silu", *exact)[1]
         pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
         return [np.abs(a.astype(np.float32) - b).max() for a, b in pairs]
 

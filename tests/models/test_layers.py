@@ -136,7 +136,7 @@ def test_the_gradient_of_batch_norm_is_that_of_finite_differences(group_size):
         changed = {**variables, "params": {**variables["params"], "scale": scale}}
         return (norm.apply(changed, x, mutable=["batch_stats"])[0] * weights).sum()
 
-    jax.test_util.check_grads(f, (x, RNG.normal(size=3)), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+    jax.test_util.check_grads(jax.jit(f), (x, RNG.normal(size=3)), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("enable_x64")

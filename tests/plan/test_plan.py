@@ -216,8 +216,8 @@ def test_a_batch_does_the_work_of_all_its_micro_batches(plan):
     step = Planner(config, topology(), lambda text: None).train(32)
     assert step.flops_per_image == pytest.approx(plan.train.flops_per_image)
     assert step.bytes_per_image == pytest.approx(plan.train.bytes_per_image)
-    # Its memory is that of the whole batch: two more grey images on each device with label, index and epoch.
-    assert step.program.arguments == plan.train.program.arguments + 2 * (8 * 8 + 3 * 4)
+    # Its memory is that of the whole batch: two more grey canvases on each device with label, index, epoch and aspect.
+    assert step.program.arguments == plan.train.program.arguments + 2 * (10 * 10 + 4 * 4)
 
 
 def test_a_step_that_does_not_fit_says_why_and_has_no_figures(plan):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jaxnets.data.augment import Augmentation
 
 from jaxnets import create_model
 from jaxnets.data.batch import Batch
@@ -18,6 +17,8 @@ from jaxnets.models.resnet.network import Stage
 from jaxnets.plan.compiled import Program, compile_program
 from jaxnets.plan.topology import Topology, describe, prepare_environment
 from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
+from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.feed import jit_train_step
 from jaxnets.train.mesh import make_mesh, over_data, replicated
 from jaxnets.train.step import init_state, make_train_step
@@ -42,16 +43,18 @@ def compiled(topology: Topology, name="resnet50", stages=STAGES, **fields) -> Pr
     """The training step of a network of two blocks."""
     mesh = make_mesh(topology.devices)
     p = Preprocess(height=SIZE, width=SIZE, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
-    model = create_model(name, stages=stages, num_classes=10, dtype="bfloat16", preprocess=p, **fields)
-    optimizer = optax.sgd(0.1, momentum=0.9)
-    step = make_train_step(model, p, optimizer, dtype=jnp.bfloat16, seed=0, augmentation=Augmentation())
-    shapes = jax.eval_shape(lambda: init_state(model, p, optimizer, 0, with_ema=False))
+    model = create_model(name, stages=stages, num_classes=10, dtype=jnp.bfloat16, preprocess=p, **fields)
+    recipe = Recipe(
+        loss=SoftmaxCrossEntropy(), optimizer=optax.sgd(0.1, momentum=0.9), schedule=optax.constant_schedule(0.1)
+    )
+    step = make_train_step(model, p, recipe, seed=0)
+    shapes = jax.eval_shape(lambda: init_state(model, p, recipe, 0))
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes)
 
     def array(dtype, *shape):
         return jax.ShapeDtypeStruct((BATCH, *shape), dtype, sharding=over_data(mesh))
 
-    numbers = [array(kind) for kind in (np.int32, np.bool_, np.int32, np.int32)]
+    numbers = [array(kind) for kind in (np.int32, np.bool_, np.int32, np.int32, np.float32)]
     batch = Batch(array(np.uint8, SIZE, SIZE, 3), *numbers)
     program = compile_program(jit_train_step(step, state, mesh).lower(state, batch))
     assert isinstance(program, Program)

@@ -11,8 +11,8 @@ from tests.train.runs import short
 def built(height: int, width: int, **config):
     """Builds a run on 32 grey images of a size: resnet8_cifar halves them twice."""
     preprocess = Preprocess(height=height, width=width, channels=1, mean=(0.5,), std=(0.5,))
-    data = SimpleNamespace(preprocess=preprocess, class_names=("a", "b"), split=lambda name: range(32))
-    return build(short(**config), data, steps=4)
+    data = SimpleNamespace(preprocess=preprocess, class_names=("a", "b"), training=range(32), canvas_is_input=True)
+    return build(short(**config), data)
 
 
 @pytest.mark.parametrize(

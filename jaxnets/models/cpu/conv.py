@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conventions import DIMENSIONS, Padding, Pair
 from jaxnets.models.cpu.shifts import pad, shifts, sum_of_shifts
 
@@ -119,7 +120,7 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
         gradients = [_block_gradient(part_x, part_dy, shape, stride, padding) for part_x, part_dy in parts]
         return [total + gradient.astype(total.dtype) for total, gradient in zip(totals, gradients, strict=True)]
 
-    zeros = [jnp.zeros(shape, jnp.promote_types(x.dtype, jnp.float32))] * lanes
+    zeros = [jnp.zeros(shape, widest(x.dtype))] * lanes
     return reduce(jnp.add, lax.fori_loop(0, blocks // lanes, add_blocks, zeros)).astype(x.dtype)
 
 

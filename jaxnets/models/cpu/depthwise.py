@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conventions import Padding, Pair
 from jaxnets.models.cpu.shifts import pad, shifts, sum_of_shifts
 
@@ -65,7 +66,7 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
 
     A sum over rows, columns and images at once would not be vectorised over the channels.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = widest(x.dtype)
     rows, columns, _, channels = shape
     together = min(_ROWS, dy.shape[1])
     blocks_of_rows = -(-dy.shape[1] // together)

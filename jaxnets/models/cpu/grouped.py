@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conventions import Padding, Pair
 from jaxnets.models.cpu.shifts import pad, shifts
 
@@ -20,7 +21,7 @@ def grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int
     features = kernel.shape[3] // groups
     together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * channels <= _GROUPED_CHANNELS))
     chunks = groups // together
-    own = jnp.eye(together, dtype=jnp.promote_types(x.dtype, jnp.float32))
+    own = jnp.eye(together, dtype=widest(x.dtype))
     # [chunk, place in the kernel, group of x, channel, group of y, feature], zero unless the groups are the same
     weights = jnp.einsum("pcngf,hg->nphcgf", kernel.reshape(rows * columns, channels, chunks, together, features), own)
     weights = weights.reshape(chunks, rows * columns * together * channels, together * features)

@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conventions import Padding, Pair
 
 
 def sum_of_shifts(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
     """A convolution of few channels, or a depthwise one (`kernel` `[i, j, 1, c]`), as one loop over its products."""
     rows, columns, channels, _ = kernel.shape
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = widest(x.dtype)
     padded, weights = pad(x, *padding), kernel.astype(wide)
     inputs = [padded] if channels == 1 else [padded[..., n : n + 1] for n in range(channels)]
     terms = [

@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from jaxnets.dtypes import widest
 from jaxnets.models.conventions import PaddingRule
 from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
@@ -23,7 +24,6 @@ from jaxnets.models.layers import (
     depth_rates,
     gate_and_project,
     global_average,
-    widest,
 )
 from jaxnets.preprocess import Preprocess
 

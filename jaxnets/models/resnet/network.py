@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from jaxnets.dtypes import widest
 from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     BatchNorm,
@@ -29,7 +30,6 @@ from jaxnets.models.layers import (
     global_average,
     max_pool,
     relu,
-    widest,
 )
 from jaxnets.preprocess import Preprocess
 

@@ -65,7 +65,7 @@ def interpolation(
     output pixel's centre; its weights add up to 1 over the pixels that there are.
     """
     scale = length / count
-    centres = start + (jnp.arange(count) + 0.5) * scale
-    distance = jnp.abs(jnp.arange(pixels) + 0.5 - centres[:, None]) / jnp.maximum(scale, 1)
+    centres = start + (jnp.arange(count, dtype=jnp.float32) + 0.5) * scale
+    distance = jnp.abs(jnp.arange(pixels, dtype=jnp.float32) + 0.5 - centres[:, None]) / jnp.maximum(scale, 1)
     weights = jnp.maximum(1 - distance, 0)
     return weights / weights.sum(-1, keepdims=True)

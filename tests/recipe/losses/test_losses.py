@@ -52,7 +52,7 @@ def test_the_focal_loss_without_gamma_is_the_cross_entropy():
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_finite_where_logits_are_far_apart(name):
     loss = find_loss(resolve({"loss": {"name": name}}).loss)
-    logits, target = np.array([[80.0, -80.0], [-80.0, 80.0]], np.float32), soft_target(np.array([0, 0]), 2)
+    logits, target = np.array([[80.0, -80.0], [-80.0, 80.0]], np.float32), soft_target(np.zeros(2, np.int32), 2)
     value, gradient = jax.value_and_grad(lambda x: loss(x, target).sum())(logits)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
