@@ -181,6 +181,10 @@ NOTES = {
     "in memory": (changed(CPU, workdir__file_system="tmpfs"), "work directory", "tmpfs", "gone with the machine"),
     "cache off": (changed(CPU, cache__disabled_by="JAX_E"), "compilation cache", "turned off by JAX_E", "unset JAX_E"),
     "cache read-only": (changed(CPU, cache__error="no"), "compilation cache", "written to: no", "COMPILATION_CACHE"),
+    "cache elsewhere": (
+        changed(CPU, cache__temporary="there is no home directory"),
+        "compilation cache", "temporary one: there is no home directory", "COMPILATION_CACHE",
+    ),
     "cache of a session": (
         changed(CPU, environment={"KAGGLE_KERNEL_RUN_TYPE": "Batch"}),
         "compilation cache", "ends with this session", "/kaggle/working/compiled",

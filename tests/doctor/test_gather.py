@@ -195,6 +195,16 @@ def test_the_default_compilation_cache_is_the_one_of_the_commands(tmp_path, monk
     assert gather.compilation_cache({}).path == str(tmp_path / "jaxnets" / "compiled")
 
 
+def test_a_cache_that_is_a_temporary_one_says_why_and_is_not_made(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("")  # no directory, and so none to write in
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache = gather.compilation_cache({})
+    assert cache.temporary == f"{tmp_path / 'home' / '.cache' / 'jaxnets'} cannot be written to"
+    assert not Path(cache.path).parent.exists()
+
+
 def test_packages_that_matter_are_found_and_no_others():
     found = gather.packages()
     assert {"jax", "jaxlib", "flax"} <= found.keys()
