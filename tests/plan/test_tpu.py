@@ -12,7 +12,7 @@ import pytest
 from jaxnets import create_model
 from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
-from jaxnets.models import efficientnet
+from jaxnets.models.efficientnet import network as efficientnet
 from jaxnets.models.resnet.network import Stage
 from jaxnets.plan.compiled import Program, compile_program
 from jaxnets.plan.topology import Topology, describe, prepare_environment
