@@ -12,7 +12,7 @@ import pytest
 from jaxnets import create_model
 from jaxnets.data.batch import Batch
 from jaxnets.errors import UserError
-from jaxnets.models.efficientnet import network as efficientnet
+from jaxnets.models.efficientnet.network import Stage as MBConvStage
 from jaxnets.models.resnet.network import Stage
 from jaxnets.plan.compiled import Program, compile_program
 from jaxnets.plan.topology import Topology, describe, prepare_environment
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reas
 SIZE, BATCH = 32, 1024
 STAGES = (Stage(blocks=1, features=32, stride=1), Stage(blocks=1, features=64, stride=2))
 MBCONVS = tuple(
-    efficientnet.Stage(kernel=3, repeats=1, stride=stride, expand=6, features=features, squeeze=0.25)
+    MBConvStage(kernel=3, repeats=1, stride=stride, expand=6, features=features, squeeze=0.25)
     for stride, features in ((1, 16), (2, 24))
 )
 

@@ -82,7 +82,7 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
         part_dy = pad(part_dy, (0, missing), (0, 0)).astype(wide)
         sums = []
         for _, place in shifts(part_x, (rows, columns), stride):
-            products = [place[:, r::together] * part_dy[:, r::together] for r in range(together)]
+            products = [place[:, r::together].astype(wide) * part_dy[:, r::together] for r in range(together)]
             partial_sums = lax.optimization_barrier(reduce(jnp.add, products).reshape(-1, channels))
             sums.append(jnp.ones(len(partial_sums), wide) @ partial_sums)
         return total + jnp.stack(sums)

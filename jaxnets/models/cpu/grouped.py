@@ -23,7 +23,8 @@ def grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int
     chunks = groups // together
     own = jnp.eye(together, dtype=widest(x.dtype))
     # [chunk, place in the kernel, group of x, channel, group of y, feature], zero unless the groups are the same
-    weights = jnp.einsum("pcngf,hg->nphcgf", kernel.reshape(rows * columns, channels, chunks, together, features), own)
+    by_group = kernel.reshape(rows * columns, channels, chunks, together, features).astype(own.dtype)
+    weights = jnp.einsum("pcngf,hg->nphcgf", by_group, own)
     weights = weights.reshape(chunks, rows * columns * together * channels, together * features)
 
     @jax.checkpoint
