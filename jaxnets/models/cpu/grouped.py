@@ -22,6 +22,7 @@ def grouped(x: Array, kernel: Array, stride: Pair, padding: Padding, groups: int
     together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * channels <= _GROUPED_CHANNELS))
     chunks = groups // together
     own = jnp.eye(together, dtype=widest(x.dtype))
+    kernel = kernel.astype(own.dtype)
     # [chunk, place in the kernel, group of x, channel, group of y, feature], zero unless the groups are the same
     by_group = kernel.reshape(rows * columns, channels, chunks, together, features).astype(own.dtype)
     weights = jnp.einsum("pcngf,hg->nphcgf", by_group, own)
