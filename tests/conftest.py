@@ -30,6 +30,26 @@ from tests import bucket
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# Those that start processes or compile the most come first, so that no worker is left alone with them at the end.
+_LONGEST = (
+    "train/test_hosts.py",
+    "test_commands.py",
+    "train/test_resume.py",
+    "train/test_bucket.py",
+    "plan/test_plan.py",
+    "pretrained/test_load.py",
+    "train/test_failures.py",
+    "train/test_stop.py",
+    "test_classifier.py",
+    "launch/test_scripts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def one_device() -> Mesh:
     return make_mesh(jax.devices()[:1])
