@@ -195,8 +195,8 @@ def test_an_address_that_is_none(host, port):
 def test_the_command_says_in_one_message_what_is_wrong(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-    def message(*options):
-        monkeypatch.setattr(sys, "argv", ["serve", "--model", str(tmp_path / "none"), *map(str, options)])
+    def message(*options, model="efficientnet_lite0"):
+        monkeypatch.setattr(sys, "argv", ["serve", "--model", str(model), *map(str, options)])
         with pytest.raises(SystemExit) as raised:
             main()
         assert raised.value.code == 1
@@ -206,7 +206,7 @@ def test_the_command_says_in_one_message_what_is_wrong(monkeypatch, capsys, tmp_
     with listen("127.0.0.1", 0) as bound:
         bound.listen()
         assert "is in use" in message("--port", bound.getsockname()[1])
-    assert os.fspath(tmp_path) in message("--port", 0)
+    assert os.fspath(tmp_path) in message("--port", 0, model=tmp_path / "none")
     assert "--cors-origin must be" in message("--cors-origin", "front.example")
     assert "--root-path must be" in message("--root-path", "vision")
     assert "--burst must be more than 0" in message("--burst", 0)
