@@ -16,9 +16,11 @@ import jax.numpy as jnp
 from jaxnets import create_model
 from jaxnets.config import Config
 from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
+from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.recipe import Recipe
 from jaxnets.run.checkpoints import Progress
 from jaxnets.train.mesh import make_mesh, replicated
-from jaxnets.train.optimizer import make_optimizer
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState, init_state
 
@@ -49,7 +51,8 @@ def fresh_state() -> TrainState:
     model = create_model("resnet50", num_classes=1000)
     preprocess = Preprocess(height=224, width=224, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
     optimizer = make_optimizer(Config().optimizer, lambda step: 0.1)
-    return init_state(model, preprocess, optimizer, 0, with_ema=False)
+    recipe = Recipe(loss=SoftmaxCrossEntropy(), optimizer=optimizer, schedule=lambda step: 0.1)
+    return init_state(model, preprocess, recipe, 0)
 
 
 def measure(

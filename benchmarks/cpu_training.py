@@ -47,13 +47,13 @@ def main() -> None:
 def jaxnets_step(options):
     """The program that training dispatches: steps in a loop, over images that lie on the device."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
     import optax
 
     from jaxnets import create_model
-    from jaxnets.data.augment import Augmentation
     from jaxnets.preprocess import Preprocess
+    from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
+    from jaxnets.recipe.recipe import Recipe
     from jaxnets.train.mesh import make_mesh, over_data
     from jaxnets.train.step import init_state, make_chunk, make_train_step
 
@@ -61,13 +61,16 @@ def jaxnets_step(options):
     preprocess = Preprocess(
         height=options.size, width=options.size, channels=options.channels, mean=grey, std=grey
     )  # fmt: skip
-    model, optimizer = create_model("resnet20_cifar"), optax.sgd(0.01, momentum=0.9)
-    step = make_train_step(model, preprocess, optimizer, dtype=jnp.float32, seed=0, augmentation=Augmentation())
+    model = create_model("resnet20_cifar")
+    recipe = Recipe(
+        loss=SoftmaxCrossEntropy(), optimizer=optax.sgd(0.01, momentum=0.9), schedule=optax.constant_schedule(0.01)
+    )
+    step = make_train_step(model, preprocess, recipe, seed=0)
     chunk = jax.jit(make_chunk(step, STEPS, over_data(make_mesh())))
-    state = init_state(model, preprocess, optimizer, 0, with_ema=False)
+    state = init_state(model, preprocess, recipe, 0)
     batch = jaxnets_batch(options)
     index = np.stack([batch.index] * STEPS)
-    arrays = jax.device_put((batch.image, batch.label, index, index * 0))
+    arrays = jax.device_put((batch.image, batch.aspect, batch.label, index, index * 0))
 
     def run() -> float:
         nonlocal state
@@ -88,7 +91,7 @@ def jaxnets_batch(options):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (options.batch, options.size, options.size, options.channels), np.uint8)
     index = np.arange(options.batch, dtype=np.int32)
-    return Batch(image, index % 10, index >= 0, index, index * 0)
+    return Batch(image, index % 10, index >= 0, index, index * 0, np.ones(options.batch, np.float32))
 
 
 def linen_step(options):
