@@ -115,8 +115,10 @@ def _quieten(*, debug: bool) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if debug else logging.WARNING)
     logging.getLogger("jaxnets").setLevel(logging.INFO)
+    absl = logging.getLogger("absl")
+    absl.removeFilter(_says_something)  # of a command before, in this process
     if not debug:
-        logging.getLogger("absl").addFilter(_says_something)
+        absl.addFilter(_says_something)
 
 
 # Beginnings of warnings that a user can do nothing about, by what writes them.
