@@ -1,5 +1,6 @@
 """The README stays true: its commands take the options it shows, and its Python runs."""
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -28,11 +29,17 @@ def test_the_readme_shows_the_commands_of_this_package():
     assert {"jaxnets.main", "jaxnets.evaluate", "jaxnets.predict", "jaxnets.benchmark"} <= modules
 
 
+@pytest.fixture(scope="module")
+def options_of(run):
+    """Returns the options of a command, whose help is asked for once."""
+    return functools.cache(lambda module: set(re.findall(r"--[a-z0-9-]+", run(module, "--help").stdout)))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_has_options_that_exist(run, command):
+def test_every_command_of_the_readme_has_options_that_exist(options_of, command):
     _, module, *arguments = shlex.split(command, comments=True)
     options = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-    known = set(re.findall(r"--[a-z0-9-]+", run(module, "--help").stdout))
+    known = options_of(module)
     overrides = [argument for argument in arguments if argument.startswith("--config.")]
     assert {option for option in options if not option.startswith("--config.")} <= known
     if overrides:
