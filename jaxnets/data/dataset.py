@@ -78,6 +78,12 @@ def open_dataset(
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
     canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
+    if data.canvas_size is not None and (canvas.height < fitted.height or canvas.width < fitted.width):
+        raise UserError(
+            f"config.data.canvas_size {canvas.height}×{canvas.width} is smaller than the model's input of "
+            f"{fitted.height}×{fitted.width}, so that training would see coarser images than evaluation: give at least "
+            f"that, or leave it out"
+        )
     selections = {name: _selection(split) for name, split in source.splits.items()}
     if data.validation:
         if "validation" in selections:

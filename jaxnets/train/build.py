@@ -91,6 +91,12 @@ def build(
 
 def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
     """Returns the recipe of a config."""
+    padding, shortest = config.augment.pad_and_crop.padding, min(data.preprocess.height, data.preprocess.width)
+    if padding >= shortest:
+        raise UserError(
+            f"config.augment.pad_and_crop.padding {padding} would crop images of {shortest} pixels that are all black: "
+            f"give less than {shortest}, an eighth of it as a rule"
+        )
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxnets import Preprocess, UserError
+from jaxnets.data.dataset import open_dataset
 from jaxnets.train.build import build
 from tests.train.runs import short
 
@@ -45,3 +46,17 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
     said = [record.getMessage() for record in caplog.records if "mean and variance" in record.getMessage()]
     assert len(said) == (values is not None)
     assert values is None or f"sees {values} values of each channel" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"augment": {"pad_and_crop": {"padding": 8}}}, "padding 8 would crop images of 8 pixels that are all black"),
+        ({"data": {"canvas_size": 7}}, "canvas_size 7×7 is smaller than the model's input of 8×8"),
+        ({"data": {"canvas_size": "9x4"}}, "canvas_size 9×4 is smaller than the model's input of 8×8"),
+    ],
+)
+def test_what_would_spoil_the_training_images_is_refused(changed, said):
+    config = short(**changed)
+    with pytest.raises(UserError, match=said):
+        build(config, open_dataset(config))
