@@ -1,4 +1,4 @@
-"""Eight devices on one CPU, and a compilation cache that lasts from one test run to the next."""
+"""Eight devices on one CPU, programs that are quick to compile, and a cache of them that lasts between test runs."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 
 _CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+_QUICK = "--xla_backend_optimization_level=0"  # compiling is what costs where arrays are small
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {_QUICK}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"  # what is mixed by accident is an error here
@@ -77,8 +78,10 @@ def run() -> Run:
     return run
 
 
-def environment(devices: int = 1) -> dict[str, str]:
-    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+def environment(devices: int = 1, *, optimised: bool = False) -> dict[str, str]:
+    """Returns the environment of a process with so many devices; `optimised` programs are those that users get."""
+    quick = "" if optimised else _QUICK
+    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick}"}
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 """The benchmark, on configs that training takes."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.benchmark import time_training
+from jaxnets import benchmark
+from jaxnets.benchmark import Timing, time_training
 from jaxnets.data.examples import Examples
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
@@ -44,3 +47,16 @@ def test_a_config_is_timed_that_takes_its_size_from_pretrained_weights_and_only_
     bare, loop = time_training(short(model={"pretrained": str(weights)}, data=data), steps=2, repeats=1)
     assert set(read) == {20}  # of training; the test split has 4
     assert all(np.isfinite(timing.median) and timing.median > 0 for timing in (bare, loop))
+
+
+def test_the_command_prints_one_json_object(monkeypatch, capsys):
+    timings = Timing("bare step", (0.1, 0.2, 0.3)), Timing("loop", (0.1, 0.3, 0.4))
+    monkeypatch.setattr(benchmark, "time_training", lambda config, steps, repeats: timings)
+    monkeypatch.setattr("sys.argv", ["benchmark", "--config", "digits", "--config.batch_size=16", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    printed = json.loads(capsys.readouterr().out)
+    assert not ended.value.code
+    assert printed["batch_size"] == 16
+    assert printed["overhead"] == pytest.approx(0.5)
+    assert printed["loop"]["seconds_per_step"] == [0.1, 0.3, 0.4]

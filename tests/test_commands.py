@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxnets.evaluate.__main__ import report_target
-from tests.train.runs import SMALL, assert_same_run
+from tests.train.runs import SMALL, assert_same_run, rows_of
 
 ROOT = Path(__file__).parent.parent
 SMALLER = f"--config.model.name={SMALL}"
@@ -57,14 +58,9 @@ def test_a_run_saved_on_eight_devices_evaluates_on_one_to_the_same_metrics(run, 
     assert {key: one[key] for key in eight} == eight
 
 
-def test_a_run_saved_on_one_device_goes_on_and_evaluates_on_eight(run, tmp_path):
-    first = run("jaxnets.main", *TRAIN, "--workdir", tmp_path / "run")
-    assert first.returncode == 0, first.stderr
-    one = evaluate(run, tmp_path / "run", tmp_path / "one")
-    eight = evaluate(run, tmp_path / "run", tmp_path / "eight", devices=8)
-    assert one["loss"] == pytest.approx(eight["loss"], rel=1e-5)
-    assert one["per_class"] == eight["per_class"]
-    more = run("jaxnets.main", *TRAIN, "--config.steps=6", "--workdir", tmp_path / "run", devices=8)
+def test_a_run_saved_on_eight_devices_goes_on_on_one(run, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    more = run("jaxnets.main", *TRAIN, "--config.steps=6", "--workdir", tmp_path / "run")
     assert "resuming" in more.stdout
     assert "step 6/6" in more.stdout
 
@@ -128,14 +124,6 @@ def test_predict_writes_json_lines_and_goes_on_after_what_is_no_image(run, train
     assert sum(row["probability"] for row in second["top"]) <= 1 + 1e-6
 
 
-def test_the_benchmark_shows_the_loop_and_the_bare_step(run):
-    options = ("--config", "digits", SMALLER, "--config.batch_size=16", "--steps", 3, "--repeats", 1, "--json")
-    timings = json.loads(run("jaxnets.benchmark", *options).stdout)
-    assert timings["overhead"] == pytest.approx(
-        timings["loop"]["seconds_per_step"][0] / timings["bare step"]["seconds_per_step"][0] - 1
-    )
-
-
 def write_idx(path, array):
     header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     path.write_bytes(gzip.compress(header + array.tobytes()))
@@ -152,18 +140,41 @@ def write_images(folder, *, classes=("cat", "dog"), count=6):
 SHORT = (SMALLER, "--config.batch_size=4", "--config.steps=2", "--config.eval_every_steps=2")
 
 
+@pytest.fixture(scope="module")
+def images_and_run(run, tmp_path_factory):
+    """A folder of images, a run on it and what the run printed."""
+    root = tmp_path_factory.mktemp("folder")
+    write_images(root / "images")
+    source = f"--config.data.source=folder:{root / 'images'}"
+    done = run("jaxnets.main", "--config", "digits", *SHORT, source, "--workdir", root / "run")
+    assert done.returncode == 0, done.stderr
+    return root, done.stdout
+
+
 @pytest.fixture
-def folder(tmp_path):
-    write_images(tmp_path / "images")
-    return tmp_path / "images"
+def folder(images_and_run, tmp_path):
+    """A copy of the images."""
+    return shutil.copytree(images_and_run[0] / "images", tmp_path / "images")
 
 
-@pytest.mark.parametrize("placement", ["device", "stream"])
-def test_a_folder_of_images_trains(run, folder, tmp_path, placement):
-    source = (f"--config.data.source=folder:{folder}", f"--config.data.placement={placement}")
+@pytest.fixture
+def finished(images_and_run, folder):
+    """A copy of the run, on the copy of the images."""
+    run = shutil.copytree(images_and_run[0] / "run", folder.parent / "run")
+    config = run / "config.json"
+    config.write_text(config.read_text().replace(str(images_and_run[0] / "images"), str(folder)))
+    return run
+
+
+def test_a_folder_of_images_trains(images_and_run):
+    assert "12 train, 12 test, 10×10×3; 2 classes: cat, dog" in images_and_run[1]
+
+
+def test_a_folder_of_images_trains_as_a_stream(run, images_and_run, folder, tmp_path):
+    source = (f"--config.data.source=folder:{folder}", "--config.data.placement=stream")
     done = run("jaxnets.main", "--config", "digits", *SHORT, *source, "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert "12 train, 12 test, 10×10×3; 2 classes: cat, dog" in done.stdout
+    assert rows_of(tmp_path / "run") == rows_of(images_and_run[0] / "run")
 
 
 def test_idx_files_train_from_another_directory_by_a_relative_path(run, tmp_path):
@@ -179,11 +190,10 @@ def test_idx_files_train_from_another_directory_by_a_relative_path(run, tmp_path
     assert "of 10)" in done.stdout
 
 
-def test_data_that_has_moved_is_still_the_run_s_data(run, folder, tmp_path):
-    options = ("--config", "digits", *SHORT, "--workdir", tmp_path / "run")
-    assert run("jaxnets.main", *options, f"--config.data.source=folder:{folder}").returncode == 0
+def test_data_that_has_moved_is_still_the_run_s_data(run, finished, folder, tmp_path):
     folder.rename(tmp_path / "moved")
-    moved = run("jaxnets.main", *options, f"--config.data.source=folder:{tmp_path / 'moved'}")
+    source = f"--config.data.source=folder:{tmp_path / 'moved'}"
+    moved = run("jaxnets.main", "--config", "digits", *SHORT, "--workdir", finished, source)
     assert "is finished" in moved.stdout, moved.stderr
 
 
@@ -213,12 +223,11 @@ def get_config():
 """
 
 
-@pytest.mark.parametrize("name", ["jaxnets_grey", "jaxnets_bytes"])
-def test_tfds_data_trains_where_tensorflow_cannot_be_imported(run, tmp_path, name):
+def test_tfds_data_trains_where_tensorflow_cannot_be_imported(run, tmp_path):
     config = tmp_path / "mine.py"
     config.write_text(CONFIG_WITHOUT_TENSORFLOW)
     options = (
-        f"--config.data.source=tfds:{name}",
+        "--config.data.source=tfds:jaxnets_bytes",
         f"--config.data.directory={tmp_path / 'tfds'}",
         "--config.data.image_size=8",
     )
@@ -227,14 +236,12 @@ def test_tfds_data_trains_where_tensorflow_cannot_be_imported(run, tmp_path, nam
     assert "step 2/2" in done.stdout
 
 
-def test_evaluate_refuses_data_that_is_not_the_run_s(run, folder, tmp_path):
-    options = ("--config", "digits", *SHORT, "--workdir", tmp_path / "run")
-    assert run("jaxnets.main", *options, f"--config.data.source=folder:{folder}").returncode == 0
+def test_evaluate_refuses_data_that_is_not_the_run_s(run, finished, folder):
     (folder / "test" / "cat" / "0.jpg").unlink()
-    done = run("jaxnets.evaluate", "--workdir", tmp_path / "run")
+    done = run("jaxnets.evaluate", "--workdir", finished)
     assert done.returncode == 1
     assert "is no longer the data of this run" in done.stderr
-    done = run("jaxnets.evaluate", "--workdir", tmp_path / "run", "--source", f"folder:{folder}")
+    done = run("jaxnets.evaluate", "--workdir", finished, "--source", f"folder:{folder}")
     assert "of 11)" in done.stdout
 
 
@@ -296,7 +303,6 @@ def test_debug_shows_the_traceback(run, tmp_path):
     assert "config.steps must be at least 1" in done.stderr
 
 
-def test_two_runs_of_the_same_command_give_the_same_bits(run, tmp_path):
-    for name in ("a", "b"):
-        assert run("jaxnets.main", *TRAIN, "--workdir", tmp_path / name).returncode == 0
-    assert_same_run(tmp_path / "a", tmp_path / "b")
+def test_two_runs_of_the_same_command_give_the_same_bits(run, trained, tmp_path):
+    assert run("jaxnets.main", *TRAIN, "--workdir", tmp_path / "again", devices=8).returncode == 0
+    assert_same_run(tmp_path / "again", trained[0])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from jaxnets.models.forward import forward
-from tests.quick import quick
 from tests.tiny import FAMILIES, SEEN, classifier, images
 
 onnx = pytest.importorskip("onnx")
@@ -25,7 +24,7 @@ def exported(family: str, *, inside: bool) -> bytes:
 def expected(family: str) -> np.ndarray:
     """What JAX says of the images."""
     made = classifier(family)
-    logits = quick(lambda variables, images: forward(made.model, made.preprocess, variables, images))
+    logits = jax.jit(lambda variables, images: forward(made.model, made.preprocess, variables, images))
     return np.asarray(logits(made.variables, FITTED))
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from jaxnets.models.conv import conv2d
 from jaxnets.models.cpu import depthwise
-from tests.quick import quick
 
 RNG = np.random.default_rng(0)
 
@@ -54,7 +53,7 @@ def with_gradients(convolve, options):
 
 
 def forward_and_backward(convolve, x, k, dy, options):
-    return quick(with_gradients(convolve, options))(x, k, dy)
+    return jax.jit(with_gradients(convolve, options))(x, k, dy)
 
 
 @pytest.mark.usefixtures("enable_x64")

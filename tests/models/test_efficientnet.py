@@ -10,7 +10,6 @@ from jaxnets.models import efficientnet
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.describe import parameters
 from jaxnets.models.efficientnet.network import EfficientNet, Stage, compound_scaling, scale_features
-from tests.quick import quick
 
 # As many as timm 1.0.31 and torchvision count for the same names. The tf_ networks pad differently and have no
 # parameters of their own.
@@ -72,10 +71,10 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return quick(model.init)(jax.random.key(0), X)
+    return jax.jit(model.init)(jax.random.key(0), X)
 
 
-@partial(quick, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def in_training(model, variables, seed: int) -> np.ndarray:
     rngs = {"dropout": jax.random.key(seed)}
     return model.apply(variables, X, train=True, rngs=rngs, mutable=["batch_stats"])[0]
@@ -166,7 +165,7 @@ def test_features_are_the_named_stages_at_any_input_size_and_channels(name):
 
 def test_only_training_is_random(model, variables):
     noisy = model.clone(dropout=0.5, stochastic_depth=0.5)
-    quiet = quick(lambda v, m: m.apply(v, X), static_argnums=1)
+    quiet = jax.jit(lambda v, m: m.apply(v, X), static_argnums=1)
     np.testing.assert_array_equal(quiet(variables, noisy), quiet(variables, model))
 
 
@@ -180,7 +179,7 @@ def test_noise_in_training_follows_the_seed(field, model, variables):
 
 def test_logits_are_float32_under_bfloat16_and_close_to_those_of_float32(model, variables):
     rough = model.clone(dtype=jnp.bfloat16)
-    apply = quick(lambda v, m: m.apply(v, X), static_argnums=1)
+    apply = jax.jit(lambda v, m: m.apply(v, X), static_argnums=1)
     expected, found = apply(variables, model), apply(variables, rough)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
@@ -189,12 +188,12 @@ def test_logits_are_float32_under_bfloat16_and_close_to_those_of_float32(model, 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_is_reached_by_a_finite_gradient_that_is_not_zero(name):
     model = NETWORKS[name]
-    variables = quick(model.init)(jax.random.key(0), X)
+    variables = jax.jit(model.init)(jax.random.key(0), X)
 
     def loss(params):
         logits, _ = model.apply({**variables, "params": params}, X, train=True, mutable=["batch_stats"])
         return jnp.square(logits - 1).sum()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(quick(jax.grad(loss))(variables["params"])):
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
         assert np.isfinite(gradient).all(), path
         assert np.abs(gradient).max() > 0, path

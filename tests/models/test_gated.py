@@ -7,7 +7,6 @@ from flax import linen as nn
 
 from jaxnets.models.gated import gated_projection, lean_gated_projection
 from jaxnets.models.layers import ACTIVATIONS, BatchNorm, Conv, SqueezeExcite, gate_and_project
-from tests.quick import quick
 
 RNG = np.random.default_rng(0)
 GROUPS, IMAGES, CHANNELS, SQUEEZED, FEATURES = 3, 4, 12, 3, 5
@@ -25,7 +24,7 @@ def arrays():
     return x, scale, bias, kernel, params
 
 
-def results(lean, activation, x, scale, bias, kernel, params, compiled=quick):
+def results(lean, activation, x, scale, bias, kernel, params, compiled=jax.jit):
     """Returns the sum of the weighted results with the statistics, and its gradient in all five."""
     weights = np.random.default_rng(1).normal(size=(*x.shape[:-1], FEATURES))
     act = ACTIVATIONS[activation]
@@ -96,7 +95,7 @@ def test_joined_layers_give_what_they_give_one_after_the_other():
     variables = Tail(False, 4).init(jax.random.key(0), x)
     for train, group_size in ((True, 4), (True, None), (False, 4)):
         tails = [Tail(train, group_size, joined) for joined in (True, False)]
-        one, other = quick(lambda v, tails=tails: [tail.apply(v, x, mutable=["batch_stats"]) for tail in tails])(
+        one, other = jax.jit(lambda v, tails=tails: [tail.apply(v, x, mutable=["batch_stats"]) for tail in tails])(
             variables
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)

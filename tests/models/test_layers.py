@@ -8,7 +8,6 @@ from flax import linen as nn
 from jaxnets.models.conv import _tpu, conv2d
 from jaxnets.models.layers import BatchNorm, Conv
 from jaxnets.models.normalise import lean_project_and_normalise, project_and_normalise
-from tests.quick import quick
 
 RNG = np.random.default_rng(0)
 
@@ -65,7 +64,7 @@ def test_conv2d_and_its_gradients_are_those_of_the_plain_convolution(kernel, str
         change = jax.random.normal(jax.random.key(0), ours.shape, ours.dtype)
         return (ours, *pull_ours(change)), (theirs, *pull_theirs(change))
 
-    for a, b in zip(*quick(both)(x, k), strict=True):
+    for a, b in zip(*jax.jit(both)(x, k), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
@@ -77,7 +76,7 @@ def test_the_gradients_of_a_bfloat16_convolution_are_close_to_the_exact_ones(ker
         def loss(x, k):
             return jnp.square(conv2d(x.astype(dtype), k.astype(dtype), stride=stride, padding=padding)).mean()
 
-        return quick(jax.grad(loss, (0, 1)))(x, k)
+        return jax.jit(jax.grad(loss, (0, 1)))(x, k)
 
     for rough, exact in zip(gradients(jnp.bfloat16), gradients(jnp.float32), strict=True):
         np.testing.assert_allclose(rough, exact, atol=1e-2 * np.abs(exact).max())
@@ -85,8 +84,8 @@ def test_the_gradients_of_a_bfloat16_convolution_are_close_to_the_exact_ones(ker
 
 def batch_norm(x, **fields):
     norm = BatchNorm(train=True, **fields)
-    variables = quick(norm.init)(jax.random.key(0), x)
-    y, changed = quick(lambda v, x: norm.apply(v, x, mutable=["batch_stats"]))(variables, x)
+    variables = jax.jit(norm.init)(jax.random.key(0), x)
+    y, changed = jax.jit(lambda v, x: norm.apply(v, x, mutable=["batch_stats"]))(variables, x)
     return y, changed["batch_stats"]
 
 
@@ -149,7 +148,7 @@ def test_the_lean_gradient_of_a_normalised_projection_is_the_plain_one():
             y, *statistics = function(*arrays, 1e-5)
             return (y * weights).sum(), statistics
 
-        return quick(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True))(x, kernel, scale, bias)
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True))(x, kernel, scale, bias)
 
     for lean, plain in zip(
         *(jax.tree.leaves(results(f)) for f in (lean_project_and_normalise, project_and_normalise)), strict=True
@@ -166,7 +165,7 @@ def test_the_lean_gradient_is_as_exact_in_bfloat16():
             y = function(x, kernel, scale.astype(np.float32), bias.astype(np.float32), 1e-5)[0]
             return (y.astype(jnp.float32) * weights).sum()
 
-        return quick(jax.grad(loss, (0, 1)))(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
+        return jax.jit(jax.grad(loss, (0, 1)))(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
 
     for rough, exact in zip(
         gradients(lean_project_and_normalise, jnp.bfloat16),
@@ -195,7 +194,7 @@ def test_a_norm_that_is_handed_to_a_convolution_gives_what_it_gives_after_it():
     )  # fmt: skip
     for train in (True, False):
         pairs = [Pair(together, train) for together in (True, False)]
-        one, other = quick(lambda v, pairs=pairs: [pair.apply(v, x, mutable=["batch_stats"]) for pair in pairs])(
+        one, other = jax.jit(lambda v, pairs=pairs: [pair.apply(v, x, mutable=["batch_stats"]) for pair in pairs])(
             variables
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)

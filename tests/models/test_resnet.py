@@ -8,7 +8,6 @@ from jaxnets.models import resnet
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.describe import parameters
 from jaxnets.models.resnet.network import ResNet, Stage
-from tests.quick import quick
 
 # As many as timm 1.0.31 and torchvision count for the same names; for the CIFAR networks as the papers'
 # architecture gives.
@@ -52,7 +51,7 @@ def plainly():
 
 
 def init(model):
-    return quick(model.init)(jax.random.key(0), X)
+    return jax.jit(model.init)(jax.random.key(0), X)
 
 
 def test_every_registered_model_has_a_stated_number_of_parameters():
@@ -106,7 +105,7 @@ def test_features_are_the_named_stages_at_any_input_size_and_channels(block, ste
 
 def test_the_shortcut_of_option_a_subsamples_and_appends_zeros():
     model = ResNet(**SMALL, block="basic", stem="cifar", shortcut="A", zero_init_last_norm=True)
-    features = quick(lambda v: model.apply(v, X, method="features"))(init(model))
+    features = jax.jit(lambda v: model.apply(v, X, method="features"))(init(model))
     # With the last norms at zero each block is its shortcut, after the ReLU that changes nothing here.
     np.testing.assert_array_equal(features["stage1"], features["stem"])
     np.testing.assert_array_equal(features["stage2"][..., :8], features["stage1"][:, ::2, ::2])
@@ -117,7 +116,7 @@ def test_logits_are_float32_under_bfloat16_and_close_to_those_of_float32():
     exact = ResNet(**SMALL, block="basic", stem="cifar")
     rough = ResNet(**SMALL, block="basic", stem="cifar", dtype=jnp.bfloat16)
     variables = init(exact)
-    expected, found = (quick(lambda v, model=model: model.apply(v, X))(variables) for model in (exact, rough))
+    expected, found = (jax.jit(lambda v, model=model: model.apply(v, X))(variables) for model in (exact, rough))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
 
@@ -130,7 +129,7 @@ def test_every_parameter_is_reached_by_a_finite_gradient_that_is_not_zero():
         logits, _ = model.apply({**variables, "params": params}, X, train=True, mutable=["batch_stats"])
         return jnp.square(logits - 1).sum()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(quick(jax.grad(loss))(variables["params"])):
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
         assert np.isfinite(gradient).all(), path
         assert np.abs(gradient).max() > 0, path
 

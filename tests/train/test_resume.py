@@ -32,7 +32,7 @@ def start(workdir: Path, placement: str) -> subprocess.Popen:
             *(sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", workdir),
             *(*OPTIONS, f"--config.data.placement={placement}"),
         ],
-        env=environment(),
+        env=environment(optimised=True),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -22,10 +22,10 @@ ASPECTS = np.ones(32, np.float32)
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
 
 
-def tiny(dtype=jnp.float32, features=(4, 8), **fields):
+def tiny(dtype=jnp.float32, features=(8, 16), **fields):
     stages = tuple(Stage(blocks=1, features=f, stride=s) for f, s in zip(features, (1, 2), strict=True))
     return ResNet(
-        stages=stages, block="basic", stem="cifar", stem_features=4, num_classes=4, dtype=dtype, **fields
+        stages=stages, block="basic", stem="cifar", stem_features=8, num_classes=4, dtype=dtype, **fields
     )  # fmt: skip
 
 
