@@ -102,14 +102,14 @@ def _time_step(config: Config, setup: "Setup", steps: int) -> float:
     import jax
     import numpy as np
 
-    from jaxnets.data.batch import Batch
+    from jaxnets.data.batch import Batch, batch_labels
     from jaxnets.train.mesh import over_data, replicated
 
     training, mesh = setup.data.training, setup.mesh
     index = (np.arange(config.batch_size) % len(training)).astype(np.int32)
     arrays: dict[str, Any] = {
         "image": np.stack([training.read_substituting(int(i)).image for i in index]),
-        "label": training.labels[index],
+        "label": batch_labels(training.labels[index]),
         "mask": index >= 0,
         "index": index,
         "epoch": np.zeros_like(index),

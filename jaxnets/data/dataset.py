@@ -12,7 +12,7 @@ from jaxnets.cores import cores
 from jaxnets.data.canvas import choose_canvas
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
-from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
+from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source, strata
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
@@ -48,6 +48,11 @@ class Dataset(Labelled):
     canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     selections: Mapping[str, Selection] = field(default_factory=dict)
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.training.several_labels
 
     def fingerprint(self) -> dict[str, int]:
         """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
@@ -91,7 +96,7 @@ def open_dataset(
                 f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
             )
         train, chosen = selections["train"]
-        labels, identities = train.labels[chosen], train.identities[chosen]
+        labels, identities = strata(train)[chosen], train.identities[chosen]
         kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
         selections |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
     for name, (_, chosen) in selections.items():

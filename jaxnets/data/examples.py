@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from jaxnets.data.sources import ArraySplit, CorruptImage, Split
+from jaxnets.data.sources import ArraySplit, CorruptImage, Split, labels_of
 from jaxnets.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 class Example(NamedTuple):
     image: UInt8[np.ndarray, "h w c"]
-    label: int
+    label: int | UInt8[np.ndarray, " classes"]  # the class, or 1 for each that it has
     readable: bool  # False: the file is corrupt, and the image black
     aspect: float  # width / height of the original
 
@@ -46,7 +46,7 @@ class Examples:
     """
 
     def __init__(self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool) -> None:
-        self.labels: Int32[np.ndarray, " n"] = split.labels[chosen]
+        self.labels: Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"] = labels_of(split)[chosen]
         self._split = split
         self._chosen = chosen
         self.fit = fit
@@ -75,6 +75,11 @@ class Examples:
         return self.fit.height, self.fit.width, self.fit.channels
 
     @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, or none: `labels` are then `[n, classes]`."""
+        return self.labels.ndim == 2
+
+    @property
     def in_memory(self) -> bool:
         """Whether all images are there, or those that `load` was asked for."""
         return self._images is not None
@@ -95,7 +100,7 @@ class Examples:
         Raises:
             UserError: if its image is corrupt and corrupt images are not skipped.
         """
-        label = int(self.labels[index])
+        label = self.labels[index]
         if self._images is not None and (self._loaded is None or self._loaded[index]):
             return Example(self._images[index], label, index not in self._corrupt, float(self.aspects[index]))
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from jaxnets.data.batch import Batch
+from jaxnets.data.batch import Batch, batch_labels
 from jaxnets.data.examples import Example, Examples
 from jaxnets.data.order import draw
 
@@ -67,7 +67,7 @@ def evaluation_batches(
         if examples.in_memory
         else _threaded(read_at, 0, len(wanted), len(chosen), threads)
     )
-    padding = Example(np.zeros(examples.shape, np.uint8), 0, False, 1.0)
+    padding = Example(np.zeros(examples.shape, np.uint8), examples.labels[0], False, 1.0)
     for start in starts:
         index = (start + chosen).astype(np.int32)
         batch = [next(reads) if i < len(examples) else padding for i in index]
@@ -93,7 +93,7 @@ def _batch(read: list[Example], index: np.ndarray, epoch: np.ndarray) -> Batch:
     # NumPy arrays, until the caller puts them on a device.
     arrays: dict[str, Any] = {
         "image": np.stack([example.image for example in read]),
-        "label": np.array([example.label for example in read], np.int32),
+        "label": batch_labels(np.array([example.label for example in read])),
         "mask": np.array([example.readable for example in read]),
         "index": index,
         "epoch": epoch,

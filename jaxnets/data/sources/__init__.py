@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset
+from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset, labels_of, strata
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
-__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "Subset", "open_labelled", "open_source"]
+__all__ = [
+    "ArraySplit",
+    "CorruptImage",
+    "Source",
+    "Split",
+    "Subset",
+    "labels_of",
+    "open_labelled",
+    "open_source",
+    "strata",
+]
 
 # (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
 # "train" at least. To evaluate it may have any splits and fewer classes; the classes are matched by name here.
@@ -71,7 +81,7 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     if "test" in source.splits:
         return source
     train = source.splits["train"]
-    kept, chosen = hold_out(train.identities, train.labels, spec.test_share, seed, "test")
+    kept, chosen = hold_out(train.identities, strata(train), spec.test_share, seed, "test")
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))
@@ -95,7 +105,7 @@ def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:
         source = _match(source, class_names)
     seen = np.zeros(len(class_names), bool)
     for split in source.splits.values():
-        seen[split.labels] = True
+        seen |= split.targets.any(0) if split.targets is not None else np.isin(np.arange(len(seen)), split.labels)
     if seen.all():
         return source
     missing = [name for name, present in zip(class_names, seen, strict=True) if not present]
@@ -116,7 +126,9 @@ def _match(source: Source, class_names: Sequence[str]) -> Source:
             + (", …" if len(class_names) > 10 else "")
         )
     class_of = np.array([position[name] for name in source.class_names], np.int32)
-    splits = {name: Subset(split, np.arange(len(split)), class_of) for name, split in source.splits.items()}
+    splits = {
+        name: Subset(split, np.arange(len(split)), class_of, len(class_names)) for name, split in source.splits.items()
+    }
     return replace(source, class_names=tuple(class_names), splits=splits)
 
 

@@ -20,6 +20,14 @@ class Split(Protocol):
         ...
 
     @property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        """1 for each label that an image has, where it may have several; `labels` is then the first, 0 without any.
+
+        None: each has one, which `labels` says.
+        """
+        ...
+
+    @property
     def identities(self) -> UInt64[np.ndarray, " n"]:
         """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
@@ -70,6 +78,7 @@ class ArraySplit:
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
     title: str = "image"  # what `name` calls them, before their number
+    targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,11 +104,23 @@ class Subset:
     whole: Split
     chosen: Int64[np.ndarray, " n"]
     class_of: Int32[np.ndarray, " classes"] | None = None  # what becomes of each of the whole split's labels
+    classes: int | None = None  # that there are then
 
     @cached_property
     def labels(self) -> Int32[np.ndarray, " n"]:
         labels = self.whole.labels[self.chosen]
         return labels if self.class_of is None else self.class_of[labels]
+
+    @cached_property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        if self.whole.targets is None:
+            return None
+        targets = self.whole.targets[self.chosen]
+        if self.class_of is None:
+            return targets
+        wide = np.zeros((len(targets), self.classes or targets.shape[1]), np.uint8)
+        wide[:, self.class_of] = targets
+        return wide
 
     @cached_property
     def identities(self) -> UInt64[np.ndarray, " n"]:
@@ -116,3 +137,21 @@ class Subset:
 
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
         return self.whole.content_crc32(self.chosen[chosen])
+
+
+def labels_of(split: Split) -> Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]:
+    """Returns all that is known of the classes of a split's images: `targets` where there are some, else `labels`."""
+    return split.labels if split.targets is None else split.targets
+
+
+def strata(split: Split) -> Int32[np.ndarray, " n"]:
+    """Returns by what a split is divided, so that no class is missing on either side: the class of each image.
+
+    Of several it is the rarest, which needs it most; an image of no class is of a stratum of its own.
+    """
+    targets = split.targets
+    if targets is None:
+        return split.labels
+    counts = targets.sum(0, dtype=np.int64)
+    rarest = np.where(targets.astype(bool), counts, len(targets) + 1).argmin(1)
+    return np.where(targets.any(1), rarest, targets.shape[1]).astype(np.int32)
