@@ -12,8 +12,9 @@ from jaxnets.classifier import load
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.dataset import open_dataset
 from jaxnets.data.examples import Examples
+from jaxnets.data.order import Order
 from jaxnets.data.pipeline import evaluation_batches, train_stream
-from jaxnets.data.sources import ArraySplit, Source, Subset, strata
+from jaxnets.data.sources import ArraySplit, Source, Subset, classes_by_rarity
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError
 from jaxnets.evaluate.run import evaluate
@@ -83,7 +84,7 @@ def test_steps_with_several_labels_in_one_go_and_in_two_give_the_same_bits(one_d
     split = made(40, 0)
     wide = ArraySplit(split.images[:, :, :8], split.labels, targets=np.c_[split.targets, split.targets[:, :1]])
     examples = Examples(wide, np.arange(40), test_step.PREPROCESS, skip_corrupt=False)
-    draws = Draws(seed=0, batch_size=16, stop_step=4)
+    draws = Draws(order=Order(0, split.labels), batch_size=16, stop_step=4)
 
     def feed():
         hosts = () if kind is StreamFeed else (Hosts(),)
@@ -103,7 +104,7 @@ def test_steps_with_several_labels_in_one_go_and_in_two_give_the_same_bits(one_d
 def test_a_batch_holds_each_images_labels_as_numbers_of_32_bits():
     split = made(20, 0)
     examples = Examples(split, np.arange(20), Canvas(height=8, width=9, channels=1), skip_corrupt=False)
-    (batch,) = train_stream(examples, seed=0, batch_size=8, start_step=1, stop_step=2, threads=1)
+    (batch,) = train_stream(examples, order=Order(0, split.labels), batch_size=8, start_step=1, stop_step=2, threads=1)
     assert batch.label.dtype == np.float32
     np.testing.assert_array_equal(batch.label, split.targets[batch.index])
     last = list(evaluation_batches(examples, batch_size=8, threads=1))[-1]
@@ -146,9 +147,9 @@ def test_no_class_is_missing_on_either_side_of_a_split():
     targets[[3, 7], 2] = 1  # likewise
     split = ArraySplit(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1), targets.argmax(1).astype(np.int32))
     split = ArraySplit(split.images, split.labels, targets=targets)
-    np.testing.assert_array_equal(np.bincount(strata(split)), [145, 3, 2, 50])
+    np.testing.assert_array_equal(np.bincount(classes_by_rarity(targets)), [145, 3, 2, 50])
     for seed in range(5):
-        kept, held_out = hold_out(split.identities, strata(split), 0.1, seed, "validation")
+        kept, held_out = hold_out(split.identities, classes_by_rarity(targets), 0.1, seed, "validation")
         assert targets[kept].any(0).all()
         assert targets[held_out].any(0).all()
 
@@ -164,3 +165,10 @@ def test_a_label_that_is_added_is_noticed(source):
     before = open_dataset(several()).fingerprint()
     source.splits["train"].targets[0] ^= 1
     assert open_dataset(several()).fingerprint()["labels_crc32"] != before["labels_crc32"]
+
+
+@pytest.mark.usefixtures("source")
+def test_each_split_s_notes_count_the_images_of_each_label():
+    targets = made(64, 0).targets
+    counts = ", ".join(f"{name} ({count})" for name, count in zip(NAMES, targets.sum(0), strict=True))
+    assert f"train: {counts}" in open_dataset(several(data={"balance": 0.5})).notes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset, labels_of, strata
+from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset, classes_by_rarity, labels_of
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
@@ -22,10 +22,10 @@ __all__ = [
     "Source",
     "Split",
     "Subset",
+    "classes_by_rarity",
     "labels_of",
     "open_labelled",
     "open_source",
-    "strata",
 ]
 
 # (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
@@ -81,7 +81,8 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     if "test" in source.splits:
         return source
     train = source.splits["train"]
-    kept, chosen = hold_out(train.identities, strata(train), spec.test_share, seed, "test")
+    strata = classes_by_rarity(labels_of(train))
+    kept, chosen = hold_out(train.identities, strata, spec.test_share, seed, "test", train.groups)
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))

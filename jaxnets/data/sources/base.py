@@ -32,6 +32,11 @@ class Split(Protocol):
         """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
 
+    @property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        """A hash of the group of each example, which no split may divide; None where there are none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -78,6 +83,7 @@ class ArraySplit:
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
     title: str = "image"  # what `name` calls them, before their number
+    groups: UInt64[np.ndarray, " n"] | None = None
     targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __len__(self) -> int:
@@ -126,6 +132,11 @@ class Subset:
     def identities(self) -> UInt64[np.ndarray, " n"]:
         return self.whole.identities[self.chosen]
 
+    @cached_property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        groups = self.whole.groups
+        return None if groups is None else groups[self.chosen]
+
     def __len__(self) -> int:
         return len(self.chosen)
 
@@ -144,14 +155,13 @@ def labels_of(split: Split) -> Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n cl
     return split.labels if split.targets is None else split.targets
 
 
-def strata(split: Split) -> Int32[np.ndarray, " n"]:
-    """Returns by what a split is divided, so that no class is missing on either side: the class of each image.
+def classes_by_rarity(labels: Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]) -> Int32[np.ndarray, " n"]:
+    """Returns the one class that each image is divided and drawn by, so that no class is forgotten.
 
-    Of several it is the rarest, which needs it most; an image of no class is of a stratum of its own.
+    Of several labels (`labels_of`) it is the rarest, which needs it most; images of none are a class of their own.
     """
-    targets = split.targets
-    if targets is None:
-        return split.labels
-    counts = targets.sum(0, dtype=np.int64)
-    rarest = np.where(targets.astype(bool), counts, len(targets) + 1).argmin(1)
-    return np.where(targets.any(1), rarest, targets.shape[1]).astype(np.int32)
+    if labels.ndim == 1:
+        return labels
+    counts = labels.sum(0, dtype=np.int64)
+    rarest = np.where(labels.astype(bool), counts, len(labels) + 1).argmin(1)
+    return np.where(labels.any(1), rarest, labels.shape[1]).astype(np.int32)

@@ -39,6 +39,7 @@ class _Keys:
 class RecordSplit:
     """The records of one split; random access from any thread."""
 
+    groups = None
     targets: None = None
 
     def __init__(self, records: Sequence[bytes], keys: _Keys, name: str, classes: int, cache: Path | None) -> None:
