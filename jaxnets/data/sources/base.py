@@ -24,6 +24,19 @@ class Split(Protocol):
         """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
 
+    @property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        """A hash of each example's group, whose examples no split that is drawn tears apart; None: there are none."""
+        ...
+
+    @property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        """1 for each label that an image has, where it may have several; `labels` is then the first, 0 without any.
+
+        None: each has one, which `labels` says.
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -70,6 +83,8 @@ class ArraySplit:
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
     title: str = "image"  # what `name` calls them, before their number
+    groups: UInt64[np.ndarray, " n"] | None = None
+    targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +110,7 @@ class Subset:
     whole: Split
     chosen: Int64[np.ndarray, " n"]
     class_of: Int32[np.ndarray, " classes"] | None = None  # what becomes of each of the whole split's labels
+    classes: int | None = None  # that there are then
 
     @cached_property
     def labels(self) -> Int32[np.ndarray, " n"]:
@@ -104,6 +120,21 @@ class Subset:
     @cached_property
     def identities(self) -> UInt64[np.ndarray, " n"]:
         return self.whole.identities[self.chosen]
+
+    @cached_property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        return None if self.whole.groups is None else self.whole.groups[self.chosen]
+
+    @cached_property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        if self.whole.targets is None:
+            return None
+        targets = self.whole.targets[self.chosen]
+        if self.class_of is None:
+            return targets
+        wide = np.zeros((len(targets), self.classes or targets.shape[1]), np.uint8)
+        wide[:, self.class_of] = targets
+        return wide
 
     def __len__(self) -> int:
         return len(self.chosen)
