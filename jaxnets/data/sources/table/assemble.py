@@ -136,7 +136,7 @@ def assemble(
         if not len(members):
             continue
         if role == "unlabelled":
-            unlabelled[rows.columns.split or rows.title] = images.paths(members)
+            unlabelled[rows.title] = images.paths(members)
             notes.append(f"passed over {len(members):,} images of {rows.title} without a label")
             continue
         targets = None if labels.targets is None else labels.targets[members]

@@ -21,7 +21,7 @@ _IMAGE = (
 )
 _LABEL = (
     (
-        *("label", "labels", "class", "classes", "target", "targets", "category", "categories", "tag", "tags", "y"),
+        *("label", "labels", "class", "classes", "target", "targets", "category", "categories", "tag", "tags"),
         *("breed", "species", "variety", "diagnosis"),
     ),
     ("classname", "classnames", "labelname", "labelnames", "categoryname", "targetname"),
