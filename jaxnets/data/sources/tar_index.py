@@ -97,8 +97,8 @@ def _read(path: str) -> dict[str, np.ndarray]:
                 end = archive.offset
         except tarfile.TarError as error:
             raise UserError(
-                f"{printable(path)} is no tar archive, or cut short or damaged after {len(names):,} images and labels "
-                f"({error}): copy it again"
+                f"{printable(path)} is no tar archive, or damaged behind {len(names):,} members ({error}): copy "
+                f"it again"
             ) from error
         _refuse_unended(file, end, path)
     place = np.array(places, np.int64).reshape(-1, 2)
@@ -132,13 +132,18 @@ def _refuse_compressed(start: bytes, path: str) -> None:
 
 
 def _refuse_unended(file: Any, end: int, path: str) -> None:
-    """Refuses an archive that stops between two members, and one behind which another begins."""
+    """Refuses an archive that stops before its end mark, and one behind which another begins.
+
+    tarfile takes a header that is damaged, or none, for the end.
+    """
     file.seek(end)
     rest = file.read(_LOOKED_AT)
     if len(rest) < _END:
         raise UserError(
             f"{printable(path)} is cut short: it stops without the end mark of a tar archive; copy it again"
         )
+    if rest[:_END].strip(b"\0"):
+        raise UserError(f"{printable(path)} is damaged: at byte {end:,} a header should begin; copy it again")
     if rest.strip(b"\0"):
         raise UserError(
             f"{printable(path)} goes on behind its end mark, as archives do that were put together with `cat`: put "

@@ -29,9 +29,9 @@ def read_labels(
 ) -> Labels:
     """Returns the classes of all rows.
 
-    Names are sorted, numbers by value; where `rows.class_names` says what numbers mean, its order holds. Numbers that
-    are written as 3 and as 3.0 are one class. Where labels are asked for in several columns or with a separator, but
-    every row has exactly one, they are classes like any others.
+    Names are sorted, numbers by value; columns keep their order, and so does what `rows.class_names` says of numbers.
+    Numbers that are written as 3 and as 3.0 are one class. Where labels are asked for in several columns or with a
+    separator, but every row has exactly one, they are classes like any others.
 
     Args:
         rows: of the table.
@@ -48,8 +48,7 @@ def read_labels(
         labelled = np.ones(len(rows), bool)
     else:
         assert rows.label is not None
-        values = _values(rows.label.values)
-        cells = [tuple(_divide(value, separator)) for value in values]
+        cells = _cells(rows.label.values, separator)
         member = None
         labelled = np.array([bool(cell) for cell in cells], bool)[rows.label.codes]
     present = np.zeros(len(cells), bool)
@@ -89,18 +88,13 @@ def sorted_names(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 
-def _values(values: Sequence[str]) -> list[str]:
-    """Returns the cells as they are shown, "" where there is no label."""
-    shown = ["" if value.strip().lower() in _NONE else printable(value.strip()) for value in values]
-    if all(_WHOLE.fullmatch(value) for value in shown if value):  # pandas writes 3.0 where a column has gaps
-        return [str(int(float(value))) if "." in value else value for value in shown]
-    return shown
-
-
-def _divide(value: str, separator: str | None) -> list[str]:
-    if not value:
-        return []
-    return [value] if separator is None else [name for part in value.split(separator) if (name := part.strip())]
+def _cells(values: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
+    """Returns the names in each cell as they are shown, none where there is no label."""
+    divided = [[value] if separator is None else value.split(separator) for value in values]
+    cells = [[printable(name) for part in parts if (name := part.strip()).lower() not in _NONE] for parts in divided]
+    if all(_WHOLE.fullmatch(name) for cell in cells for name in cell):  # pandas writes 3.0 where a column has gaps
+        cells = [[str(int(float(name))) if "." in name else name for name in cell] for cell in cells]
+    return [tuple(cell) for cell in cells]
 
 
 def _names(
@@ -117,7 +111,7 @@ def _names(
             )
         return tuple(rows.class_names), position, ()
     if known is None:
-        names = sorted_names(found)
+        names = found if rows.flags is not None else sorted_names(found)
         return tuple(names), {name: label for label, name in enumerate(names)}, ()
     by_name = {name: label for label, name in enumerate(known)}
     unknown = [name for name in found if name not in by_name]

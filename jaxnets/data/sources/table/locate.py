@@ -26,7 +26,7 @@ class Located:
 def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, title: str, place: Place) -> Located:
     """Finds the files that the cells of a column name.
 
-    A cell is a path from `root`, or from the table's own folder, with or without a suffix of an image. What is not
+    A cell is a path from `root`, else from the table's own folder, with or without a suffix of an image. What is not
     there is looked for in all folders below the root, as contests have `labels.csv` beside `train/` and `test/`: if
     one of them holds all that are found, it is that one, else each file must be in one place alone, or in one place
     alone whose name is that of the row's split.
@@ -35,20 +35,20 @@ def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, t
         cells: of the column.
         roles: which split each row belongs to.
         root: folder that paths may not leave, however they are written; links in it are followed.
-        beside: the folder of the table, in which paths are looked for if they lead out of the root.
+        beside: the folder of the table.
         title: what messages call the table.
         place: what they call a row.
 
     Raises:
         UserError: for an empty cell, a path that leaves the root, a web address, or a file that may be one of several.
     """
-    names = [_within(cell, root, beside, title, place, row) for row, cell in enumerate(cells)]
+    meant = [_within(cell, root, beside, title, place, row) for row, cell in enumerate(cells)]
     listing = _Listing(root)
-    found: list[str | None] = [listing.find(name, title) for name in names]
+    found = [next(filter(None, (listing.find(name, title) for name in names)), None) for names in meant]
     absent = [row for row, name in enumerate(found) if name is None]
     notes: list[str] = []
     if absent:
-        notes += _search_below(names, found, absent, roles, Folder(root), title, place)
+        notes += _search_below([names[0] for names in meant], found, absent, roles, Folder(root), title, place)
     return Located([None if name is None else os.path.join(root, name) for name in found], notes)
 
 
@@ -62,8 +62,8 @@ def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, tit
     )
 
 
-def _within(cell: str, root: str, beside: str, title: str, place: Place, row: int) -> str:
-    """Returns the path from the root that a cell means."""
+def _within(cell: str, root: str, beside: str, title: str, place: Place, row: int) -> list[str]:
+    """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder."""
     text = cell.strip()
     if not text or "\0" in text:
         raise UserError(f"{title}, {place(row)}: expected an image's path, found {quoted(cell)}")
@@ -75,10 +75,9 @@ def _within(cell: str, root: str, beside: str, title: str, place: Place, row: in
     if "\\" in text and "/" not in text and not os.path.lexists(os.path.join(root, text)):
         text = text.replace("\\", "/")  # written on Windows
     tried = [os.path.normpath(os.path.join(folder, text)) for folder in (root, beside)]
-    for path in tried:
-        inside = path[len(root) :].lstrip("/") if root == "/" or path.startswith(root + os.sep) else ""
-        if inside:
-            return inside
+    inside = [path[len(root) :].lstrip("/") for path in tried if root == "/" or path.startswith(root + os.sep)]
+    if inside := list(dict.fromkeys(filter(None, inside))):
+        return inside
     common = os.path.commonpath([tried[-1], root])
     raise UserError(
         f"{title}, {place(row)}: {quoted(text)} leads out of {printable(root)}, which a table may not do unasked: "
