@@ -19,6 +19,17 @@ def read_range(path: str, offset: int, size: int) -> bytes:
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def read_whole(path: str) -> bytes:
+    """Returns an object's content; raises OSError, FileNotFoundError where there is none."""
+    try:
+        content: bytes = _bucket().cat_file(path)
+        return content
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
 def matching(pattern: str) -> list[str]:
     """Returns the addresses of the objects that a pattern fits, sorted.
 
@@ -26,7 +37,8 @@ def matching(pattern: str) -> list[str]:
         UserError: if the bucket cannot be looked into.
     """
     try:
-        return sorted(BUCKET + path for path in _bucket().glob(pattern))
+        found = _bucket().glob(pattern, detail=True)
+        return sorted(BUCKET + path for path, about in found.items() if about["type"] == "file")
     except UserError:
         raise
     except Exception as error:

@@ -22,24 +22,24 @@ def find_shards(location: str, kind: str, suffix: str) -> list[str]:
     Raises:
         UserError: if there are none, or one of a range is missing.
     """
-    if location.startswith(BUCKET):
-        found = [path for pattern in _ranges(location) for path in matching(pattern)]
-    else:
-        path = os.path.expanduser(location)
-        if os.path.isdir(path):
-            found = sorted(glob.glob(os.path.join(glob.escape(path), "**", f"*{suffix}"), recursive=True))
-            if not found:
-                raise UserError(f"config.data.source {kind}:{printable(location)}: the folder has no files *{suffix}")
-            return found
-        patterns = _ranges(path)
-        missing = [each for each in patterns if len(patterns) > 1 and not os.path.exists(each)]
-        if missing and not any("*" in each for each in patterns):
-            raise UserError(
-                f"config.data.source {kind}:{printable(location)} means {len(patterns)} files, and {len(missing)} of "
-                f"them are not there ({printable(missing[0])} for one)"
-            )
-        found = [path] if os.path.isfile(path) else sorted({each for one in patterns for each in glob.glob(one)})
-        found = [each for each in found if os.path.isfile(each)]
+    in_bucket = location.startswith(BUCKET)
+    path = location if in_bucket else os.path.expanduser(location)
+    if not in_bucket and os.path.isdir(path):
+        found = sorted(glob.glob(os.path.join(glob.escape(path), "**", f"*{suffix}"), recursive=True))
+        if not found:
+            raise UserError(f"config.data.source {kind}:{printable(location)}: the folder has no files *{suffix}")
+        return found
+    if not in_bucket and os.path.isfile(path):
+        return [path]  # whatever signs its name has
+    patterns = _ranges(path)
+    matches = [matching(each) if in_bucket else sorted(filter(os.path.isfile, glob.glob(each))) for each in patterns]
+    missing = [each for each, found in zip(patterns, matches, strict=True) if not found]
+    if missing and len(patterns) > 1:
+        raise UserError(
+            f"config.data.source {kind}:{printable(location)} means {len(patterns)} files, and {len(missing)} of them "
+            f"are not there ({printable(missing[0])} for one)"
+        )
+    found = [each for some in matches for each in some]
     if not found:
         raise UserError(
             f"config.data.source {kind}:{printable(location)} leads to no file: expected a file, or a pattern in "

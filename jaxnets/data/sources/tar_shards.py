@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.bucket import BUCKET
+from jaxnets.data.sources.bucket import BUCKET, read_whole
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.shards import find_shards, shard_names, shard_roles
 from jaxnets.data.sources.stored import Stored, StoredImages, surveyed
@@ -192,12 +193,10 @@ def _written(value: Any) -> str:
 
 def _class_names(shard: str) -> list[str] | None:
     """Returns the lines of classes.txt beside the archives, None where there is none."""
-    if shard.startswith(BUCKET):
-        return None
-    path = os.path.join(os.path.dirname(os.path.abspath(shard)), _CLASSES)
+    path = os.path.join(os.path.dirname(shard), _CLASSES)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [printable(line.strip()) for line in file.read().splitlines()]
+        content = read_whole(path) if shard.startswith(BUCKET) else Path(path).read_bytes()
+        names = [printable(line.strip()) for line in content.decode("utf-8-sig").splitlines()]
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError) as error:
