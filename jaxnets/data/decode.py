@@ -134,7 +134,7 @@ def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path | BinaryIO) -> Header | None:
     """Returns what the header says, the shape as `decode` will give it; None if it is unreadable."""
     if dicom.is_called_one(path) and dicom.is_dicom(path):
         return _dicom_header(path)
@@ -158,8 +158,8 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def _dicom_header(path: Path) -> Header | None:
-    shape = dicom.read_shape(path)
+def _dicom_header(file: Path | BinaryIO) -> Header | None:
+    shape = dicom.read_shape(file)
     return Header(*shape, bits=8) if shape else None  # whatever it stores, it says its range itself
 
 

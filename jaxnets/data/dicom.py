@@ -113,7 +113,7 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = _SET) -> UInt8[n
         raise CorruptImage(f"{name} cannot be decoded: {_reason(error, header)}") from error
 
 
-def read_shape(file: Path) -> tuple[int, int, int] | None:
+def read_shape(file: Path | BinaryIO) -> tuple[int, int, int] | None:
     """Returns height, width and channels as `decode` will give them, from the header; None if it is unreadable."""
     if not is_dicom(file) or not is_readable():
         return None
