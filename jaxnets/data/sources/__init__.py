@@ -54,6 +54,7 @@ _KINDS = {
     "parquet": _Kind(form="parquet:FILE", opener="parquet_file:open_parquet"),
     "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar"),
     "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf"),
+    "tfrecord": _Kind(form="tfrecord:GLOB", opener="tfrecord_shards:open_tfrecord"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -65,7 +66,12 @@ def with_absolute_paths(spec: DataConfig) -> DataConfig:
     if rest and (given or (kind == "hf" and _is_local(rest))):
         rest = _absolute(rest)
     root = spec.root if (spec.root or "").startswith(BUCKET) else spec.root and _absolute(spec.root)
-    return replace(spec, source=kind + colon + rest, directory=spec.directory and _absolute(spec.directory), root=root)
+    classes = spec.table.classes
+    if classes is not None and not classes.startswith(BUCKET):
+        classes = _absolute(classes)
+    table = replace(spec.table, classes=classes)
+    directory = spec.directory and _absolute(spec.directory)
+    return replace(spec, source=kind + colon + rest, directory=directory, root=root, table=table)
 
 
 def _is_local(name: str) -> bool:
