@@ -14,8 +14,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from jaxnets.data import dicom
 from jaxnets.data.sources.base import CorruptImage
 
-# Of files taken for images, in lower case; DICOM files are as well, where they can be read (`jaxnets.data.dicom`).
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (*_PLAIN, *dicom.SUFFIXES)  # of files taken for images, in lower case
 
 # What is tried, whatever the suffix says: half the formats that Pillow knows have no place in a training set, and each
 # is code that reads the bytes of strangers.
@@ -50,6 +50,9 @@ class Header(NamedTuple):
     width: int
     channels: int
     bits: int  # per channel and pixel, 8 or 16, as they are stored
+
+
+_TOO_LARGE = "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
 
 
 class Levels(NamedTuple):
@@ -130,6 +133,8 @@ def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
         raise _Unidentified(f"{name} is not an image that can be read ({READABLE})") from None
     except FileNotFoundError:
         raise CorruptImage(f"{name} does not exist") from None
+    except Image.DecompressionBombError as error:
+        raise CorruptImage(f"{name} is too large ({error}): {_TOO_LARGE}") from None
     except Exception as error:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
@@ -168,8 +173,7 @@ def refuse_huge(image: Image.Image, name: str) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise CorruptImage(
-            f"{name} has {image.width} × {image.height} pixels, more than the {limit:,} that are allowed: shrink it, "
-            f"or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            f"{name} has {image.width} × {image.height} pixels, more than the {limit:,} that are allowed: {_TOO_LARGE}"
         )
 
 

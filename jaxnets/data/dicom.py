@@ -20,7 +20,7 @@ from jaxnets.data.sources.base import CorruptImage
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SUFFIXES = (".dcm", ".dicom", ".ima")  # in lower case; many have none, or end as numbers do: 1.2.840.113619.2
+SUFFIXES = (".dcm", ".dicom")  # in lower case; many have none, or end as numbers do: 1.2.840.113619.2
 REMEDY = "pip install 'jaxnets[dicom]'"  # where they cannot be read
 
 _PREAMBLE, _MAGIC = 128, b"DICM"  # bytes of anything, and what follows them (PS3.10, 7.1)

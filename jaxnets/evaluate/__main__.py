@@ -82,7 +82,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
         console.print(
             f"mean average precision {_percent(report['mean_average_precision'])}, F1 "
             f"{_percent(report['macro_f1'])} over classes and {_percent(report['micro_f1'])} over all labels, "
-            f"{_percent(report['label_accuracy'])} of the labels right"
+            f"{_percent(report['label_accuracy'])} of the labels right",
+            soft_wrap=True,
         )
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
     what = "all labels of an image right" if "micro_f1" in report else "accuracy"

@@ -109,7 +109,7 @@ class Folder:
                         folder = Folder(entry.path, above)
                         if not entry.is_symlink() or folder._identity not in above:
                             folders.append(folder)
-                    elif suffix in SUFFIXES:
+                    elif suffix in SUFFIXES and (suffix not in dicom.SUFFIXES or dicom.is_readable()):
                         images.append(name)
                     elif name.lower() in _JUNK_FILES:
                         continue
@@ -158,5 +158,6 @@ def passed_over(others: Counter[str], where: str) -> str | None:
     if not others:
         return None
     images = any(suffix in _IMAGES_TOO for suffix in others)
-    remedy = f"; convert those that are images to {', '.join(SUFFIXES)}" if images else ""
+    plain = ", ".join(suffix for suffix in SUFFIXES if suffix not in dicom.SUFFIXES)
+    remedy = f"; convert those that are images to {plain}" if images else ""
     return f"passed over {where}: {counted(others)}{remedy}"

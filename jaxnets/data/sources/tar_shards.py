@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
+from jaxnets.data.decode import READABLE
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.class_file import CLASSES, beside, read_class_names
 from jaxnets.data.sources.names import printable
@@ -51,7 +52,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     with ThreadPoolExecutor(cores()) as pool:
         members = list(pool.map(read_members, shards))
     if not any(text is None for each in members for text in each.texts):
-        raise UserError(f"{title} has no image (JPEG, PNG, WebP or BMP)")
+        raise UserError(f"{title} has no image ({READABLE})")
     roles, notes = shard_roles(shards, title, known is not None)
     if links := sum(each.links for each in members):
         notes.append(f"passed over in {title}: {links:,} links")

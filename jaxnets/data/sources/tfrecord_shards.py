@@ -76,6 +76,11 @@ def open_tfrecord(location: str, spec: DataConfig, known: Sequence[str] | None) 
         split=None if set(roles) == {"all"} else encode(roles[file] for file in images.records.file.tolist()),
         class_names=_class_names(shards[0], spec, indices, cells),
     )
+    if rows.class_names is not None and not spec.table.label_offset and "0" not in cells and not several:
+        notes.append(
+            f"{title} has no record of the class 0 ({rows.class_names[0]}): if its labels count from 1, set "
+            f"config.data.table.label_offset=1"
+        )
     notes += refuse_missing(rows, images.size < 0, f"is missing: they have no feature {keys.image!r}", spec.table)
     _refuse_raw(images, title, keys)
     codes, said = roles_of(rows, known is not None)

@@ -90,6 +90,12 @@ def test_imagenets_records_are_opened_with_their_splits_classes_and_pixels(tmp_p
     assert test.name(0) == "validation-00000-of-00001[0]"
 
 
+def test_labels_that_count_from_1_are_said_where_names_would_be_one_too_many(tmp_path):
+    source = opened(imagenet(tmp_path / "in"))
+    assert source.class_names == ("0", "cat", "dog", "eel")
+    assert any("no record of the class 0 (0): if its labels count from 1, set config.data" in n for n in source.notes)
+
+
 def test_identities_are_the_records_own_wherever_they_lie(tmp_path):
     here = opened(imagenet(tmp_path / "in")).splits["train"].identities
     (tmp_path / "in" / "train-00000-of-00002").rename(tmp_path / "in" / "train-00007-of-00002")
