@@ -68,6 +68,9 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
     ],
 )
 def test_what_would_spoil_the_training_images_is_refused(changed, said):
-    with pytest.raises(UserError, match=said):
+    def build_run() -> None:
         config = short(**changed)
         build(config, open_dataset(config))
+
+    with pytest.raises(UserError, match=said):
+        build_run()
