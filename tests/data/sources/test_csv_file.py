@@ -122,6 +122,9 @@ def test_folders_say_the_splits_where_no_column_does(table, tmp_path):
     rows = "".join(f"{name}/{i}.png,{'ab'[i % 2]}\n" for name in ("train", "test") for i in range(4))
     source = table("image,label\n" + rows)
     assert [source.splits["test"].name(i) for i in range(4)] == [f"test/{i}.png" for i in range(4)]
+    with pytest.raises(UserError, match="has images in images, test, train, some of which are called as splits"):
+        table("image,label\n" + rows + ROWS)
+    assert sum(map(len, table("image,label\n" + rows + ROWS, split="").splits.values())) == 16
 
 
 def test_one_name_in_two_folders_is_the_one_of_the_split(table, tmp_path):

@@ -1,16 +1,18 @@
 """Which file each cell of a table means: with or without its suffix, in the table's folder or in one below it."""
 
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jaxnets.data.decode import SUFFIXES
 from jaxnets.data.sources.names import printable
-from jaxnets.data.sources.scan import Folder
 from jaxnets.data.sources.split_names import role_of
+from jaxnets.data.sources.table.tree import Tree
 from jaxnets.errors import UserError, quoted
 
+_PLAIN = re.compile(r"(?!\w+://)[^/\\\0]+(/[^/.\\\0][^/\\\0]*)*")  # no step back, no link to itself, no address
 _NAMED = 5  # rows that a message names
 _ALIKE = 3  # folders that it names
 
@@ -19,11 +21,13 @@ Place = Callable[[int], str]  # how messages call a row
 
 @dataclass
 class Located:
-    paths: list[str | None]  # of each row; None where there is no such file
+    names: list[str | None]  # of each row's file, from the root; None where there is none
     notes: list[str] = field(default_factory=list)
 
 
-def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, title: str, place: Place) -> Located:
+def locate(
+    cells: Sequence[str], roles: Sequence[str], root: str, beside: str, tree: Tree, title: str, place: Place
+) -> Located:
     """Finds the files that the cells of a column name.
 
     A cell is a path from `root`, else from the table's own folder, with or without a suffix of an image. What is not
@@ -36,20 +40,22 @@ def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, t
         roles: which split each row belongs to.
         root: folder that paths may not leave, however they are written; links in it are followed.
         beside: the folder of the table.
+        tree: what lies below the root.
         title: what messages call the table.
         place: what they call a row.
 
     Raises:
         UserError: for an empty cell, a path that leaves the root, a web address, or a file that may be one of several.
     """
-    meant = [_within(cell, root, beside, title, place, row) for row, cell in enumerate(cells)]
-    listing = _Listing(root)
+    inner = beside[len(root) :].strip("/") if beside == root or beside.startswith(root.rstrip("/") + "/") else None
+    meant = [_within(cell, root, beside, inner, title, place, row) for row, cell in enumerate(cells)]
+    listing = _Listing(tree)
     found = [next(filter(None, (listing.find(name, title) for name in names)), None) for names in meant]
     absent = [row for row, name in enumerate(found) if name is None]
     notes: list[str] = []
     if absent:
-        notes += _search_below([names[0] for names in meant], found, absent, roles, Folder(root), title, place)
-    return Located([None if name is None else os.path.join(root, name) for name in found], notes)
+        notes += _search_below([names[0] for names in meant], found, absent, roles, tree, title, place)
+    return Located(found, notes)
 
 
 def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, title: str, place: Place) -> str:
@@ -62,11 +68,18 @@ def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, tit
     )
 
 
-def _within(cell: str, root: str, beside: str, title: str, place: Place, row: int) -> list[str]:
-    """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder."""
+def _within(cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int) -> list[str]:
+    """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder.
+
+    `inner` is the latter's path from the root, None where it lies elsewhere.
+    """
     text = cell.strip()
+    if text and text[0] not in "./" and _PLAIN.fullmatch(text):  # most are: a million in a second
+        return [text, f"{inner}/{text}"] if inner else [text]
     if not text or "\0" in text:
         raise UserError(f"{title}, {place(row)}: expected an image's path, found {quoted(cell)}")
+    if text.startswith("gs://") and root.startswith("/"):
+        text = text.removeprefix("gs:/")  # as the root of a bucket is written here
     if text.startswith(("http://", "https://")):
         raise UserError(
             f"{title}, {place(row)}: {quoted(text)} is an address in the web: download the images, and write their "
@@ -88,20 +101,17 @@ def _within(cell: str, root: str, beside: str, title: str, place: Place, row: in
 class _Listing:
     """The names in folders, each folder read once."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._names: dict[str, set[str]] = {}
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._names: dict[str, Collection[str]] = {}
         self._stems: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str, title: str) -> str | None:
         """Returns the path, from the root, of a file of this name or of an image of it with a suffix."""
         folder, _, base = name.rpartition("/")
         if folder not in self._names:
-            try:
-                self._names[folder] = set(os.listdir(os.path.join(self._root, folder)))
-            except OSError:
-                self._names[folder] = set()
-        if base in self._names[folder] and not os.path.isdir(os.path.join(self._root, name)):
+            self._names[folder] = self._tree.names(folder)
+        if base in self._names[folder] and (base.lower().endswith(SUFFIXES) or not self._tree.is_folder(name)):
             return name
         if folder not in self._stems:
             self._stems[folder] = _by_stem(self._names[folder])
@@ -109,7 +119,7 @@ class _Listing:
         return _join(folder, _one_suffix(candidates, folder, base, title)) if candidates else None
 
 
-def _by_stem(names: set[str]) -> dict[str, list[str]]:
+def _by_stem(names: Collection[str]) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = defaultdict(list)
     for name in names:
         stem, suffix = os.path.splitext(name)
@@ -136,7 +146,7 @@ def _search_below(
     found: list[str | None],
     absent: Sequence[int],
     roles: Sequence[str],
-    root: Folder,
+    tree: Tree,
     title: str,
     place: Place,
 ) -> Iterator[str]:
@@ -146,9 +156,8 @@ def _search_below(
         list
     )  # what a cell may end with → the folders that have it, from the root
     stored: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for folder in root.walk():
-        own = folder.path[len(root.path) :].strip("/")
-        for name in folder.images:
+    for own, images in tree.walk():
+        for name in images:
             for written in {name, os.path.splitext(name)[0]}:
                 if written in wanted:
                     if own not in where[written]:
