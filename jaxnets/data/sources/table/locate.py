@@ -152,26 +152,23 @@ def _search_below(
 ) -> Iterator[str]:
     """Fills in the files that lie in folders below the root; yields notes."""
     wanted = {names[row].rpartition("/")[2] for row in absent}
-    where: dict[str, list[str]] = defaultdict(
-        list
-    )  # what a cell may end with → the folders that have it, from the root
-    stored: dict[tuple[str, str], list[str]] = defaultdict(list)
+    where: dict[str, list[tuple[str, str]]] = defaultdict(list)  # what a cell may end with → folder and file
     for own, images in tree.walk():
         for name in images:
             for written in {name, os.path.splitext(name)[0]}:
                 if written in wanted:
-                    if own not in where[written]:
-                        where[written].append(own)
-                    stored[own, written].append(name)
+                    where[written].append((own, name))
     # Of a row: what stands before its path, from the root → the file.
     choices: dict[int, dict[str, str]] = {}
     for row in absent:
         above, _, base = names[row].rpartition("/")
-        options = {}
-        for own in where.get(base, ()):
+        options: dict[str, str] = {}
+        for own, name in where.get(base, ()):
             if own == above or own.endswith("/" + above) or not above:
                 before = own[: len(own) - len(above)].rstrip("/") if above else own
-                options[before] = _join(own, _one_suffix(stored[own, base], own, base, title))
+                if before in options:
+                    _one_suffix([options[before].rpartition("/")[2], name], own, base, title)
+                options[before] = _join(own, name)
         if options:
             choices[row] = options
     if not choices:
