@@ -14,7 +14,7 @@ from jaxnets.config import DataConfig
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.bucket import BUCKET, read_whole
 from jaxnets.data.sources.names import printable
-from jaxnets.data.sources.table.columns import choose
+from jaxnets.data.sources.table.columns import as_far_as_there, choose
 from jaxnets.data.sources.table.files import source_of_files
 from jaxnets.data.sources.table.rows import Rows, encode, parse_flag
 from jaxnets.errors import UserError, quoted
@@ -50,7 +50,8 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     content = _content(file, location)
     encoding = _encoding(content[:4096], title)
     delimiter, names = _sniff(content, encoding, title)
-    columns = choose(names, title, spec.table)
+    keys = spec.table if known is None else as_far_as_there(spec.table, names)
+    columns = choose(names, title, keys)
     position = {name: names.index(name) for name in columns.wanted()}
     numbers: list[int] = []
     cells: dict[str, list[str]] = {name: [] for name in columns.wanted() if name not in columns.labels}

@@ -18,8 +18,8 @@ from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.shards import find_shards, shard_names, shard_roles
 from jaxnets.data.sources.stored import Stored, StoredImages, surveyed
 from jaxnets.data.sources.table.assemble import assemble, roles_of
-from jaxnets.data.sources.table.columns import Columns, choose
-from jaxnets.data.sources.table.rows import Rows, encode
+from jaxnets.data.sources.table.columns import Columns, as_far_as_there, choose
+from jaxnets.data.sources.table.rows import Rows, encode, parse_flag
 from jaxnets.data.sources.tar_folders import source_of_folders
 from jaxnets.data.sources.tar_index import LABELS, Members, key_of, read_members
 from jaxnets.errors import UserError, quoted
@@ -73,7 +73,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
             names=[sample.name for sample in samples],
             content=None,
         )
-        rows, table = _rows(samples, roles, title, spec, _class_names(shards[0]))
+        rows, table = _rows(samples, roles, title, spec, _class_names(shards[0]), known is None)
         codes, said = roles_of(rows, known is not None)
         source = assemble(rows, StoredImages(stored, spec.white_level), codes, table.table, known, description)
         notes += said
@@ -123,6 +123,7 @@ def _rows(
     title: str,
     spec: DataConfig,
     class_names: Sequence[str] | None,
+    strict: bool,
 ) -> tuple[Rows, DataConfig]:
     """Returns what the files beside the images say, and the spec with the separator of lists of labels."""
     described: Columns | None = None
@@ -137,9 +138,15 @@ def _rows(
                 value = _parsed(value, sample.name)
                 if isinstance(value, Mapping):
                     if described is None:
-                        described = choose([str(key) for key in value], f"{sample.name}'s JSON", spec.table, _IMAGE)
+                        keys = [str(key) for key in value]
+                        table = spec.table if strict else as_far_as_there(spec.table, keys)
+                        described = choose(keys, f"{sample.name}'s JSON", table, _IMAGE)
                     group = _written(value.get(described.group or ""))
-                    value = value.get(described.label or "")
+                    if described.labels:
+                        flags = {name: _written(value.get(name)) for name in described.labels}
+                        value = [name for name, f in flags.items() if parse_flag(f, title, sample.name, name)]
+                    else:
+                        value = value.get(described.label or "")
             lists = lists or isinstance(value, list)
             label = _BETWEEN.join(map(_written, value)) if isinstance(value, list) else _written(value)
         labels.append(label)

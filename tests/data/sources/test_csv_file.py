@@ -184,6 +184,13 @@ def test_numbers_are_positions_among_the_model_s_classes(table):
     assert any("0 is x" in note for note in source.notes)
 
 
+def test_keys_of_a_run_hold_for_other_tables_as_far_as_they_have_such_columns(table):
+    text = "image,label,no\n" + ROWS.replace("\n", ",1\n")
+    assert len(table(text, known=("a", "b"), label="breed", split="fold", group="label").splits["all"]) == 8
+    with pytest.raises(UserError, match="names the column 'breed'"):
+        table(text, label="breed")
+
+
 def test_images_of_one_group_have_one_hash(table):
     rows = "".join(f"images/{i}.png,{'ab'[i % 2]},{'train' if i < 6 else 'test'},p{i // 3}\n" for i in range(8))
     source = table("image,label,split,patient_id\n" + rows)

@@ -76,6 +76,9 @@ def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
     part = _open(pack(tmp_path / "x.tar", _samples(said, "json")), known=("a", "b")).splits["all"]
     assert part.targets.tolist() == [[int("a" in row), int("b" in row)] for row in labels]
     assert len(set(part.groups.tolist())) == 2
+    said = [json.dumps({"a": "a" in row, "b": int("b" in row)}) for row in labels]
+    path = pack(tmp_path / "y.tar", _samples(said, "json"))
+    assert _open(path, ("a", "b"), labels=("a", "b")).splits["all"].targets.tolist() == part.targets.tolist()
 
 
 def test_names_of_shards_say_the_splits(tmp_path):
