@@ -26,7 +26,7 @@ class Split(Protocol):
 
     @property
     def groups(self) -> UInt64[np.ndarray, " n"] | None:
-        """A hash of each example's group, whose examples no split that is drawn tears apart; None: there are none."""
+        """A hash of the group of each example, which no split that is drawn may divide; None where there are none."""
         ...
 
     @property
