@@ -1,5 +1,6 @@
 """CSV files of images: how they are written, which columns are meant, and what is refused."""
 
+import numpy as np
 import pytest
 
 from jaxnets.config import DataConfig, TableConfig
@@ -197,6 +198,24 @@ def test_images_of_one_group_have_one_hash(table):
     train, test = source.splits["train"].groups, source.splits["test"].groups
     assert len({*train[:3].tolist()}) == len({*train[3:].tolist()}) == len({*test.tolist()}) == 1
     assert len({*train.tolist(), *test.tolist()}) == 3
+
+
+def test_a_row_without_a_group_is_one_of_its_own(table):
+    rows = "".join(f"images/{i}.png,{'ab'[i % 2]},{'p1' if i < 4 else ''}\n" for i in range(8))
+    part = table("image,label,group\n" + rows, known=("a", "b")).splits["all"]
+    assert len(set(part.groups[:4].tolist())) == 1
+    assert len(set(part.groups.tolist())) == 5
+
+
+def test_a_group_is_never_on_both_sides_of_a_drawn_split(table):
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        groups = random.integers(0, 4, 8)
+        rows = "".join(f"images/{i}.png,{'ab'[i % 2]},g{seed}.{groups[i]}\n" for i in range(8))
+        source = table("image,label,group\n" + rows)
+        train, test = (set(source.splits[split].groups.tolist()) for split in ("train", "test"))
+        assert not train & test
+        assert len(train | test) == len(set(groups.tolist()))
 
 
 def test_a_group_in_two_of_the_table_s_splits_is_said(table):

@@ -11,7 +11,7 @@ from jaxnets.data.sources.base import Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.split_names import Role, role_of
 from jaxnets.data.sources.table.labels import Labels, read_labels
-from jaxnets.data.sources.table.rows import Rows
+from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, quoted
 
 _ROLES = ("train", "test", "validation", "unlabelled", "all")
@@ -123,10 +123,7 @@ def assemble(
     kept = np.ones(len(rows), bool) if files is None else files >= 0
     labels = read_labels(rows, kept & (roles != _CODE["unlabelled"]), spec.separator, known)
     kept, roles = _without_labels(rows, labels, kept, roles, spec, notes)
-    groups = None
-    if rows.group is not None:
-        groups = hashes(value.strip().encode("utf-8", "surrogateescape") for value in rows.group.values)
-        groups = groups[rows.group.codes]
+    groups = _groups(rows, images, notes)
     if files is not None:
         kept = _without_duplicates(rows, images, files, labels, roles, groups, kept, notes)
     splits: dict[str, Split] = {}
@@ -160,6 +157,19 @@ def assemble(
         unlabelled=unlabelled,
         notes=(*([rows.columns.note] if rows.columns.note else []), *labels.notes, *notes),
     )
+
+
+def _groups(rows: Rows, images: Images, notes: list[str]) -> UInt64[np.ndarray, " n"] | None:
+    """Returns a hash of each row's group; a row without one is a group of its own."""
+    if rows.group is None:
+        return None
+    values = [value.strip() for value in rows.group.values]
+    groups = hashes(value.encode("utf-8", "surrogateescape") for value in values)[rows.group.codes]
+    alone = np.flatnonzero(np.array([value.lower() in NO_VALUE for value in values], bool)[rows.group.codes])
+    if len(alone):
+        groups[alone] = hashes(f"\0{images.name(row)}".encode() for row in alone.tolist())
+        notes.append(f"{len(alone):,} rows of {rows.title} have no group, and each is one of its own")
+    return groups
 
 
 def _without_labels(
