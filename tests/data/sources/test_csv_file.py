@@ -41,6 +41,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "image,label\n" + ROWS,
         b"\xef\xbb\xbfimage,label\r\n" + ROWS.replace("\n", "\r\n").encode(),
         "image;label\n" + ROWS.replace(",", ";"),
+        "sep=;\nimage;label\n" + ROWS.replace(",", ";"),
         ("image\tlabel\n" + ROWS.replace(",", "\t")).encode("utf-16"),
         "label|x|image\n" + "".join(f"{'ab'[i % 2]} | 1,5 | images/{i}.png\n" for i in range(8)),
         ",image,label,\n" + "".join(f"{i},images/{i}.png,{'ab'[i % 2]},\n" for i in range(8)),
@@ -58,6 +59,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "plain",
         "bom",
         "semicolons",
+        "excel",
         "utf-16",
         "bars",
         "index-column",
@@ -291,6 +293,18 @@ def test_a_name_that_may_be_two_files_is_refused(table, tmp_path):
     (tmp_path / "images" / "0.jpg").write_bytes((tmp_path / "images" / "0.png").read_bytes())
     with pytest.raises(UserError, match=r"images has 0.jpg and 0.png: write the suffix too"):
         table("id,label\n" + ROWS.replace(".png", ""))
+
+
+def test_a_name_is_found_however_its_accents_are_stored(table, tmp_path):
+    fill(tmp_path / "images", 1)
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "cafe\u0301.png")
+    for cell in ("images/caf\u00e9.png", "images/caf\u00e9", "caf\u00e9"):
+        assert _all(table("image,label\n" + ROWS.replace("images/0.png", cell))).keys() >= {"images/caf\u00e9.png"}
+
+
+def test_classes_that_may_be_one_are_said(table):
+    notes = table("image,label\nimages/0.png,Cat\nimages/1.png,cat\nimages/2.png,dog\n").notes
+    assert "labels.csv has the classes 'Cat' and 'cat': they count as two" in notes
 
 
 def test_files_of_undecodable_names_are_found(table, tmp_path):

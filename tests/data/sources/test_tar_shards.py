@@ -190,6 +190,14 @@ def test_images_without_a_label_are_refused_or_left_out_as_asked(tmp_path):
     assert len(_all(_open(path, skip_missing=True))) == 7
 
 
+def test_of_several_images_of_a_sample_the_plain_one_is_meant(tmp_path):
+    members = _samples(["a", "b"] * 4)
+    path = pack(tmp_path / "x.tar", {"0003.mask.png": encoded(99), **members})
+    assert set(_all(_open(path))) == {f"x.tar/{i:04}.png" for i in range(8)}
+    with pytest.raises(UserError, match="2 images of one sample"):
+        _open(pack(tmp_path / "y.tar", {"0003.jpg": encoded(99), **members}))
+
+
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_long_and_foreign_names_come_out_in_every_format(tmp_path, kind):
     for folder in ("ä" * 30, "b" * 90):

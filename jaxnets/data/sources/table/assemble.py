@@ -18,6 +18,7 @@ _ROLES = ("train", "test", "validation", "unlabelled", "all")
 _CODE = {role: code for code, role in enumerate(_ROLES)}
 _TRUE = {"1": True, "true": True, "1.0": True, "yes": True, "0": False, "false": False, "0.0": False, "no": False}
 _NAMED = 3  # rows that a message names
+_MANY = 10  # images, each of a class of its own, from which on that is said
 
 
 class Images(Protocol):
@@ -142,6 +143,7 @@ def assemble(
         )
     if known is None:
         _refuse_unlearnable(rows, labels, chosen)
+        _say_odd_labels(rows, labels, chosen["train"], notes)
     _say_torn_groups(rows, groups, chosen, notes)
     if known is None and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
@@ -275,6 +277,19 @@ def _refuse_unlearnable(rows: Rows, labels: Labels, chosen: Mapping[str, Int64[n
                     f"{rows.place(int(here[0]))} for one), so it cannot be learnt: add training images of it, or "
                     f"remove those rows"
                 )
+
+
+def _say_odd_labels(rows: Rows, labels: Labels, train: Int64[np.ndarray, " m"], notes: list[str]) -> None:
+    """Says so where two classes may well be one, and where a column can hardly be that of the labels."""
+    folded: dict[str, str] = {}
+    for name in labels.names:
+        other = folded.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            notes.append(f"{rows.title} has the classes {quoted(other)} and {quoted(name)}: they count as two")
+    if labels.targets is None and len(train) >= _MANY and len(_classes(labels, train)) == len(train):
+        notes.append(
+            f"each label of {rows.title} comes once: look whether {quoted(rows.columns.label or '')} says them"
+        )
 
 
 def _classes(labels: Labels, members: Int64[np.ndarray, " m"]) -> list[int]:
