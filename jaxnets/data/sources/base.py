@@ -20,21 +20,21 @@ class Split(Protocol):
         ...
 
     @property
-    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
-        """1 for each label that an image has, where it may have several; `labels` is then the first, 0 without any.
-
-        None: each has one, which `labels` says.
-        """
-        ...
-
-    @property
     def identities(self) -> UInt64[np.ndarray, " n"]:
         """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
 
     @property
     def groups(self) -> UInt64[np.ndarray, " n"] | None:
-        """A hash of the group of each example, which no split may divide; None where there are none."""
+        """A hash of the group of each example, which no split that is drawn may divide; None where there are none."""
+        ...
+
+    @property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        """1 for each label that an image has, where it may have several; `labels` is then the first, 0 without any.
+
+        None: each has one, which `labels` says.
+        """
         ...
 
     def __len__(self) -> int: ...
@@ -118,6 +118,14 @@ class Subset:
         return labels if self.class_of is None else self.class_of[labels]
 
     @cached_property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        return self.whole.identities[self.chosen]
+
+    @cached_property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        return None if self.whole.groups is None else self.whole.groups[self.chosen]
+
+    @cached_property
     def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
         if self.whole.targets is None:
             return None
@@ -127,15 +135,6 @@ class Subset:
         wide = np.zeros((len(targets), self.classes or targets.shape[1]), np.uint8)
         wide[:, self.class_of] = targets
         return wide
-
-    @cached_property
-    def identities(self) -> UInt64[np.ndarray, " n"]:
-        return self.whole.identities[self.chosen]
-
-    @cached_property
-    def groups(self) -> UInt64[np.ndarray, " n"] | None:
-        groups = self.whole.groups
-        return None if groups is None else groups[self.chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)

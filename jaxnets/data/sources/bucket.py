@@ -30,6 +30,22 @@ def read_whole(path: str) -> bytes:
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def sizes_below(folder: str) -> dict[str, int]:
+    """Returns the bytes of each object in a folder and below it, by its path from there.
+
+    Raises:
+        UserError: if the bucket cannot be looked into.
+    """
+    try:
+        found = _bucket().find(folder, detail=True)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{folder} cannot be looked into: {' '.join(str(error).split())}") from error
+    prefix = len(folder.removeprefix(BUCKET).rstrip("/")) + 1
+    return {path[prefix:]: int(about["size"]) for path, about in found.items()}
+
+
 def matching(pattern: str) -> list[str]:
     """Returns the addresses of the objects that a pattern fits, sorted.
 

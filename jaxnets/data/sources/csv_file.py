@@ -1,23 +1,28 @@
 """Tables of images as text: comma, semicolon, tab or bar between the cells, a line of titles above them."""
 
 import csv
+import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from jaxnets.config import DataConfig
 from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.bucket import BUCKET, read_whole
 from jaxnets.data.sources.names import printable
-from jaxnets.data.sources.table.columns import choose
+from jaxnets.data.sources.table.columns import as_far_as_there, choose
 from jaxnets.data.sources.table.files import source_of_files
 from jaxnets.data.sources.table.rows import Rows, encode, parse_flag
 from jaxnets.errors import UserError, quoted
 
 _DELIMITERS = ",;\t|"
 _LOOKED_AT = 50  # lines, to tell what is between the cells
+_SEPARATOR = re.compile(rb"(\xef\xbb\xbf)?sep=[^\r\n](?=[\r\n])", re.IGNORECASE)  # a first line of Excel's
 _OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive: save the table as CSV",
     b"\x1f\x8b": "compressed: gunzip it",
@@ -42,17 +47,21 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     Raises:
         UserError: if the file is no such table, or files, labels or splits are missing or contradict each other.
     """
-    file = os.path.expanduser(location)
+    file = location if location.startswith(BUCKET) else os.path.expanduser(location)
     title = printable(os.path.basename(file))
-    encoding = _encoding(file, location, title)
-    delimiter, names = _sniff(file, encoding, title)
-    columns = choose(names, title, spec.table)
+    content = _content(file, location)
+    encoding = _encoding(content[:4096], title)
+    if separator := _SEPARATOR.match(content):  # for Excel alone; a blank line in its place keeps the lines' numbers
+        content = content[separator.end() :]
+    delimiter, names = _sniff(content, encoding, title)
+    keys = spec.table if known is None else as_far_as_there(spec.table, names)
+    columns = choose(names, title, keys)
     position = {name: names.index(name) for name in columns.wanted()}
     numbers: list[int] = []
     cells: dict[str, list[str]] = {name: [] for name in columns.wanted() if name not in columns.labels}
     flags = bytearray()
     same: dict[str, str] = {}  # a million of equal labels are one string
-    for number, record in _records(file, encoding, delimiter, title):
+    for number, record in _records(content, encoding, delimiter, title):
         if len(record) < len(names) or any(cell.strip() for cell in record[len(names) :]):
             raise UserError(
                 f"{title}, line {number}: expected {len(names)} cells as in the line of titles, found {len(record)}: "
@@ -84,12 +93,15 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     return source_of_files(rows, cells[columns.image], file, spec, known, f"csv:{printable(location)}")
 
 
-def _encoding(file: str, location: str, title: str) -> str:
+def _content(file: str, location: str) -> bytes:
     try:
-        with open(file, "rb") as opened:
-            start = opened.read(4096)
+        return read_whole(file) if file.startswith(BUCKET) else Path(file).read_bytes()
     except OSError as error:
-        raise UserError(f"config.data.source csv:{printable(location)} cannot be read: {error.strerror}") from error
+        reason = error.strerror or str(error)
+        raise UserError(f"config.data.source csv:{printable(location)} cannot be read: {reason}") from error
+
+
+def _encoding(start: bytes, title: str) -> str:
     for magic, what in _OTHER_FORMATS.items():
         if start.startswith(magic):
             raise UserError(f"{title} is no CSV file but {what}")
@@ -102,13 +114,13 @@ def _encoding(file: str, location: str, title: str) -> str:
     return "utf-8-sig"
 
 
-def _sniff(file: str, encoding: str, title: str) -> tuple[str, list[str]]:
+def _sniff(content: bytes, encoding: str, title: str) -> tuple[str, list[str]]:
     """Returns what is between the cells, and the titles: whatever divides the lines alike, into the most cells."""
     best: tuple[float, int, str, list[str]] | None = None
     problem: UserError | None = None
     for delimiter in _DELIMITERS:
         try:
-            records = [record for _, record in islice(_records(file, encoding, delimiter, title, 1), _LOOKED_AT)]
+            records = [record for _, record in islice(_records(content, encoding, delimiter, title, 1), _LOOKED_AT)]
         except UserError as error:
             problem = problem or error
             continue
@@ -119,7 +131,7 @@ def _sniff(file: str, encoding: str, title: str) -> tuple[str, list[str]]:
     if best is None:
         if problem is not None:
             raise problem
-        first = next(iter(_records(file, encoding, ",", title, 1)), (0, [""]))[1]
+        first = next(iter(_records(content, encoding, ",", title, 1)), (0, [""]))[1]
         raise UserError(
             f"{title} must have a line of titles with two or more columns, a comma, semicolon, tab or bar between "
             f"them, found {quoted(','.join(first))}"
@@ -130,26 +142,28 @@ def _sniff(file: str, encoding: str, title: str) -> tuple[str, list[str]]:
     return best[2], names
 
 
-def _records(file: str, encoding: str, delimiter: str, title: str, first: int = 2) -> Iterator[tuple[int, list[str]]]:
+def _records(
+    content: bytes, encoding: str, delimiter: str, title: str, first: int = 2
+) -> Iterator[tuple[int, list[str]]]:
     """Yields line and cells of each record that is not blank, from record `first` on."""
     number = seen = 0
     # Bytes that are no UTF-8 come through as they are: file names may hold them.
     errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
     try:
-        with open(file, encoding=encoding, errors=errors, newline="") as opened:
-            reader = csv.reader(opened, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
-            for record in reader:
-                line, number = number + 1, reader.line_num
-                if any(cell.strip() for cell in record):
-                    seen += 1
-                    if seen >= first:
-                        yield line, record
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding=encoding, errors=errors, newline="")
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+        for record in reader:
+            line, number = number + 1, reader.line_num
+            if any(cell.strip() for cell in record):
+                seen += 1
+                if seen >= first:
+                    yield line, record
     except csv.Error as error:
         reason = str(error)
         if "unexpected end of data" in reason:
             reason = f"the quotes that open in line {number + 1} or below are never closed"
         raise UserError(f"{title}, line {number + 1}: {reason}: mend the quotes there") from error
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
         raise UserError(f"{title} cannot be read: {error}") from error
 
 

@@ -55,7 +55,7 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
     first = next(iter(parts.values()))
     described = _described(datasets, first)
     schema = first.data.table.schema
-    columns, table_spec = choose_columns(schema, described, title, spec.table)
+    columns, table_spec = choose_columns(schema, described, title, spec.table, known is None)
     if columns.image not in described.images:
         raise UserError(
             f"the column {columns.image!r} of {title} must hold images (the feature Image), found "

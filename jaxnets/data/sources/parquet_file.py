@@ -63,7 +63,7 @@ def open_parquet(location: str, spec: DataConfig, known: Sequence[str] | None) -
                 f"{printable(files[0])} ({', '.join(schema.names)}): give files of one kind"
             )
     described = describe(schema)
-    columns, table_spec = choose_columns(schema, described, title, spec.table)
+    columns, table_spec = choose_columns(schema, described, title, spec.table, known is None)
     spec = replace(spec, table=table_spec)
     stands_within = columns.image in described.images
     wanted = [name for name in columns.wanted() if not (stands_within and name == columns.image)]

@@ -18,8 +18,8 @@ from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.shards import find_shards, shard_names, shard_roles
 from jaxnets.data.sources.stored import Stored, StoredImages, surveyed
 from jaxnets.data.sources.table.assemble import assemble, roles_of
-from jaxnets.data.sources.table.columns import Columns, choose
-from jaxnets.data.sources.table.rows import Rows, encode
+from jaxnets.data.sources.table.columns import Columns, as_far_as_there, choose
+from jaxnets.data.sources.table.rows import Rows, encode, parse_flag
 from jaxnets.data.sources.tar_folders import source_of_folders
 from jaxnets.data.sources.tar_index import LABELS, Members, key_of, read_members
 from jaxnets.errors import UserError, quoted
@@ -72,7 +72,8 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
             names=[sample.name for sample in samples],
             content=None,
         )
-        rows, table = _rows(samples, roles, title, spec, read_class_names(beside(shards[0], CLASSES)))
+        named = read_class_names(beside(shards[0], CLASSES))
+        rows, table = _rows(samples, roles, title, spec, named, known is None)
         codes, said = roles_of(rows, known is not None)
         source = assemble(rows, StoredImages(stored, spec.white_level), codes, table.table, known, description)
         notes += said
@@ -89,17 +90,12 @@ class _Sample:
 
 def _samples(members: Members, shard: int, title: str) -> list[_Sample]:
     """Returns the images of an archive, each with the file that says its label."""
-    images: dict[str, tuple[str, int]] = {}
+    images: dict[str, list[int]] = {}
     labels: dict[str, tuple[str, bytes]] = {}
     for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True)):
         key, suffix = key_of(name)
         if text is None:
-            have = images.get(key)
-            # "0001.jpg" is the image, and "0001.mask.png" another of the same sample.
-            if have is None or ("." in have[0] and "." not in suffix):
-                images[key] = suffix, number
-            elif "." not in suffix and "." not in have[0] and suffix != have[0]:
-                raise UserError(f"{title} has two images of one sample: {quoted(name)} and {quoted(key)}.{have[0]}")
+            images.setdefault(key, []).append(number)
             continue
         kind = "." + suffix
         if kind in LABELS and (key not in labels or LABELS.index(kind) <= LABELS.index(labels[key][0])):
@@ -110,10 +106,24 @@ def _samples(members: Members, shard: int, title: str) -> list[_Sample]:
             for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True))
             if text is None
         ]
+    chosen = {key: _one_image([members.names[number] for number in each], each, title) for key, each in images.items()}
     return [
         _Sample(shard, number, f"{title}/{printable(members.names[number])}", labels.get(key))
-        for key, (_, number) in images.items()
+        for key, number in chosen.items()
     ]
+
+
+def _one_image(names: Sequence[str], numbers: Sequence[int], title: str) -> int:
+    """Returns the image of a sample: 0001.jpg, and not 0001.mask.png; of one name the last, as for tar."""
+    if len(numbers) == 1:
+        return numbers[0]
+    plain = {name: number for name, number in zip(names, numbers, strict=True) if "." not in key_of(name)[1]}
+    if len(plain) != 1:
+        raise UserError(
+            f"{title} has {len(numbers)} images of one sample ({', '.join(map(quoted, names[:3]))}), and which is "
+            f"meant cannot be told: leave one whose name has a single dot"
+        )
+    return next(iter(plain.values()))
 
 
 def _rows(
@@ -122,6 +132,7 @@ def _rows(
     title: str,
     spec: DataConfig,
     class_names: Sequence[str] | None,
+    strict: bool,
 ) -> tuple[Rows, DataConfig]:
     """Returns what the files beside the images say, and the spec with the separator of lists of labels."""
     described: Columns | None = None
@@ -136,9 +147,15 @@ def _rows(
                 value = _parsed(value, sample.name)
                 if isinstance(value, Mapping):
                     if described is None:
-                        described = choose([str(key) for key in value], f"{sample.name}'s JSON", spec.table, _IMAGE)
+                        keys = [str(key) for key in value]
+                        table = spec.table if strict else as_far_as_there(spec.table, keys)
+                        described = choose(keys, f"{sample.name}'s JSON", table, _IMAGE)
                     group = _written(value.get(described.group or ""))
-                    value = value.get(described.label or "")
+                    if described.labels:
+                        flags = {name: _written(value.get(name)) for name in described.labels}
+                        value = [name for name, f in flags.items() if parse_flag(f, title, sample.name, name)]
+                    else:
+                        value = value.get(described.label or "")
             lists = lists or isinstance(value, list)
             label = _BETWEEN.join(map(_written, value)) if isinstance(value, list) else _written(value)
         labels.append(label)

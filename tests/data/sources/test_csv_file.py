@@ -1,5 +1,6 @@
 """CSV files of images: how they are written, which columns are meant, and what is refused."""
 
+import numpy as np
 import pytest
 
 from jaxnets.config import DataConfig, TableConfig
@@ -40,6 +41,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "image,label\n" + ROWS,
         b"\xef\xbb\xbfimage,label\r\n" + ROWS.replace("\n", "\r\n").encode(),
         "image;label\n" + ROWS.replace(",", ";"),
+        "sep=;\nimage;label\n" + ROWS.replace(",", ";"),
         ("image\tlabel\n" + ROWS.replace(",", "\t")).encode("utf-16"),
         "label|x|image\n" + "".join(f"{'ab'[i % 2]} | 1,5 | images/{i}.png\n" for i in range(8)),
         ",image,label,\n" + "".join(f"{i},images/{i}.png,{'ab'[i % 2]},\n" for i in range(8)),
@@ -57,6 +59,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "plain",
         "bom",
         "semicolons",
+        "excel",
         "utf-16",
         "bars",
         "index-column",
@@ -122,6 +125,9 @@ def test_folders_say_the_splits_where_no_column_does(table, tmp_path):
     rows = "".join(f"{name}/{i}.png,{'ab'[i % 2]}\n" for name in ("train", "test") for i in range(4))
     source = table("image,label\n" + rows)
     assert [source.splits["test"].name(i) for i in range(4)] == [f"test/{i}.png" for i in range(4)]
+    with pytest.raises(UserError, match="has images in images, test, train, some of which are called as splits"):
+        table("image,label\n" + rows + ROWS)
+    assert sum(map(len, table("image,label\n" + rows + ROWS, split="").splits.values())) == 16
 
 
 def test_one_name_in_two_folders_is_the_one_of_the_split(table, tmp_path):
@@ -181,12 +187,37 @@ def test_numbers_are_positions_among_the_model_s_classes(table):
     assert any("0 is x" in note for note in source.notes)
 
 
+def test_keys_of_a_run_hold_for_other_tables_as_far_as_they_have_such_columns(table):
+    text = "image,label,no\n" + ROWS.replace("\n", ",1\n")
+    assert len(table(text, known=("a", "b"), label="breed", split="fold", group="label").splits["all"]) == 8
+    with pytest.raises(UserError, match="names the column 'breed'"):
+        table(text, label="breed")
+
+
 def test_images_of_one_group_have_one_hash(table):
     rows = "".join(f"images/{i}.png,{'ab'[i % 2]},{'train' if i < 6 else 'test'},p{i // 3}\n" for i in range(8))
     source = table("image,label,split,patient_id\n" + rows)
     train, test = source.splits["train"].groups, source.splits["test"].groups
     assert len({*train[:3].tolist()}) == len({*train[3:].tolist()}) == len({*test.tolist()}) == 1
     assert len({*train.tolist(), *test.tolist()}) == 3
+
+
+def test_a_row_without_a_group_is_one_of_its_own(table):
+    rows = "".join(f"images/{i}.png,{'ab'[i % 2]},{'p1' if i < 4 else ''}\n" for i in range(8))
+    part = table("image,label,group\n" + rows, known=("a", "b")).splits["all"]
+    assert len(set(part.groups[:4].tolist())) == 1
+    assert len(set(part.groups.tolist())) == 5
+
+
+def test_a_group_is_never_on_both_sides_of_a_drawn_split(table):
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        groups = random.integers(0, 4, 8)
+        rows = "".join(f"images/{i}.png,{'ab'[i % 2]},g{seed}.{groups[i]}\n" for i in range(8))
+        source = table("image,label,group\n" + rows)
+        train, test = (set(source.splits[split].groups.tolist()) for split in ("train", "test"))
+        assert not train & test
+        assert len(train | test) == len(set(groups.tolist()))
 
 
 def test_a_group_in_two_of_the_table_s_splits_is_said(table):
@@ -262,6 +293,18 @@ def test_a_name_that_may_be_two_files_is_refused(table, tmp_path):
     (tmp_path / "images" / "0.jpg").write_bytes((tmp_path / "images" / "0.png").read_bytes())
     with pytest.raises(UserError, match=r"images has 0.jpg and 0.png: write the suffix too"):
         table("id,label\n" + ROWS.replace(".png", ""))
+
+
+def test_a_name_is_found_however_its_accents_are_stored(table, tmp_path):
+    fill(tmp_path / "images", 1)
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "cafe\u0301.png")
+    for cell in ("images/caf\u00e9.png", "images/caf\u00e9", "caf\u00e9"):
+        assert _all(table("image,label\n" + ROWS.replace("images/0.png", cell))).keys() >= {"images/caf\u00e9.png"}
+
+
+def test_classes_that_may_be_one_are_said(table):
+    notes = table("image,label\nimages/0.png,Cat\nimages/1.png,cat\nimages/2.png,dog\n").notes
+    assert "labels.csv has the classes 'Cat' and 'cat': they count as two" in notes
 
 
 def test_files_of_undecodable_names_are_found(table, tmp_path):

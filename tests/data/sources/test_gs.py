@@ -37,8 +37,14 @@ def test_shards_in_a_bucket_are_those_on_a_disk(uploaded):
     assert _contents(there) == _contents(here)
 
 
+def test_a_csv_in_a_bucket_is_that_on_a_disk(uploaded):
+    here, there = uploaded(tables.write_csv)
+    assert there == "csv:gs://bucket/data/labels.csv"
+    assert _contents(there) == _contents(here)
+
+
 def test_a_pattern_that_no_object_fits_is_refused(objects):
     with pytest.raises(UserError, match="leads to no file"):
         open_source(DataConfig(source="tar:gs://bucket/none/*.tar"), 0)
-    with pytest.raises(UserError, match="parquet:gs://bucket/x.parquet lies in a bucket: download it"):
+    with pytest.raises(UserError, match=r"x\.parquet lies in a bucket: download it"):
         open_source(DataConfig(source="parquet:gs://bucket/x.parquet"), 0)

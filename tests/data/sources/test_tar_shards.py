@@ -76,6 +76,9 @@ def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
     part = _open(pack(tmp_path / "x.tar", _samples(said, "json")), known=("a", "b")).splits["all"]
     assert part.targets.tolist() == [[int("a" in row), int("b" in row)] for row in labels]
     assert len(set(part.groups.tolist())) == 2
+    said = [json.dumps({"a": "a" in row, "b": int("b" in row)}) for row in labels]
+    path = pack(tmp_path / "y.tar", _samples(said, "json"))
+    assert _open(path, ("a", "b"), labels=("a", "b")).splits["all"].targets.tolist() == part.targets.tolist()
 
 
 def test_names_of_shards_say_the_splits(tmp_path):
@@ -185,6 +188,14 @@ def test_images_without_a_label_are_refused_or_left_out_as_asked(tmp_path):
     with pytest.raises(UserError, match=r"1 of 8 rows of x.tar have no label \(x.tar/0003.png\)"):
         _open(path)
     assert len(_all(_open(path, skip_missing=True))) == 7
+
+
+def test_of_several_images_of_a_sample_the_plain_one_is_meant(tmp_path):
+    members = _samples(["a", "b"] * 4)
+    path = pack(tmp_path / "x.tar", {"0003.mask.png": encoded(99), **members})
+    assert set(_all(_open(path))) == {f"x.tar/{i:04}.png" for i in range(8)}
+    with pytest.raises(UserError, match="2 images of one sample"):
+        _open(pack(tmp_path / "y.tar", {"0003.jpg": encoded(99), **members}))
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets.config import TableConfig
-from jaxnets.data.sources.table.columns import Columns, choose
+from jaxnets.data.sources.table.columns import Columns, as_far_as_there, choose
 from jaxnets.data.sources.table.rows import Codes, Rows, encode, parse_flag
 from jaxnets.errors import UserError
 
@@ -53,9 +53,13 @@ def describe(schema: "pyarrow.Schema") -> Described:
 
 
 def choose_columns(
-    schema: "pyarrow.Schema", described: Described, title: str, spec: TableConfig
+    schema: "pyarrow.Schema", described: Described, title: str, spec: TableConfig, strict: bool
 ) -> tuple[Columns, TableConfig]:
-    """Returns the columns that are meant, and the spec with the separator that lists of labels are written with."""
+    """Returns the columns that are meant, and the spec with the separator that lists of labels are written with.
+
+    Where they need not be there (`strict`), columns that the spec names are passed over if they are not.
+    """
+    spec = spec if strict else as_far_as_there(spec, schema.names)
     image = described.images[0] if len(described.images) == 1 else None
     if not spec.label and not spec.labels and len(described.class_names) == 1:
         spec = replace(spec, label=next(iter(described.class_names)))

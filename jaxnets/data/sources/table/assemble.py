@@ -11,13 +11,14 @@ from jaxnets.data.sources.base import Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.split_names import Role, role_of
 from jaxnets.data.sources.table.labels import Labels, read_labels
-from jaxnets.data.sources.table.rows import Rows
+from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, quoted
 
 _ROLES = ("train", "test", "validation", "unlabelled", "all")
 _CODE = {role: code for code, role in enumerate(_ROLES)}
 _TRUE = {"1": True, "true": True, "1.0": True, "yes": True, "0": False, "false": False, "0.0": False, "no": False}
 _NAMED = 3  # rows that a message names
+_MANY = 10  # images, each of a class of its own, from which on that is said
 
 
 class Images(Protocol):
@@ -123,10 +124,7 @@ def assemble(
     kept = np.ones(len(rows), bool) if files is None else files >= 0
     labels = read_labels(rows, kept & (roles != _CODE["unlabelled"]), spec.separator, known)
     kept, roles = _without_labels(rows, labels, kept, roles, spec, notes)
-    groups = None
-    if rows.group is not None:
-        groups = hashes(value.strip().encode("utf-8", "surrogateescape") for value in rows.group.values)
-        groups = groups[rows.group.codes]
+    groups = _groups(rows, images, notes)
     if files is not None:
         kept = _without_duplicates(rows, images, files, labels, roles, groups, kept, notes)
     splits: dict[str, Split] = {}
@@ -145,6 +143,7 @@ def assemble(
         )
     if known is None:
         _refuse_unlearnable(rows, labels, chosen)
+        _say_odd_labels(rows, labels, chosen["train"], notes)
     _say_torn_groups(rows, groups, chosen, notes)
     if known is None and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
@@ -160,6 +159,19 @@ def assemble(
         unlabelled=unlabelled,
         notes=(*([rows.columns.note] if rows.columns.note else []), *labels.notes, *notes),
     )
+
+
+def _groups(rows: Rows, images: Images, notes: list[str]) -> UInt64[np.ndarray, " n"] | None:
+    """Returns a hash of each row's group; a row without one is a group of its own."""
+    if rows.group is None:
+        return None
+    values = [value.strip() for value in rows.group.values]
+    groups = hashes(value.encode("utf-8", "surrogateescape") for value in values)[rows.group.codes]
+    alone = np.flatnonzero(np.array([value.lower() in NO_VALUE for value in values], bool)[rows.group.codes])
+    if len(alone):
+        groups[alone] = hashes(f"\0{images.name(row)}".encode() for row in alone.tolist())
+        notes.append(f"{len(alone):,} rows of {rows.title} have no group, and each is one of its own")
+    return groups
 
 
 def _without_labels(
@@ -265,6 +277,19 @@ def _refuse_unlearnable(rows: Rows, labels: Labels, chosen: Mapping[str, Int64[n
                     f"{rows.place(int(here[0]))} for one), so it cannot be learnt: add training images of it, or "
                     f"remove those rows"
                 )
+
+
+def _say_odd_labels(rows: Rows, labels: Labels, train: Int64[np.ndarray, " m"], notes: list[str]) -> None:
+    """Says so where two classes may well be one, and where a column can hardly be that of the labels."""
+    folded: dict[str, str] = {}
+    for name in labels.names:
+        other = folded.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            notes.append(f"{rows.title} has the classes {quoted(other)} and {quoted(name)}: they count as two")
+    if labels.targets is None and len(train) >= _MANY and len(_classes(labels, train)) == len(train):
+        notes.append(
+            f"each label of {rows.title} comes once: look whether {quoted(rows.columns.label or '')} says them"
+        )
 
 
 def _classes(labels: Labels, members: Int64[np.ndarray, " m"]) -> list[int]:

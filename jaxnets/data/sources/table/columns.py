@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxnets.config import TableConfig
 from jaxnets.data.decode import SUFFIXES
@@ -123,6 +123,26 @@ def choose(names: Sequence[str], title: str, spec: TableConfig, image: str | Non
         surely_split=surely,
         group=group,
         note=note,
+    )
+
+
+def as_far_as_there(spec: TableConfig, names: Collection[str]) -> TableConfig:
+    """Returns the spec without columns that a table does not have.
+
+    A run is evaluated on other tables with the keys that it was trained with.
+    """
+    have = {_plain(name) for name in names}
+
+    def there(name: str | None) -> str | None:
+        return name if not name or _plain(name) in have else None
+
+    return replace(
+        spec,
+        image=there(spec.image),
+        label=there(spec.label),
+        labels=spec.labels if all(map(there, spec.labels)) else (),
+        split=there(spec.split),
+        group=there(spec.group),
     )
 
 

@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from jaxnets.data.sources.names import printable
-from jaxnets.data.sources.table.rows import Rows
+from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, nearest, quoted
 
-_NONE = frozenset({"", "nan", "null", "<na>"})  # cells without a label; "none" and "NA" may be classes
 _WHOLE = re.compile(r"[-+]?\d+(\.0+)?")
 
 
@@ -91,7 +90,7 @@ def sorted_names(names: Sequence[str]) -> list[str]:
 def _cells(values: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
     """Returns the names in each cell as they are shown, none where there is no label."""
     divided = [[value] if separator is None else value.split(separator) for value in values]
-    cells = [[printable(name) for part in parts if (name := part.strip()).lower() not in _NONE] for parts in divided]
+    cells = [[printable(name) for part in parts if (name := part.strip()).lower() not in NO_VALUE] for parts in divided]
     if all(_WHOLE.fullmatch(name) for cell in cells for name in cell):  # pandas writes 3.0 where a column has gaps
         cells = [[str(int(float(name))) if "." in name else name for name in cell] for cell in cells]
     return [tuple(cell) for cell in cells]

@@ -1,16 +1,18 @@
 """Which file each cell of a table means: with or without its suffix, in the table's folder or in one below it."""
 
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jaxnets.data.decode import SUFFIXES
-from jaxnets.data.sources.names import printable
-from jaxnets.data.sources.scan import Folder
+from jaxnets.data.sources.names import composed, printable
 from jaxnets.data.sources.split_names import role_of
+from jaxnets.data.sources.table.tree import Tree
 from jaxnets.errors import UserError, quoted
 
+_PLAIN = re.compile(r"(?!\w+://)[^/\\\0]+(/[^/.\\\0][^/\\\0]*)*")  # no step back, no link to itself, no address
 _NAMED = 5  # rows that a message names
 _ALIKE = 3  # folders that it names
 
@@ -19,11 +21,13 @@ Place = Callable[[int], str]  # how messages call a row
 
 @dataclass
 class Located:
-    paths: list[str | None]  # of each row; None where there is no such file
+    names: list[str | None]  # of each row's file, from the root; None where there is none
     notes: list[str] = field(default_factory=list)
 
 
-def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, title: str, place: Place) -> Located:
+def locate(
+    cells: Sequence[str], roles: Sequence[str], root: str, beside: str, tree: Tree, title: str, place: Place
+) -> Located:
     """Finds the files that the cells of a column name.
 
     A cell is a path from `root`, else from the table's own folder, with or without a suffix of an image. What is not
@@ -36,20 +40,22 @@ def locate(cells: Sequence[str], roles: Sequence[str], root: str, beside: str, t
         roles: which split each row belongs to.
         root: folder that paths may not leave, however they are written; links in it are followed.
         beside: the folder of the table.
+        tree: what lies below the root.
         title: what messages call the table.
         place: what they call a row.
 
     Raises:
         UserError: for an empty cell, a path that leaves the root, a web address, or a file that may be one of several.
     """
-    meant = [_within(cell, root, beside, title, place, row) for row, cell in enumerate(cells)]
-    listing = _Listing(root)
+    inner = beside[len(root) :].strip("/") if beside == root or beside.startswith(root.rstrip("/") + "/") else None
+    meant = [_within(cell, root, beside, inner, title, place, row) for row, cell in enumerate(cells)]
+    listing = _Listing(tree)
     found = [next(filter(None, (listing.find(name, title) for name in names)), None) for names in meant]
     absent = [row for row, name in enumerate(found) if name is None]
     notes: list[str] = []
     if absent:
-        notes += _search_below([names[0] for names in meant], found, absent, roles, Folder(root), title, place)
-    return Located([None if name is None else os.path.join(root, name) for name in found], notes)
+        notes += _search_below([names[0] for names in meant], found, absent, roles, tree, title, place)
+    return Located(found, notes)
 
 
 def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, title: str, place: Place) -> str:
@@ -62,11 +68,18 @@ def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, tit
     )
 
 
-def _within(cell: str, root: str, beside: str, title: str, place: Place, row: int) -> list[str]:
-    """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder."""
+def _within(cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int) -> list[str]:
+    """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder.
+
+    `inner` is the latter's path from the root, None where it lies elsewhere.
+    """
     text = cell.strip()
+    if text and text[0] not in "./" and _PLAIN.fullmatch(text):  # most are: a million in a second
+        return [text, f"{inner}/{text}"] if inner else [text]
     if not text or "\0" in text:
         raise UserError(f"{title}, {place(row)}: expected an image's path, found {quoted(cell)}")
+    if text.startswith("gs://") and root.startswith("/"):
+        text = text.removeprefix("gs:/")  # as the root of a bucket is written here
     if text.startswith(("http://", "https://")):
         raise UserError(
             f"{title}, {place(row)}: {quoted(text)} is an address in the web: download the images, and write their "
@@ -88,34 +101,33 @@ def _within(cell: str, root: str, beside: str, title: str, place: Place, row: in
 class _Listing:
     """The names in folders, each folder read once."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._names: dict[str, set[str]] = {}
-        self._stems: dict[str, dict[str, list[str]]] = {}
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._names: dict[str, Collection[str]] = {}
+        self._alike: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str, title: str) -> str | None:
         """Returns the path, from the root, of a file of this name or of an image of it with a suffix."""
         folder, _, base = name.rpartition("/")
         if folder not in self._names:
-            try:
-                self._names[folder] = set(os.listdir(os.path.join(self._root, folder)))
-            except OSError:
-                self._names[folder] = set()
-        if base in self._names[folder] and not os.path.isdir(os.path.join(self._root, name)):
+            self._names[folder] = self._tree.names(folder)
+        if base in self._names[folder] and (base.lower().endswith(SUFFIXES) or not self._tree.is_folder(name)):
             return name
-        if folder not in self._stems:
-            self._stems[folder] = _by_stem(self._names[folder])
-        candidates = self._stems[folder].get(base, [])
+        if folder not in self._alike:
+            self._alike[folder] = _by_alike(self._names[folder])
+        candidates = self._alike[folder].get(composed(base), [])
         return _join(folder, _one_suffix(candidates, folder, base, title)) if candidates else None
 
 
-def _by_stem(names: set[str]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = defaultdict(list)
+def _by_alike(names: Collection[str]) -> dict[str, list[str]]:
+    """Returns the images by what a cell may call them, with their suffix and without."""
+    alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in SUFFIXES:
-            stems[stem].append(name)
-    return stems
+            alike[composed(stem)].append(name)
+            alike[composed(name)].append(name)
+    return alike
 
 
 def _one_suffix(candidates: list[str], folder: str, base: str, title: str) -> str:
@@ -136,33 +148,29 @@ def _search_below(
     found: list[str | None],
     absent: Sequence[int],
     roles: Sequence[str],
-    root: Folder,
+    tree: Tree,
     title: str,
     place: Place,
 ) -> Iterator[str]:
     """Fills in the files that lie in folders below the root; yields notes."""
-    wanted = {names[row].rpartition("/")[2] for row in absent}
-    where: dict[str, list[str]] = defaultdict(
-        list
-    )  # what a cell may end with → the folders that have it, from the root
-    stored: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for folder in root.walk():
-        own = folder.path[len(root.path) :].strip("/")
-        for name in folder.images:
-            for written in {name, os.path.splitext(name)[0]}:
+    wanted = {composed(names[row].rpartition("/")[2]) for row in absent}
+    where: dict[str, list[tuple[str, str]]] = defaultdict(list)  # what a cell may end with → folder and file
+    for own, images in tree.walk():
+        for name in images:
+            for written in {composed(name), composed(os.path.splitext(name)[0])}:
                 if written in wanted:
-                    if own not in where[written]:
-                        where[written].append(own)
-                    stored[own, written].append(name)
+                    where[written].append((own, name))
     # Of a row: what stands before its path, from the root → the file.
     choices: dict[int, dict[str, str]] = {}
     for row in absent:
         above, _, base = names[row].rpartition("/")
-        options = {}
-        for own in where.get(base, ()):
+        options: dict[str, str] = {}
+        for own, name in where.get(composed(base), ()):
             if own == above or own.endswith("/" + above) or not above:
                 before = own[: len(own) - len(above)].rstrip("/") if above else own
-                options[before] = _join(own, _one_suffix(stored[own, base], own, base, title))
+                if before in options:
+                    _one_suffix([options[before].rpartition("/")[2], name], own, base, title)
+                options[before] = _join(own, name)
         if options:
             choices[row] = options
     if not choices:

@@ -9,6 +9,7 @@ from jaxtyping import Int32, Int64, UInt8
 from jaxnets.data.sources.table.columns import Columns
 from jaxnets.errors import UserError, quoted
 
+NO_VALUE = frozenset({"", "nan", "null", "<na>"})  # in lower case; "none" and "NA" may be classes
 _SET = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
