@@ -253,3 +253,17 @@ def test_without_pydicom_they_are_counted_and_said_with_the_remedy(tmp_path, mon
     assert any(said in note for note in source.notes)
     with pytest.raises(CorruptImage, match=r"a\.dcm is a DICOM file, and what reads these is missing: pip install"):
         decode(tmp_path / "ill" / "a.dcm", "a.dcm")
+
+
+def test_a_table_names_dicom_files_with_or_without_their_suffix(tmp_path):
+    for number in range(8):
+        write(TWELVE, tmp_path / f"p{number}.dcm", BitsStored=12)
+    ids = "".join(
+        f"p{number}{'.dcm' * with_suffix},{'ill' if number % 2 else 'well'}\n"
+        for number in range(8)
+        for with_suffix in [number > 3]
+    )
+    (tmp_path / "labels.csv").write_text("id,finding\n" + ids)
+    source = open_source(DataConfig(source=f"csv:{tmp_path / 'labels.csv'}"), 0)
+    np.testing.assert_array_equal(source.splits["train"].image(0)[..., 0], shown(TWELVE, BitsStored=12))
+    assert sum(len(split) for split in source.splits.values()) == 8
