@@ -62,6 +62,7 @@ def test_a_file_names_the_classes_of_numbers(tmp_path):
     source = _open(pack(tmp_path / "x.tar", _samples(["2", "0"] * 4)))
     assert source.class_names == ("ant", "bee", "cat")
     assert _all(source)["x.tar/0000.png"] == "cat"
+    assert "x.tar has no training images of 'bee'" in source.notes
     (tmp_path / "classes.txt").write_text("ant\nant\n")
     with pytest.raises(UserError, match="all different, found 'ant' in line 2"):
         _open(tmp_path / "x.tar")
