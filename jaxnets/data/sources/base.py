@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
@@ -44,6 +44,30 @@ class Split(Protocol):
         0 where `identities` are hashes of the content already.
         """
         ...
+
+
+class Reduced(NamedTuple):
+    """An image, perhaps decoded at a part of its size."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    aspect: float  # width / height of the whole
+
+
+def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Reduced:
+    """Returns one image, as `split.image` or smaller, but of no less than `least` (height, width) where it was more.
+
+    A split that can save work so has a method `reduced(index, least)` of its own. Whoever squeezes images to a canvas
+    reads them by this, so that all of them see the same pixels.
+
+    Raises:
+        CorruptImage: as `split.image`.
+    """
+    own = getattr(split, "reduced", None)
+    if own is not None:
+        reduced: Reduced = own(index, least)
+        return reduced
+    image = split.image(index)
+    return Reduced(image, image.shape[1] / image.shape[0])
 
 
 class CorruptImage(Exception):
@@ -110,6 +134,9 @@ class Subset:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.whole.image(int(self.chosen[index]))
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return read_reduced(self.whole, int(self.chosen[index]), least)
 
     def name(self, index: int) -> str:
         return self.whole.name(int(self.chosen[index]))
