@@ -224,4 +224,5 @@ class StreamFeed:
 
     def _idle(self) -> bool:
         """Whether all steps that were started are done."""
-        return self._last is None or all(x.is_ready() for x in self._last.values())
+        started: Any = {} if self._last is None else self._last
+        return all(x.is_ready() for x in started.values())

@@ -25,8 +25,8 @@ from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
-from jaxnets.train.meter import Meter, remedy_of
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.meter import Meter, remedy_of
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
@@ -214,7 +214,9 @@ def _session(
     draws = Draws(seed=config.seed, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
     feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
-    meter = Meter(feed, peak_flops(mesh.devices.flatten()), remedy_of(config.data, data.training, data.threads))
+    meter = Meter(
+        feed, peak_flops(mesh.devices.flatten().tolist()), remedy_of(config.data, data.training, data.threads)
+    )
     return Session(
         timetable=timetable,
         splits=data.splits,
