@@ -116,13 +116,12 @@ class Examples:
         try:
             chosen = int(self._chosen[index])
             if isinstance(self.fit, Canvas):
-                image, aspect = read_reduced(self._split, chosen, (self.fit.height, self.fit.width))
-                self.fit.squeeze(image, out)
+                read = read_reduced(self._split, chosen, (self.fit.height, self.fit.width))
+                self.fit.squeeze_reduced(read, out)
             else:
-                image = self._split.image(chosen)
-                aspect = image.shape[1] / image.shape[0]
-                out[...] = self.fit.fit(image)
-            self.aspects[index] = aspect
+                read = read_reduced(self._split, chosen, None)
+                out[...] = self.fit.fit(read.image)
+            self.aspects[index] = read.aspect
             return True
         except CorruptImage as error:
             if not self._skip_corrupt:

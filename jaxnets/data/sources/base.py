@@ -55,7 +55,13 @@ class Reduced(NamedTuple):
     """An image, perhaps decoded at a part of its size."""
 
     image: UInt8[np.ndarray, "h w c"]
-    aspect: float  # width / height of the whole
+    original: tuple[int, int]  # height and width of the whole
+    by: int = 1  # pixels of a side of the whole that one pixel stands for; the last may stand for fewer
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the whole."""
+        return self.original[1] / self.original[0]
 
 
 def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Reduced:
@@ -72,7 +78,7 @@ def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Red
         reduced: Reduced = own(index, least)
         return reduced
     image = split.image(index)
-    return Reduced(image, image.shape[1] / image.shape[0])
+    return Reduced(image, (image.shape[0], image.shape[1]))
 
 
 class CorruptImage(Exception):
