@@ -1,7 +1,7 @@
 """Batches from examples: an endless shuffled stream for training, one exact pass for evaluation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples
-from jaxnets.data.loader import Loader
+from jaxnets.data.loader import Assembly, Loader
 from jaxnets.data.order import Order
 
 _BATCHES_AHEAD = 4  # at most, that are made before they are asked for
@@ -57,7 +57,9 @@ def evaluation_batches(
     return _loader(begin, 0, batches, examples, len(chosen), 0 if examples.in_memory else threads)
 
 
-def _loader(begin: Any, start: int, stop: int, examples: Examples, rows: int, threads: int) -> Loader:
+def _loader(
+    begin: Callable[[int], Assembly], start: int, stop: int, examples: Examples, rows: int, threads: int
+) -> Loader:
     fits = _BYTES_AHEAD // (rows * math.prod(examples.shape))
     return Loader(begin, start, stop, threads=threads, ahead=min(_BATCHES_AHEAD, fits))
 

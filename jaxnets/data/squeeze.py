@@ -36,8 +36,8 @@ def resize_into(
     """Resizes the first `rows` and `columns`, whole or not, of an image by Pillow's bilinear filter; c is 1 or 3.
 
     Of an image that was decoded at a part of its size the last pixels may stand for less than the others. Photographs
-    that were decoded at 1/2 or 1/4 come out 0.8 to 1.0 grey levels from what the whole image gives, on average, and 5 to
-    6 at the 99th percentile; at 1/8, 1.2 and 7. Pillow's box and bilinear filters are 2.0 and 12 apart.
+    that were decoded at 1/2 or 1/4 come out 0.8 to 1.0 grey levels from what the whole image gives, on average, and 5
+    to 6 at the 99th percentile; at 1/8, 1.2 and 7. Pillow's box and bilinear filters are 2.0 and 12 apart.
     """
     height, width, channels = out.shape
     resizing = Image.fromarray(image if channels > 1 else image[..., 0])
