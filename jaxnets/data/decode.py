@@ -1,5 +1,6 @@
 """From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from jaxnets.data import dicom
-from jaxnets.data.sources.base import CorruptImage
+from jaxnets.data import dicom, jpeg
+from jaxnets.data.sources.base import CorruptImage, Reduced
 
 _PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SUFFIXES = (*_PLAIN, *dicom.SUFFIXES)  # of files taken for images, in lower case
@@ -33,6 +34,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # height and width change places
+_TOP_DOWN, _LEFT_RIGHT = (3, 4, 6, 7), (2, 3, 7, 8)  # turned round, before the sides change places
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a grey PNG or TIFF of 16 bits
 _DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the arguments of its decoders, where they read the upper eight bits
@@ -78,6 +80,25 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[
         CorruptImage: if it is missing, is no such image, is cut off or damaged, or has more than
             `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
+    return decode_reduced(file, name, white_level).image
+
+
+def decode_reduced(
+    file: Path | BinaryIO, name: str, white_level: int = WHITE, least: tuple[int, int] | None = None
+) -> Reduced:
+    """Decodes as `decode`; but a JPEG of at least twice the height and width that are asked for comes smaller.
+
+    It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: much of its
+    decoding is saved.
+    """
+    data = _jpeg_bytes(file, name)
+    if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
+        return reduced
+    pixels = _decode_whole(file if data is None else io.BytesIO(data), name, white_level)
+    return Reduced(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def _decode_whole(file: Path | BinaryIO, name: str, white_level: int) -> UInt8[np.ndarray, "h w c"]:
     # Before Pillow, which takes one that begins as a TIFF does for a TIFF.
     if dicom.is_called_one(file) and dicom.is_dicom(file):
         return dicom.decode(file, name, white_level)
@@ -88,6 +109,43 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[
         if dicom.is_dicom(file):
             return dicom.decode(file, name, white_level)
         raise
+
+
+def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
+    """Returns what a JPEG holds, None for another file; it is left at its beginning."""
+    if not isinstance(file, Path):
+        file.seek(0)
+        is_jpeg = file.read(len(jpeg.MAGIC)) == jpeg.MAGIC
+        file.seek(0)
+        return file.read() if is_jpeg else None
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            start = opened.read(len(jpeg.MAGIC))
+            return start + opened.readall() if start == jpeg.MAGIC else None
+    except OSError:
+        return None  # Pillow meets the same
+
+
+def _plain_jpeg(data: bytes, least: tuple[int, int] | None) -> Reduced | None:
+    """Decodes a JPEG of the usual kinds; None for another, and for one that has anything amiss."""
+    frame = jpeg.read_frame(data)
+    if frame is None:
+        return None
+    turn = 1
+    if frame.has_exif:  # Pillow reads it, here as everywhere
+        header = jpeg.header_of(data)
+        if header is None:
+            return None
+        turn = _orientation(header)
+    sideways = turn in _SIDEWAYS
+    by = 1 if least is None else jpeg.reduction(frame, least[::-1] if sideways else least)
+    pixels = jpeg.decode_jpeg(data, frame, by)
+    if pixels is None:
+        return None
+    if turn in _UPRIGHT:
+        pixels = pixels[:: -1 if turn in _TOP_DOWN else 1, :: -1 if turn in _LEFT_RIGHT else 1]
+        pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if sideways else pixels)
+    return Reduced(pixels, (frame.width, frame.height) if sideways else (frame.height, frame.width), by)
 
 
 def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:
