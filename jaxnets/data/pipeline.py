@@ -1,6 +1,7 @@
 """Batches from examples: an endless shuffled stream for training, one exact pass for evaluation."""
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,9 +34,11 @@ def train_stream(
     """
     chosen = np.arange(batch_size) if rows is None else rows
 
+    images = _Arrays((len(chosen), *examples.shape))
+
     def begin(step: int) -> _Rows:
         index, epoch = order.draw(step * batch_size, batch_size)
-        return _Training(examples, index[chosen], epoch[chosen])
+        return _Training(examples, images.take(), index[chosen], epoch[chosen])
 
     return _loader(begin, start_step, stop_step, examples, len(chosen), threads)
 
@@ -49,9 +52,11 @@ def evaluation_batches(
     """
     chosen = np.arange(batch_size) if rows is None else rows
 
+    images = _Arrays((len(chosen), *examples.shape))
+
     def begin(number: int) -> _Rows:
         index = (number * batch_size + chosen).astype(np.int32)
-        return _Evaluation(examples, index, np.zeros_like(index))
+        return _Evaluation(examples, images.take(), index, np.zeros_like(index))
 
     batches = -(-len(examples) // batch_size)
     return _loader(begin, 0, batches, examples, len(chosen), 0 if examples.in_memory else threads)
@@ -70,14 +75,38 @@ def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -
     return positions[positions < examples]
 
 
+class _Arrays:
+    """Gives out arrays of one shape, whose memory it uses again when nobody holds them any more.
+
+    Fresh memory is zeroed by the system before it is written to, which costs a twentieth of what decoding does. JAX may
+    keep an array of the host's as it is, so that only the array itself can say when it is free.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._free: list[Any] = []  # arrays of bytes
+
+    def take(self) -> UInt8[np.ndarray, "..."]:
+        memory: Any = self._free.pop() if self._free else np.empty(math.prod(self._shape), np.uint8)
+        # Seen through a memoryview: views of the array hold this one then, and not what lies below it.
+        array = np.frombuffer(memoryview(memory), np.uint8)
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array.reshape(self._shape)
+
+
 class _Rows:
     """A batch whose rows are read into one array; `read` says which example each of them is in the end."""
 
-    def __init__(self, examples: Examples, index: Int32[np.ndarray, " b"], epoch: Int32[np.ndarray, " b"]) -> None:
-        self._examples, self._index, self._epoch = examples, index, epoch
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+    ) -> None:
+        self._examples, self._image, self._index, self._epoch = examples, image, index, epoch
         self.rows = len(index)
         self._read = index.copy()
-        self._image: UInt8[np.ndarray, "b h w c"] = np.empty((len(index), *examples.shape), np.uint8)
         self._mask = np.ones(len(index), bool)
 
     def fill(self, row: int) -> None:
