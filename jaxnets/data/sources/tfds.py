@@ -287,7 +287,8 @@ def _splits(
             formats = ", ".join(sorted(each.value for each in builder.info.available_file_formats()))
             raise UserError(
                 f"{name} is prepared in {builder.data_path} as {formats}, which cannot be read in any order without "
-                f"TensorFlow: set config.data.directory to another folder, and it is prepared there as array_record"
+                f"TensorFlow: set config.data.directory to another folder, and it is prepared there as array_record; "
+                f"TFRecords are read as they are with config.data.source=tfrecord:{builder.data_path}"
             ) from None
         return RecordSplit(source, keys, f"{name}/{split}", classes, cache)
 

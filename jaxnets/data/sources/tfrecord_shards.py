@@ -37,8 +37,8 @@ def open_tfrecord(location: str, spec: DataConfig, known: Sequence[str] | None) 
     The features are found by their names (`image/encoded` and `image/class/label` as TensorFlow's own, `image` and
     `label`, `class` or `target`, …) or named by `config.data.table.image` and `.label`. A label is a number or a text;
     records that have several make a data set of several labels. What numbers mean is said by
-    `config.data.table.classes`, by `classes.txt` beside the files, or by the feature `image/class/text`; else they are
-    the classes' names.
+    `config.data.table.classes`, by `classes.txt` or TFDS's `label.labels.txt` beside the files, or by the feature
+    `image/class/text`; else they are the classes' names.
 
     Args:
         location: a file, a pattern (`DIR/train-*`, `DIR/train-{00000..01023}-of-01024`), or a folder of files called
@@ -74,7 +74,7 @@ def open_tfrecord(location: str, spec: DataConfig, known: Sequence[str] | None) 
         columns=_columns(keys),
         label=encode(cells),
         split=None if set(roles) == {"all"} else encode(roles[file] for file in images.records.file.tolist()),
-        class_names=_class_names(shards[0], spec, indices, cells),
+        class_names=_class_names(shards[0], keys, spec, indices, cells),
     )
     if rows.class_names is not None and not spec.table.label_offset and "0" not in cells and not several:
         notes.append(
@@ -131,14 +131,18 @@ def _cells(indices: Sequence[Index], offset: int) -> tuple[list[str], bool]:
     return cells, several
 
 
-def _class_names(shard: str, spec: DataConfig, indices: Sequence[Index], cells: Sequence[str]) -> list[str] | None:
+def _class_names(
+    shard: str, keys: Keys, spec: DataConfig, indices: Sequence[Index], cells: Sequence[str]
+) -> list[str] | None:
     """Returns what the numbers of the labels mean; None where nothing says so."""
     if spec.table.classes is not None:
         names = read_class_names(spec.table.classes)
         if names is None:
             raise UserError(f"config.data.table.classes {printable(spec.table.classes)} does not exist")
     else:
-        names = read_class_names(beside(shard, CLASSES)) or _from_texts(indices, spec.table.label_offset)
+        files = (CLASSES, f"{keys.label}.labels.txt")  # ours, and what TFDS calls its own
+        found = (read_class_names(beside(shard, file)) for file in files)
+        names = next(filter(None, found), None) or _from_texts(indices, spec.table.label_offset)
     if names is None:
         return None
     numbers = {int(text) for cell in set(cells) for text in cell.split(_BETWEEN) if _WHOLE_NUMBER.fullmatch(text)}

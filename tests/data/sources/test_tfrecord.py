@@ -163,6 +163,17 @@ def test_a_file_names_the_classes_of_numbers(tmp_path):
         opened(tmp_path / "a", classes=str(tmp_path / "gone.txt"))
 
 
+def test_what_tfds_prepared_as_tfrecords_is_opened_with_its_names_of_classes(tmp_path):
+    for split, first in (("train", 0), ("test", 10)):
+        messages = [example(image=png(PIXELS[i]), label=i % 2) for i in range(first, first + 10)]
+        write(tmp_path / "in" / f"pets-{split}.tfrecord-00000-of-00001", messages)
+    for name, content in (("features.json", "{}"), ("label.labels.txt", "cat\ndog\n")):
+        (tmp_path / "in" / name).write_text(content)
+    source = opened(tmp_path / "in")
+    assert source.class_names == ("cat", "dog")
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 10, "test": 10}
+
+
 def test_a_model_is_evaluated_on_records_by_the_names_of_its_classes(tmp_path):
     source = opened(imagenet(tmp_path / "in") / "validation-*", known=["eel", "cat", "dog"], label_offset=1)
     np.testing.assert_array_equal(source.splits["validation"].labels, np.array([1, 2, 0])[np.arange(20, 30) % 3])
