@@ -54,7 +54,7 @@ class BatchNormConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
+    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE, tfds:NAME or prepared:DIR
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None
     # Pixels, at which training images are kept whole before the crop; None: their own where they have one size that

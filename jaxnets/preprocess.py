@@ -42,7 +42,9 @@ class Preprocess:
     white_level: int = 65535  # value that becomes white in a grey image file of 16 bits
     keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
 
-    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
+    def fit(
+        self, image: np.ndarray, original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """Resizes, crops the centre and converts the channels, as torchvision's and timm's evaluations do.
 
         The image is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
@@ -51,14 +53,16 @@ class Preprocess:
         Args:
             image: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
                 over white).
+            original: height and width that an image had before it was squeezed to another shape, in whose geometry it
+                is then fitted.
 
         Raises:
             ValueError: if the image has another shape or dtype.
         """
         image = with_channels(image, self.channels)
-        if self.keeps(image.shape):
+        height, width = self.resized(*(original or image.shape[:2]))
+        if self.keeps(image.shape) and (height, width) == image.shape[:2]:
             return image
-        height, width = self.resized(*image.shape[:2])
         top, left = round((height - self.height) / 2), round((width - self.width) / 2)
         if self.interpolation == "nearest":
             y = _nearest(image.shape[0], height)[top : top + self.height]

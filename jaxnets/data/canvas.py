@@ -22,8 +22,13 @@ class Canvas:
     width: int
     channels: int
 
-    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-        """Squeezes an image as `Preprocess.fit` takes it, antialiased; one of this size stays as it is."""
+    def fit(
+        self, image: np.ndarray, original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """Squeezes an image as `Preprocess.fit` takes it, antialiased; one of this size stays as it is.
+
+        What it was before it was squeezed to another shape, `original`, makes no difference.
+        """
         return self._squeeze.fit(image)
 
     def keeps(self, shape: tuple[int, ...]) -> bool:

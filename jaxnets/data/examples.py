@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 
-from jaxnets.data.sources import ArraySplit, CorruptImage, Split
+from jaxnets.data.canvas import Canvas
+from jaxnets.data.sources import ArraySplit, Canvases, CorruptImage, Split, Subset
 from jaxnets.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,12 @@ class Fit(Protocol):
     def width(self) -> int: ...
     @property
     def channels(self) -> int: ...
-    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]: ...
+    def fit(
+        self, image: UInt8[np.ndarray, "..."], original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """Fits an image, or what it was squeezed to from the `original` height and width."""
+        ...
+
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         ...
@@ -47,6 +53,8 @@ class Examples:
 
     def __init__(self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool) -> None:
         self.labels: Int32[np.ndarray, " n"] = split.labels[chosen]
+        while isinstance(split, Subset):
+            chosen, split = split.chosen[chosen], split.whole
         self._split = split
         self._chosen = chosen
         self.fit = fit
@@ -60,6 +68,16 @@ class Examples:
             everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
             self._images = split.images if everything else split.images[chosen]
             self.aspects[:] = fit.width / fit.height
+        # Of images that are stored smaller than they were, or squeezed.
+        self._sizes: Int32[np.ndarray, "n 2"] | None = getattr(split, "sizes", None)
+        if self._sizes is not None:
+            self.aspects[:] = self._sizes[chosen, 1] / self._sizes[chosen, 0]
+        self._canvases = split if isinstance(split, Canvases) and self._takes(split) else None
+
+    def _takes(self, split: Canvases) -> bool:
+        """Whether what the split stores is what the fit makes of it."""
+        unchanged = isinstance(self.fit, Canvas) or bool((split.sizes[self._chosen] == split.shape[:2]).all())
+        return unchanged and self.fit.keeps(split.shape)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -89,6 +107,19 @@ class Examples:
         """Indices of the images that were found to be corrupt so far."""
         return frozenset(self._corrupt)
 
+    @property
+    def copied(self) -> bool:
+        """Whether images only have to be copied, from memory or from where they are stored (`copy`)."""
+        return self._canvases is not None or (self.whole and not self._corrupt)
+
+    def copy(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
+        """Copies images into the rows of `out`, where they are `copied`."""
+        if self._images is not None and self._loaded is None:
+            np.take(self._images, indices, axis=0, out=out, mode="clip")  # other modes take a copy first
+        else:
+            assert self._canvases is not None
+            self._canvases.read_into(self._chosen[indices], out)
+
     def read(self, index: int) -> Example:
         """Returns one example.
 
@@ -99,9 +130,15 @@ class Examples:
         if self._images is not None and (self._loaded is None or self._loaded[index]):
             return Example(self._images[index], label, index not in self._corrupt, float(self.aspects[index]))
         try:
-            image = self._split.image(int(self._chosen[index]))
-            self.aspects[index] = image.shape[1] / image.shape[0]
-            return Example(self.fit.fit(image), label, True, float(self.aspects[index]))
+            number = int(self._chosen[index])
+            image = self._split.image(number)
+            if self._sizes is None:
+                self.aspects[index] = image.shape[1] / image.shape[0]
+                fitted = self.fit.fit(image)
+            else:
+                height, width = self._sizes[number].tolist()
+                fitted = self.fit.fit(image, (height, width))
+            return Example(fitted, label, True, float(self.aspects[index]))
         except CorruptImage as error:
             if not self._skip_corrupt:
                 raise UserError(
@@ -126,6 +163,8 @@ class Examples:
 
         With `chosen` only those are read, and what is returned holds nothing in place of the others.
         """
+        if self._images is None and self._canvases is not None and chosen is None:
+            self._images = self._canvases.view(self._chosen)  # read from the disk as it is needed, if at all
         if self._images is None:
             if chosen is not None:
                 self._loaded = np.zeros(len(self), bool)
@@ -133,7 +172,10 @@ class Examples:
             images = np.empty((len(self), *self.shape), np.uint8)
 
             def read(index: int) -> None:
-                images[index] = self.read(index).image
+                if self._canvases is not None:
+                    self._canvases.read_into(self._chosen[index : index + 1], images[index : index + 1])
+                else:
+                    images[index] = self.read(index).image
 
             _for_each(read, range(len(self)) if chosen is None else chosen.tolist(), threads)
             self._images = images

@@ -1,6 +1,8 @@
 """Batches from examples: an endless shuffled stream for training, one exact pass for evaluation."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,15 @@ def train_stream(
     def batch_indices(step: int) -> tuple[np.ndarray, np.ndarray]:
         index, epoch = draw(seed, len(examples), step * batch_size, batch_size)
         return index[chosen], epoch[chosen]
+
+    if examples.copied:
+
+        def copy(step: int) -> Batch:
+            index, epoch = batch_indices(step)
+            return _copy(examples, index, epoch)
+
+        yield from _ahead(copy, range(start_step, stop_step), threads)
+        return
 
     def assemble(step: int, read: list[Example]) -> Batch:
         index, epoch = batch_indices(step)
@@ -87,6 +98,34 @@ def _threaded(
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_BUFFERED_BATCHES * batch_size)
     return iter(grain.MapDataset.range(start, stop).map(read).to_iter_dataset(options))
+
+
+def _ahead(make: Callable[[int], Batch], steps: Iterable[int], threads: int) -> Iterator[Batch]:
+    """Yields what is made for each step, some of them made ahead."""
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Batch]]()
+    try:
+        for step in steps:
+            waiting.append(pool.submit(make, step))
+            if len(waiting) > _BUFFERED_BATCHES:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _copy(examples: Examples, index: np.ndarray, epoch: np.ndarray) -> Batch:
+    image = np.empty((len(index), *examples.shape), np.uint8)
+    examples.copy(index, image)
+    arrays: dict[str, Any] = {
+        "image": image,
+        "label": examples.labels[index],
+        "mask": np.ones(len(index), bool),
+        "index": index,
+        "epoch": epoch,
+        "aspect": examples.aspects[index],
+    }
+    return Batch(**arrays)
 
 
 def _batch(read: list[Example], index: np.ndarray, epoch: np.ndarray) -> Batch:

@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset
+from jaxnets.data.sources.base import ArraySplit, Canvases, CorruptImage, Source, Split, Subset
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
-__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "Subset", "open_labelled", "open_source"]
+__all__ = [
+    "ArraySplit",
+    "Canvases",
+    "CorruptImage",
+    "Source",
+    "Split",
+    "Subset",
+    "open_labelled",
+    "open_source",
+    "open_undivided",
+]
 
 # (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
 # "train" at least. To evaluate it may have any splits and fewer classes; the classes are matched by name here.
@@ -39,6 +49,7 @@ _KINDS = {
     "idx": _Kind(form="idx:DIR", opener="idx:open_idx"),
     "folder": _Kind(form="folder:DIR", opener="folder:open_folder"),
     "list": _Kind(form="list:FILE", opener="list_file:open_list"),
+    "prepared": _Kind(form="prepared:DIR", opener="prepared:open_prepared"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -66,8 +77,7 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     Raises:
         UserError: if the name is unknown or incomplete, or the data set is missing or not laid out as its kind needs.
     """
-    opener, location = _find(spec.source)
-    source = opener(location, spec, None)
+    source = open_undivided(spec)
     if "test" in source.splits:
         return source
     train = source.splits["train"]
@@ -75,6 +85,12 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))
+
+
+def open_undivided(spec: DataConfig) -> Source:
+    """Opens the data set that `spec.source` names with the splits that it has itself, "train" among them."""
+    opener, location = _find(spec.source)
+    return opener(location, spec, None)
 
 
 def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:

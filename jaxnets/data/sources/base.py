@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+from jaxtyping import Int, Int32, Int64, UInt8, UInt64
 
 from jaxnets.data.sources.names import hashes
 
@@ -46,8 +46,38 @@ class Split(Protocol):
         ...
 
 
+@runtime_checkable
+class Canvases(Protocol):
+    """A split whose images are stored squeezed to one size, and are copied from there without being decoded."""
+
+    shape: tuple[int, int, int]  # of each
+
+    @property
+    def sizes(self) -> Int32[np.ndarray, "n 2"]:
+        """Height and width of the originals; a split that stores images smaller than they were has them too."""
+        ...
+
+    def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
+        """Copies these into the rows of `out`, from any thread."""
+        ...
+
+    def view(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"] | None:
+        """Returns these without copying them where they lie side by side, to be read alone; None elsewhere."""
+        ...
+
+
 class CorruptImage(Exception):
     """An image that cannot be decoded. The message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How images that were prepared are stored."""
+
+    height: int  # pixels of each; where they were not squeezed, both are the most that a shorter side has
+    width: int
+    squeezed: bool  # each whole, to a canvas of this size
+    exact: bool  # none is smaller than its original
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +90,7 @@ class Source:
     image_size: tuple[int, int] | None  # pixels, height and width that all images have; None where they differ
     channels: int  # 1 (grey) or 3 (RGB)
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    stored: Stored | None = None  # None: images are as they are
     notes: tuple[str, ...] = ()  # how it was understood and what was passed over, a sentence each
 
 

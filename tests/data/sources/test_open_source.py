@@ -21,7 +21,7 @@ def test_an_unknown_kind_is_answered_with_the_nearest():
 
 
 def test_an_unknown_kind_is_answered_with_all_there_are():
-    assert "digits, idx:DIR, folder:DIR, list:FILE, tfds:NAME, found 'mnist'" in _refused("mnist")
+    assert "digits, idx:DIR, folder:DIR, list:FILE, prepared:DIR, tfds:NAME, found 'mnist'" in _refused("mnist")
 
 
 def test_a_bare_path_is_answered_with_how_to_write_it():

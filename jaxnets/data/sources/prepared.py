@@ -1,0 +1,284 @@
+"""What `python -m jaxnets.prepare` wrote: canvases that are copied as they lie, or JPEG files of limited size."""
+
+import io
+import os
+import weakref
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64, UInt8, UInt64
+
+from jaxnets.config import DataConfig
+from jaxnets.data.decode import decode
+from jaxnets.data.sources.base import CorruptImage, Source, Split, Stored
+from jaxnets.data.sources.names import printable
+from jaxnets.data.sources.prepared_files import (
+    INDEX,
+    TABLE,
+    Damaged,
+    Index,
+    Table,
+    check_examples,
+    check_shard,
+    limited,
+    npy_header,
+)
+from jaxnets.errors import UserError
+
+_SAMPLED = 64  # examples of a split, evenly spread, whose checksums are compared when it is opened
+
+# Of the config's data group, what has a say in the pixels that a source gives.
+PIXEL_KEYS = ("white_level",)
+
+_T = TypeVar("_T")
+
+
+def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) -> Source:
+    """Opens a prepared data set, whose splits, examples, names and classes are those of the source it was made of.
+
+    Args:
+        location: the folder with prepared.json.
+        spec: of which `white_level` and the like must be what they were.
+        known: classes to evaluate on; a data set without a test split is then the one split "all".
+
+    Raises:
+        UserError: if it is missing, not finished, cut short, altered, or of another version.
+    """
+    root = Path(location).expanduser()
+    name = f"prepared:{printable(location)}"
+    index = read_index(root, name)
+    differing = [key for key in pixel_settings(spec) if index.decoder.get(key) != pixel_settings(spec)[key]]
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"{name} was prepared with config.data.{key}={index.decoder.get(key)}, and it is "
+            f"{pixel_settings(spec)[key]} now: set it to what it was, or prepare the data again with the other"
+        )
+    tables = {split: _read_tables(root, index, split, name) for split in index.shards}
+    opened = {split: _open_split(root, index, split, found) for split, found in tables.items()}
+    for prepared in opened.values():
+        _or_refuse(name, index, prepared.check_sample)
+    splits: dict[str, Split] = dict(opened)
+    if known is not None and set(splits) == {"train"}:
+        splits = {"all": splits["train"]}
+    image_size = index.image_size
+    if index.jpeg_quality is None:
+        exact = image_size == (index.height, index.width)
+        kept = f"canvases of {index.height}×{index.width}"
+    else:
+        exact = all(bool((table.sizes.min(1) <= index.height).all()) for found in tables.values() for table in found)
+        image_size = image_size and limited(*image_size, index.height)
+        kept = f"JPEG, the shorter side at most {index.height}"
+    skipped = [f"{index.skipped:,} images that could not be read are not in it"] if index.skipped else []
+    return Source(
+        description=name,
+        class_names=index.class_names,
+        splits=splits,
+        image_size=image_size,
+        channels=index.channels,
+        stored=Stored(index.height, index.width, squeezed=index.jpeg_quality is None, exact=exact),
+        notes=(f"prepared from {index.source} on {index.date}, {kept}", *skipped),
+    )
+
+
+def read_index(root: Path, name: str) -> Index:
+    """Reads prepared.json; raises UserError if it is not there, not finished or not to be read."""
+    try:
+        index = Index.of_json((root / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = f"has no {INDEX}" if root.is_dir() else "is no folder" if root.exists() else "does not exist"
+        raise UserError(
+            f"config.data.source {name}: {printable(str(root))} {what}; expected what python -m jaxnets.prepare "
+            f"--source S --out DIR wrote"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{INDEX} of {name} cannot be read ({error})") from error
+    except Damaged as error:
+        raise UserError(f"{name}: {error}") from error
+    if index.tables is None:
+        missing = [
+            shard for split in index.shards for shard in index.names(split) if not (root / (shard + TABLE)).exists()
+        ]
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise UserError(
+            f"{name} is not finished{f': {listed} are missing' if missing else ''}. Run the command that prepares it "
+            f"again, and it goes on where it stopped"
+        )
+    return index
+
+
+def pixel_settings(spec: DataConfig) -> dict[str, object]:
+    """Returns the config's keys that have a say in a source's pixels, and their values."""
+    return {entry.name: getattr(spec, entry.name) for entry in fields(spec) if entry.name in PIXEL_KEYS}
+
+
+class PreparedSplit:
+    """The examples of one split, whose files are mapped into memory; reading is thread-safe."""
+
+    def __init__(self, paths: Sequence[Path], tables: Sequence[Table], header: int) -> None:
+        self._paths, self._tables, self._header = paths, tables, header
+        self._table = Table.together(tables)
+        counts = [len(table) for table in tables]
+        self._first = np.cumsum([0, *counts])  # example of each shard
+        self._shards = np.repeat(np.arange(len(tables)), counts)
+        self._files = [os.open(path, os.O_RDONLY) for path in paths]
+        weakref.finalize(self, _close, self._files)
+        self._lengths = [header + int(table.nbytes.sum()) for table in tables]
+        self._contents = [_mapped(path, header, length) for path, length in zip(paths, self._lengths, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        return self._table.labels
+
+    @property
+    def identities(self) -> UInt64[np.ndarray, " n"]:
+        """Those of the source, so that what is held out of one is held out of the other."""
+        return self._table.identities
+
+    @property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        return self._table.groups
+
+    @property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        return self._table.targets
+
+    @property
+    def sizes(self) -> Int32[np.ndarray, "n 2"]:
+        """Height and width of the originals."""
+        return self._table.sizes
+
+    def name(self, index: int) -> str:
+        return self._table.names[index]
+
+    def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
+        """Returns a checksum of all that is stored of these examples."""
+        return zlib.crc32(self._table.crc32[chosen].tobytes())
+
+    def check_sample(self) -> None:
+        """Compares some examples with their checksums; raises Damaged."""
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int))
+        for shard, (path, table) in enumerate(zip(self._paths, self._tables, strict=True)):
+            here = numbers[self._shards[numbers] == shard] - self._first[shard]
+            check_examples(path, table, self._header, here)
+
+    def _check_lengths(self, shards: Iterable[int]) -> None:
+        """Raises UserError for a file that was cut since it was opened: to read on would end the process at once."""
+        for shard in shards:
+            if os.fstat(self._files[shard]).st_size < self._lengths[shard]:
+                raise UserError(
+                    f"{self._paths[shard]} was cut short while it was read: run the command that prepared it again, "
+                    f"which writes this shard anew"
+                )
+
+
+class CanvasSplit(PreparedSplit):
+    """Images that are stored squeezed to one size, uncompressed."""
+
+    def __init__(self, paths: Sequence[Path], tables: Sequence[Table], shape: tuple[int, int, int]) -> None:
+        super().__init__(paths, tables, len(npy_header((0, *shape))))
+        self.shape = shape
+        self._canvases = [content.reshape(-1, *shape) for content in self._contents]
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        shard = int(self._shards[index])
+        self._check_lengths([shard])
+        return self._canvases[shard][index - self._first[shard]].copy()
+
+    def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
+        """Copies the canvases of these examples into the rows of `out`."""
+        shards = self._shards[indices]
+        touched = np.unique(shards).tolist()
+        self._check_lengths(touched)
+        rows = indices - self._first[shards]
+        if len(touched) == 1:
+            # Half as quick again as one by one; "clip", since other modes fill a buffer of their own first.
+            np.take(self._canvases[touched[0]], rows, axis=0, out=out, mode="clip")
+            return
+        for to, (shard, row) in enumerate(zip(shards.tolist(), rows.tolist(), strict=True)):
+            out[to] = self._canvases[shard][row]
+
+    def view(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"] | None:
+        """Returns the canvases as they lie in their file, where they lie side by side in one; copies nothing."""
+        if not len(indices) or (np.diff(indices) != 1).any():
+            return None
+        shard = int(self._shards[indices[0]])
+        if shard != self._shards[indices[-1]]:
+            return None
+        first = int(indices[0] - self._first[shard])
+        return self._canvases[shard][first : first + len(indices)]
+
+
+class JpegSplit(PreparedSplit):
+    """Images that are stored as JPEG, the shorter side limited."""
+
+    def __init__(self, paths: Sequence[Path], tables: Sequence[Table]) -> None:
+        super().__init__(paths, tables, 0)
+        self._ends = [np.cumsum(table.nbytes) for table in tables]
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Decodes one image; raises CorruptImage with its name."""
+        shard = int(self._shards[index])
+        self._check_lengths([shard])
+        end = int(self._ends[shard][index - self._first[shard]])
+        stored = self._contents[shard][end - int(self._table.nbytes[index]) : end].tobytes()
+        if zlib.crc32(stored) != self._table.crc32[index]:
+            raise CorruptImage(f"{self.name(index)} in {self._paths[shard]} is not what was written")
+        return decode(io.BytesIO(stored), self.name(index))
+
+
+def _mapped(path: Path, header: int, length: int) -> UInt8[np.ndarray, " bytes"]:
+    if length == header:  # nothing can be mapped
+        return np.zeros(0, np.uint8)
+    return np.memmap(path, np.uint8, "r", offset=header, shape=(length - header,)).view(np.ndarray)
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+def read_table(root: Path, index: Index, shard: str) -> tuple[Table, int]:
+    """Returns the table of a shard, whose size is as it was, and how many bytes lie before its first image.
+
+    Raises:
+        Damaged: if one of its two files is missing, cut short, or not the one that was written.
+    """
+    try:
+        table, checksum = Table.of_file(root / (shard + TABLE))
+    except OSError as error:
+        raise Damaged(f"{shard + TABLE} cannot be read ({error.strerror})") from error
+    if index.tables is None or checksum != index.tables.get(shard):
+        raise Damaged(f"{shard + TABLE} is not the one that was written")
+    if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(index.class_names):
+        raise Damaged(f"{shard + TABLE} has labels outside 0 … {len(index.class_names) - 1}")
+    header = npy_header((len(table), *index.shape)) if index.jpeg_quality is None else b""
+    check_shard(root / (shard + index.suffix), table, header)
+    return table, len(header)
+
+
+def _read_tables(root: Path, index: Index, split: str, name: str) -> list[Table]:
+    return [_or_refuse(name, index, partial(read_table, root, index, shard))[0] for shard in index.names(split)]
+
+
+def _open_split(root: Path, index: Index, split: str, tables: list[Table]) -> "CanvasSplit | JpegSplit":
+    paths = [root / (shard + index.suffix) for shard in index.names(split)]
+    return CanvasSplit(paths, tables, index.shape) if index.jpeg_quality is None else JpegSplit(paths, tables)
+
+
+def _or_refuse(name: str, index: Index, work: Callable[[], _T]) -> _T:
+    try:
+        return work()
+    except Damaged as error:
+        raise UserError(
+            f"{name}: {error}. Copy it again from where it was prepared, or run the command that prepared it again "
+            f"(--source {index.source}), which writes such shards anew and keeps the others"
+        ) from error
