@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxnets.preprocess import Preprocess
+from jaxnets.preprocess import Preprocess, with_channels
 from jaxnets.schema import sides
 
 _SPARE = 1.25  # times the pixels that evaluation resizes to: what is cut out of a squeezed side is enlarged less
@@ -25,18 +25,40 @@ class Canvas:
     def fit(
         self, image: np.ndarray, original: tuple[int, int] | None = None
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """Squeezes an image as `Preprocess.fit` takes it, antialiased; one of this size stays as it is.
+        """Squeezes an image as `squeeze` does, into a new array; its `original` size makes no difference."""
+        out = np.empty((self.height, self.width, self.channels), np.uint8)
+        self.squeeze(image, out)
+        return out
 
-        What it was before it was squeezed to another shape, `original`, makes no difference.
+    def squeeze(self, image: np.ndarray, out: UInt8[np.ndarray, "height width channels"]) -> None:
+        """Squeezes an image into an array, antialiased; one of its size stays as it is.
+
+        One of more than twice a side of the canvas is resized by Pillow's bilinear filter, another by what comes near
+        to it and is quicker (`jaxnets.data.squeeze`).
+
+        Args:
+            image: as `Preprocess.fit` takes it.
+            out: what is written to, of consecutive rows.
+
+        Raises:
+            ValueError: as `Preprocess.fit`.
         """
-        return self._squeeze.fit(image)
+        from jaxnets.data.squeeze import MOST, squeeze_into  # OpenCV, which only training wants
+
+        image = with_channels(image, self.channels)
+        if self.keeps(image.shape):
+            out[...] = image
+        elif image.shape[0] > MOST * self.height or image.shape[1] > MOST * self.width:
+            out[...] = self._pillow.fit(image)
+        else:
+            squeeze_into(out, image)
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         return shape == (self.height, self.width, self.channels)
 
     @cached_property
-    def _squeeze(self) -> Preprocess:
+    def _pillow(self) -> Preprocess:
         return Preprocess(
             height=self.height,
             width=self.width,

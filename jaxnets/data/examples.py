@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.sources import ArraySplit, Canvases, CorruptImage, Split, Subset
+from jaxnets.data.sources.base import read_reduced
 from jaxnets.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -68,11 +69,10 @@ class Examples:
             everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
             self._images = split.images if everything else split.images[chosen]
             self.aspects[:] = fit.width / fit.height
-        # Of images that are stored smaller than they were, or squeezed.
-        self._sizes: Int32[np.ndarray, "n 2"] | None = getattr(split, "sizes", None)
-        if self._sizes is not None:
-            self.aspects[:] = self._sizes[chosen, 1] / self._sizes[chosen, 0]
         self._canvases = split if isinstance(split, Canvases) and self._takes(split) else None
+        if self._canvases is not None:
+            height, width = self._canvases.sizes[chosen].T
+            self.aspects[:] = width / height
 
     def _takes(self, split: Canvases) -> bool:
         """Whether what the split stores is what the fit makes of it."""
@@ -126,19 +126,33 @@ class Examples:
         Raises:
             UserError: if its image is corrupt and corrupt images are not skipped.
         """
-        label = int(self.labels[index])
         if self._images is not None and (self._loaded is None or self._loaded[index]):
-            return Example(self._images[index], label, index not in self._corrupt, float(self.aspects[index]))
+            image, readable = self._images[index], index not in self._corrupt
+        else:
+            image = np.empty(self.shape, np.uint8)
+            readable = self.read_into(index, image)
+        return Example(image, int(self.labels[index]), readable, float(self.aspects[index]))
+
+    def read_into(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> bool:
+        """Reads one example's image into an array and notes its aspect; returns whether it is readable, else black.
+
+        Raises:
+            UserError: as `read`.
+        """
+        if self._images is not None and (self._loaded is None or self._loaded[index]):
+            out[...] = self._images[index]
+            return index not in self._corrupt
         try:
-            number = int(self._chosen[index])
-            image = self._split.image(number)
-            if self._sizes is None:
-                self.aspects[index] = image.shape[1] / image.shape[0]
-                fitted = self.fit.fit(image)
+            canvas = self.fit if isinstance(self.fit, Canvas) else None
+            read = read_reduced(
+                self._split, int(self._chosen[index]), None if canvas is None else (canvas.height, canvas.width)
+            )
+            if canvas is not None:
+                canvas.squeeze(read.image, out)
             else:
-                height, width = self._sizes[number].tolist()
-                fitted = self.fit.fit(image, (height, width))
-            return Example(fitted, label, True, float(self.aspects[index]))
+                out[...] = self.fit.fit(read.image, read.original)
+            self.aspects[index] = read.aspect
+            return True
         except CorruptImage as error:
             if not self._skip_corrupt:
                 raise UserError(
@@ -148,14 +162,18 @@ class Examples:
                 if index not in self._corrupt:
                     self._corrupt.add(index)
                     _log.warning("skipped: %s", error)
-            return Example(np.zeros(self.shape, np.uint8), label, False, 1.0)
+            out[...] = 0
+            return False
 
-    def read_substituting(self, index: int) -> Example:
-        """Returns one example, or in place of a corrupt one the next that can be read, so that batches stay full."""
+    def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> int:
+        """Reads one example, or in place of a corrupt one the next that can be read, so that batches stay full.
+
+        Returns:
+            Which it was.
+        """
         for candidate in range(index, index + len(self)):
-            example = self.read(candidate % len(self))
-            if example.readable:
-                return example
+            if self.read_into(candidate % len(self), out):
+                return candidate % len(self)
         raise UserError("none of the training images can be read")
 
     def load(self, threads: int, chosen: Int64[np.ndarray, " m"] | None = None) -> UInt8[np.ndarray, "n h w c"]:
@@ -175,7 +193,7 @@ class Examples:
                 if self._canvases is not None:
                     self._canvases.read_into(self._chosen[index : index + 1], images[index : index + 1])
                 else:
-                    images[index] = self.read(index).image
+                    self.read_into(index, images[index])
 
             _for_each(read, range(len(self)) if chosen is None else chosen.tolist(), threads)
             self._images = images
@@ -212,6 +230,7 @@ def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: 
             ended.set()
             raise
 
+    threads = max(threads, 1)
     with ThreadPoolExecutor(threads) as pool:
         workers = [pool.submit(work) for _ in range(threads)]  # not a future for each: of millions they take gigabytes
         try:

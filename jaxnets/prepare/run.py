@@ -17,9 +17,10 @@ from PIL import features
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
 from jaxnets.data.sources import Source
+from jaxnets.data.sources.base import Encoded
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.prepared import pixel_settings
-from jaxnets.data.sources.prepared_files import INDEX, Damaged, Index, Table, bounds, check_examples
+from jaxnets.data.sources.prepared_files import INDEX, Damaged, Index, Kind, Table, bounds, check_examples
 from jaxnets.errors import UserError
 from jaxnets.prepare.files import explained, new_file
 from jaxnets.prepare.progress import Progress
@@ -53,10 +54,15 @@ def describe(
         shard_bytes: of a shard at least, where a split has so many.
     """
     channels = spec.channels or source.channels
-    each = math.prod(size) * channels * (1 if jpeg_quality is None else _JPEG_SHARE)
+    # What is only evaluated keeps its own pixels where they would be changed: a canvas is not what evaluation sees.
+    exact = source.image_size == size and source.channels == channels
+    kinds: dict[str, Kind] = {}
+    for name, split in source.splits.items():
+        own_files = name != "train" and not exact and isinstance(split, Encoded)
+        kinds[name] = "jpeg" if jpeg_quality is not None else "file" if own_files else "canvas"
 
-    def shards(examples: int) -> int:
-        total = examples * each
+    def shards(split: str, examples: int) -> int:
+        total = examples * math.prod(size) * channels * (1 if kinds[split] == "canvas" else _JPEG_SHARE)
         return max(1, min(examples, math.ceil(total / max(shard_bytes, total / _MOST_SHARDS))))
 
     return Index(
@@ -72,6 +78,7 @@ def describe(
         width=size[1],
         channels=channels,
         jpeg_quality=jpeg_quality,
+        kinds=kinds,
         image_size=source.image_size,
         class_names=source.class_names,
         examples={name: len(split) for name, split in source.splits.items()},
@@ -79,7 +86,7 @@ def describe(
             name: zlib.crc32(split.identities.tobytes(), zlib.crc32(split.labels.tobytes()))
             for name, split in source.splits.items()
         },
-        shards={name: shards(len(split)) for name, split in source.splits.items()},
+        shards={name: shards(name, len(split)) for name, split in source.splits.items()},
         tables=None,
     )
 
@@ -103,7 +110,7 @@ def prepare(
     """
     index = _begin(index, out)
     work = [
-        Shard(index=index, split=source.splits[split], first=first, last=last, folder=out, name=name)
+        Shard(index=index, split_name=split, split=source.splits[split], first=first, last=last, folder=out, name=name)
         for split in index.shards
         for name, (first, last) in zip(
             index.names(split), bounds(index.examples[split], index.shards[split]), strict=True
@@ -174,8 +181,7 @@ def _kept(shard: Shard, skip_corrupt: bool) -> Table | None:
 
 
 def _refuse_small_disk(shards: list[Shard], out: Path) -> None:
-    if not shards or shards[0].index.jpeg_quality is not None:
-        return
+    shards = [shard for shard in shards if shard.index.kinds[shard.split_name] == "canvas"]
     needed = sum(len(shard) * math.prod(shard.index.shape) for shard in shards)
     free = shutil.disk_usage(out).free
     replaced = sum(shard.path.stat().st_size for shard in shards if shard.path.exists())
@@ -219,12 +225,13 @@ def verify(out: Path, index: Index, progress: Progress, threads: int | None = No
     """Reads all of a finished data set; returns what is wrong with it, a sentence for each damaged shard."""
     from jaxnets.data.sources.prepared import read_table
 
-    names = [name for split in index.shards for name in index.names(split)]
+    names = [(split, name) for split in index.shards for name in index.names(split)]
 
-    def check(name: str) -> tuple[int, str]:
+    def check(shard: tuple[str, str]) -> tuple[int, str]:
+        split, name = shard
         try:
-            table, header = read_table(out, index, name)
-            check_examples(out / (name + index.suffix), table, header, range(len(table)))
+            table, header = read_table(out, index, split, name)
+            check_examples(out / index.file(split, name), table, header, range(len(table)))
         except Damaged as error:
             return 0, str(error)
         return len(table), ""

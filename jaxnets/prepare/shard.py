@@ -14,6 +14,7 @@ from PIL import Image
 
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.sources import CorruptImage, Split
+from jaxnets.data.sources.base import Encoded, read_reduced
 from jaxnets.data.sources.prepared_files import (
     TABLE,
     Damaged,
@@ -23,7 +24,6 @@ from jaxnets.data.sources.prepared_files import (
     check_examples,
     check_shard,
     limited,
-    npy_header,
 )
 from jaxnets.prepare.files import new_file
 from jaxnets.preprocess import with_channels
@@ -48,6 +48,7 @@ class Shard:
     """Some examples of a split, in a row, and the two files that hold them."""
 
     index: Index
+    split_name: str
     split: Split
     first: int
     last: int  # exclusive
@@ -59,7 +60,7 @@ class Shard:
 
     @property
     def path(self) -> Path:
-        return self.folder / (self.name + self.index.suffix)
+        return self.folder / self.index.file(self.split_name, self.name)
 
     @property
     def table_path(self) -> Path:
@@ -111,7 +112,7 @@ class Shard:
             file.write(self._table(rows, source_crc32).to_bytes())
 
     def _header(self, examples: int) -> bytes:
-        return npy_header((examples, *self.index.shape)) if self.index.jpeg_quality is None else b""
+        return self.index.header(self.split_name, examples)
 
     def _source_crc32(self) -> int:
         return self.split.content_crc32(np.arange(self.first, self.last))
@@ -120,28 +121,32 @@ class Shard:
         encoded: list[tuple[_Row, bytes | memoryview]] = []
         for number in numbers:
             try:
-                image = self.split.image(number)
+                original, content = self._stored(number)
             except CorruptImage as error:
                 encoded.append((_Row(number, unreadable=str(error)), b""))
                 continue
-            height, width = image.shape[:2]
-            content = self._stored(image)
-            encoded.append((_Row(number, (height, width), zlib.crc32(content), len(content)), content))
+            encoded.append((_Row(number, original, zlib.crc32(content), len(content)), content))
         return encoded
 
-    def _stored(self, image: np.ndarray) -> bytes | memoryview:
-        index = self.index
-        if index.jpeg_quality is None:
+    def _stored(self, number: int) -> tuple[tuple[int, int], bytes | memoryview]:
+        """Returns an image's height and width, and what is stored of it; raises CorruptImage."""
+        index, kind = self.index, self.index.kinds[self.split_name]
+        if kind == "canvas":
             canvas = Canvas(height=index.height, width=index.width, channels=index.channels)
-            return np.ascontiguousarray(canvas.fit(image)).data.cast("B")
-        pixels = with_channels(image, index.channels)
+            read = read_reduced(self.split, number, (index.height, index.width))
+            return read.original, np.ascontiguousarray(canvas.fit(read.image)).data.cast("B")
+        read = read_reduced(self.split, number, None)
+        if kind == "file":
+            assert isinstance(self.split, Encoded)
+            return read.original, self.split.encoded(number)
+        pixels = with_channels(read.image, index.channels)
         height, width = limited(pixels.shape[0], pixels.shape[1], index.height)
-        picture = Image.fromarray(pixels[..., 0] if index.channels == 1 else pixels)
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        image = Image.fromarray(pixels[..., 0] if index.channels == 1 else pixels)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=index.jpeg_quality)
-        return file.getvalue()
+        image.save(file, "JPEG", quality=index.jpeg_quality)
+        return read.original, file.getvalue()
 
     def _table(self, rows: list[_Row], source_crc32: int) -> Table:
         kept = [row for row in rows if not row.unreadable]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8, UInt64
@@ -47,6 +47,15 @@ class Split(Protocol):
 
 
 @runtime_checkable
+class Encoded(Protocol):
+    """A split of image files, or of what else `decode` makes images of."""
+
+    def encoded(self, index: int) -> bytes:
+        """Returns a file's bytes; raises CorruptImage where they cannot be read."""
+        ...
+
+
+@runtime_checkable
 class Canvases(Protocol):
     """A split whose images are stored squeezed to one size, and are copied from there without being decoded."""
 
@@ -54,7 +63,7 @@ class Canvases(Protocol):
 
     @property
     def sizes(self) -> Int32[np.ndarray, "n 2"]:
-        """Height and width of the originals; a split that stores images smaller than they were has them too."""
+        """Height and width of the originals."""
         ...
 
     def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
@@ -64,6 +73,35 @@ class Canvases(Protocol):
     def view(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"] | None:
         """Returns these without copying them where they lie side by side, to be read alone; None elsewhere."""
         ...
+
+
+class Reduced(NamedTuple):
+    """An image, perhaps decoded at a part of its size, or squeezed to another shape."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    original: tuple[int, int]  # height and width of the whole
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the original."""
+        return self.original[1] / self.original[0]
+
+
+def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Reduced:
+    """Returns one image, as `split.image` or smaller, but of no less than `least` (height, width) where it was more.
+
+    A split that can save work so has a method `reduced(index, least)` of its own. Whoever squeezes images to a canvas
+    reads them by this, so that all of them see the same pixels.
+
+    Raises:
+        CorruptImage: as `split.image`.
+    """
+    own = getattr(split, "reduced", None)
+    if own is not None:
+        reduced: Reduced = own(index, least)
+        return reduced
+    image = split.image(index)
+    return Reduced(image, (image.shape[0], image.shape[1]))
 
 
 class CorruptImage(Exception):
@@ -141,6 +179,9 @@ class Subset:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.whole.image(int(self.chosen[index]))
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return read_reduced(self.whole, int(self.chosen[index]), least)
 
     def name(self, index: int) -> str:
         return self.whole.name(int(self.chosen[index]))

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.cores import cores
-from jaxnets.data.decode import decode, levels, read_header
-from jaxnets.data.sources.base import CorruptImage
+from jaxnets.data.decode import decode_reduced, levels, read_header
+from jaxnets.data.sources.base import CorruptImage, Reduced
 from jaxnets.data.sources.names import hashes, printable
 
 _MOST_HEADERS = 20_000  # images whose headers are all read; 0.1 ms each
@@ -40,10 +40,21 @@ class FileSplit:
     def identities(self) -> UInt64[np.ndarray, " n"]:
         return hashes(self.name(index).encode() for index in range(len(self)))
 
+    def encoded(self, index: int) -> bytes:
+        """Returns a file's bytes; raises CorruptImage with its path."""
+        path = self.paths[index]
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise CorruptImage(f"{printable(path)} cannot be read: {error.strerror}") from error
+
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one file (`jaxnets.data.decode`); raises CorruptImage with its path."""
+        return self.reduced(index, None).image
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
         path = self.paths[index]
-        return decode(Path(path), printable(path), self.white_level)
+        return decode_reduced(Path(path), printable(path), self.white_level, least)
 
     def name(self, index: int) -> str:
         path = self.paths[index]

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8, UInt64
 
 from jaxnets.config import DataConfig
-from jaxnets.data.decode import decode
-from jaxnets.data.sources.base import CorruptImage, Source, Split, Stored
+from jaxnets.data.decode import decode_reduced
+from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split, Stored
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.prepared_files import (
     INDEX,
@@ -60,7 +60,7 @@ def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) 
             f"{pixel_settings(spec)[key]} now: set it to what it was, or prepare the data again with the other"
         )
     tables = {split: _read_tables(root, index, split, name) for split in index.shards}
-    opened = {split: _open_split(root, index, split, found) for split, found in tables.items()}
+    opened = {split: _open_split(root, index, split, found, spec.white_level) for split, found in tables.items()}
     for prepared in opened.values():
         _or_refuse(name, index, prepared.check_sample)
     splits: dict[str, Split] = dict(opened)
@@ -70,6 +70,8 @@ def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) 
     if index.jpeg_quality is None:
         exact = image_size == (index.height, index.width)
         kept = f"canvases of {index.height}×{index.width}"
+        if files := [split for split, kind in index.kinds.items() if kind == "file"]:
+            kept += f", {' and '.join(files)} as the files were"
     else:
         exact = all(bool((table.sizes.min(1) <= index.height).all()) for found in tables.values() for table in found)
         image_size = image_size and limited(*image_size, index.height)
@@ -159,6 +161,18 @@ class PreparedSplit:
     def name(self, index: int) -> str:
         return self._table.names[index]
 
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        """Returns one image as it is stored, or decoded at a part of that size, and the original's size."""
+        height, width = self._table.sizes[index].tolist()
+        return Reduced(self._decode(index, least), (height, width))
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Returns one image as it is stored; raises CorruptImage with its name."""
+        return self._decode(index, None)
+
+    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
+        raise NotImplementedError
+
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
         """Returns a checksum of all that is stored of these examples."""
         return zlib.crc32(self._table.crc32[chosen].tobytes())
@@ -188,10 +202,10 @@ class CanvasSplit(PreparedSplit):
         self.shape = shape
         self._canvases = [content.reshape(-1, *shape) for content in self._contents]
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        shard = int(self._shards[index])
-        self._check_lengths([shard])
-        return self._canvases[shard][index - self._first[shard]].copy()
+    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
+        canvas = np.empty((1, *self.shape), np.uint8)
+        self.read_into(np.array([index]), canvas)
+        return canvas[0]
 
     def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
         """Copies the canvases of these examples into the rows of `out`."""
@@ -217,22 +231,22 @@ class CanvasSplit(PreparedSplit):
         return self._canvases[shard][first : first + len(indices)]
 
 
-class JpegSplit(PreparedSplit):
-    """Images that are stored as JPEG, the shorter side limited."""
+class FileSplit(PreparedSplit):
+    """Images that are stored as files of images, one after the other."""
 
-    def __init__(self, paths: Sequence[Path], tables: Sequence[Table]) -> None:
+    def __init__(self, paths: Sequence[Path], tables: Sequence[Table], white_level: int) -> None:
         super().__init__(paths, tables, 0)
+        self._white_level = white_level
         self._ends = [np.cumsum(table.nbytes) for table in tables]
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Decodes one image; raises CorruptImage with its name."""
+    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
         shard = int(self._shards[index])
         self._check_lengths([shard])
         end = int(self._ends[shard][index - self._first[shard]])
         stored = self._contents[shard][end - int(self._table.nbytes[index]) : end].tobytes()
         if zlib.crc32(stored) != self._table.crc32[index]:
             raise CorruptImage(f"{self.name(index)} in {self._paths[shard]} is not what was written")
-        return decode(io.BytesIO(stored), self.name(index))
+        return decode_reduced(io.BytesIO(stored), self.name(index), self._white_level, least).image
 
 
 def _mapped(path: Path, header: int, length: int) -> UInt8[np.ndarray, " bytes"]:
@@ -246,7 +260,7 @@ def _close(files: list[int]) -> None:
         os.close(file)
 
 
-def read_table(root: Path, index: Index, shard: str) -> tuple[Table, int]:
+def read_table(root: Path, index: Index, split: str, shard: str) -> tuple[Table, int]:
     """Returns the table of a shard, whose size is as it was, and how many bytes lie before its first image.
 
     Raises:
@@ -260,18 +274,21 @@ def read_table(root: Path, index: Index, shard: str) -> tuple[Table, int]:
         raise Damaged(f"{shard + TABLE} is not the one that was written")
     if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(index.class_names):
         raise Damaged(f"{shard + TABLE} has labels outside 0 … {len(index.class_names) - 1}")
-    header = npy_header((len(table), *index.shape)) if index.jpeg_quality is None else b""
-    check_shard(root / (shard + index.suffix), table, header)
+    header = index.header(split, len(table))
+    check_shard(root / index.file(split, shard), table, header)
     return table, len(header)
 
 
 def _read_tables(root: Path, index: Index, split: str, name: str) -> list[Table]:
-    return [_or_refuse(name, index, partial(read_table, root, index, shard))[0] for shard in index.names(split)]
+    return [_or_refuse(name, index, partial(read_table, root, index, split, shard))[0] for shard in index.names(split)]
 
 
-def _open_split(root: Path, index: Index, split: str, tables: list[Table]) -> "CanvasSplit | JpegSplit":
-    paths = [root / (shard + index.suffix) for shard in index.names(split)]
-    return CanvasSplit(paths, tables, index.shape) if index.jpeg_quality is None else JpegSplit(paths, tables)
+def _open_split(
+    root: Path, index: Index, split: str, tables: list[Table], white_level: int
+) -> "CanvasSplit | FileSplit":
+    paths = [root / index.file(split, shard) for shard in index.names(split)]
+    canvases = index.kinds[split] == "canvas"
+    return CanvasSplit(paths, tables, index.shape) if canvases else FileSplit(paths, tables, white_level)
 
 
 def _or_refuse(name: str, index: Index, work: Callable[[], _T]) -> _T:

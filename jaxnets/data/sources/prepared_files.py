@@ -9,14 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt32, UInt64
 
 FORMAT = 1
 INDEX = "prepared.json"
-CANVASES, JPEGS, TABLE = ".npy", ".jpegs", ".npz"  # suffixes of a shard, of either kind, and of what is known of it
+TABLE = ".npz"  # suffix of what is known of a shard's images
+
+# How a split is stored. Its images squeezed to canvases; encoded again, the shorter side limited; or the source's own
+# files, byte for byte.
+Kind = Literal["canvas", "jpeg", "file"]
+SUFFIXES: dict[Kind, str] = {"canvas": ".npy", "jpeg": ".jpegs", "file": ".files"}
 
 _MAGIC = b"\x93NUMPY\x01\x00"  # .npy, version 1.0
 _NPY_HEADER = 128  # bytes: 64 are what NumPy aligns to, and twice that holds any shape
@@ -202,7 +207,8 @@ class Index:
     height: int  # pixels, of each canvas; of JPEG files, both are the most that the shorter side has
     width: int
     channels: int
-    jpeg_quality: int | None  # None: canvases
+    jpeg_quality: int | None  # None: nothing is encoded again
+    kinds: dict[str, Kind]  # of each split
     image_size: tuple[int, int] | None  # that all the source's images have
     class_names: tuple[str, ...]
     examples: dict[str, int]  # of each split of the source
@@ -212,13 +218,17 @@ class Index:
     skipped: int = 0  # images that could not be read
 
     @property
-    def suffix(self) -> str:
-        return CANVASES if self.jpeg_quality is None else JPEGS
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         """Of each canvas."""
         return self.height, self.width, self.channels
+
+    def header(self, split: str, examples: int) -> bytes:
+        """Returns what a shard begins with."""
+        return npy_header((examples, *self.shape)) if self.kinds[split] == "canvas" else b""
+
+    def file(self, split: str, name: str) -> str:
+        """Returns the name of a shard's file."""
+        return name + SUFFIXES[self.kinds[split]]
 
     def names(self, split: str) -> list[str]:
         return shard_names(split, self.shards[split])
@@ -242,7 +252,9 @@ class Index:
             index = cls(**saved)
             numbers = [index.height, index.width, *index.examples.values(), *index.shards.values()]
             valid = all(isinstance(number, int) and number >= 0 for number in numbers) and index.channels in (1, 3)
-            if not valid or any(not _SPLIT.fullmatch(split) for split in index.shards):
+            splits = index.shards.keys()
+            valid = valid and splits == index.kinds.keys() and not set(index.kinds.values()) - SUFFIXES.keys()
+            if not valid or any(not _SPLIT.fullmatch(split) for split in splits):
                 raise ValueError("what it says cannot be")
         except Damaged:
             raise
