@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxnets.data.sources.base import Source
 from jaxnets.preprocess import Preprocess, with_channels
 from jaxnets.schema import sides
 
@@ -67,6 +68,14 @@ class Canvas:
             std=(1.0,) * self.channels,
             keep_aspect=False,
         )
+
+
+def canvas_for(source: Source, preprocess: Preprocess, asked: int | tuple[int, int] | None) -> Canvas:
+    """Returns the canvas for a source's images: that on which they are stored, or the one that is chosen."""
+    stored = source.stored
+    if stored is not None and stored.squeezed:
+        return Canvas(height=stored.height, width=stored.width, channels=preprocess.channels)
+    return choose_canvas(preprocess, source.image_size, asked)
 
 
 def choose_canvas(

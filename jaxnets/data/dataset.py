@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
-from jaxnets.data.canvas import Canvas, choose_canvas
+from jaxnets.data.canvas import canvas_for
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
 from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
@@ -80,10 +80,7 @@ def open_dataset(
     fitted = preprocess or _preprocess(data, source, pretrained)
     if source.stored is not None:
         _refuse_mismatch(data, source, source.stored, fitted)
-    if source.stored is not None and source.stored.squeezed:
-        canvas = Canvas(height=source.stored.height, width=source.stored.width, channels=fitted.channels)
-    else:
-        canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
+    canvas = canvas_for(source, fitted, data.canvas_size)
     if data.canvas_size is not None and (canvas.height < fitted.height or canvas.width < fitted.width):
         raise UserError(
             f"config.data.canvas_size {canvas.height}×{canvas.width} is smaller than the model's input of "

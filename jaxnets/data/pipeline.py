@@ -13,7 +13,7 @@ from jaxnets.data.loader import Loader
 from jaxnets.data.order import draw
 
 _BATCHES_AHEAD = 4  # at most, that are made before they are asked for
-_COPIED_AT_ONCE = 16  # images
+_COPIED_AT_ONCE = 2 * 2**20  # bytes, about, of images that only have to be copied
 _BYTES_AHEAD = 256 * 2**20  # that they may fill; one is made ahead whatever its size
 
 
@@ -106,10 +106,11 @@ class _Copies(_Rows):
 
     def __init__(self, examples: Examples, index: Int32[np.ndarray, " b"], epoch: Int32[np.ndarray, " b"]) -> None:
         super().__init__(examples, index, epoch)
-        self.rows = -(-len(index) // _COPIED_AT_ONCE)
+        self._group = max(_COPIED_AT_ONCE // math.prod(examples.shape), 1)
+        self.rows = -(-len(index) // self._group)
 
     def fill(self, row: int) -> None:
-        group = slice(row * _COPIED_AT_ONCE, (row + 1) * _COPIED_AT_ONCE)
+        group = slice(row * self._group, (row + 1) * self._group)
         self._examples.copy(self._index[group], self._image[group])
 
 
