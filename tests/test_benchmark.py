@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import benchmark
-from jaxnets.benchmark import Timing, time_training
+from jaxnets.benchmark import __main__ as benchmark
+from jaxnets.benchmark import training
+from jaxnets.benchmark.training import Timing, time_training
 from jaxnets.data.examples import Examples
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
@@ -36,13 +37,13 @@ def test_a_config_is_timed_that_takes_its_size_from_pretrained_weights_and_only_
     weights, folder, monkeypatch
 ):
     read = []
-    reading = Examples.read
+    reading = Examples.read_into
 
-    def noted(self, index):
+    def noted(self, index, out):
         read.append(len(self))
-        return reading(self, index)
+        return reading(self, index, out)
 
-    monkeypatch.setattr(Examples, "read", noted)
+    monkeypatch.setattr(Examples, "read_into", noted)
     data = {"source": f"folder:{folder}", "validation": 0.0}
     bare, loop = time_training(short(model={"pretrained": str(weights)}, data=data), steps=2, repeats=1)
     assert set(read) == {20}  # of training; the test split has 4
@@ -51,7 +52,7 @@ def test_a_config_is_timed_that_takes_its_size_from_pretrained_weights_and_only_
 
 def test_the_command_prints_one_json_object(monkeypatch, capsys):
     timings = Timing("bare step", (0.1, 0.2, 0.3)), Timing("loop", (0.1, 0.3, 0.4))
-    monkeypatch.setattr(benchmark, "time_training", lambda config, steps, repeats: timings)
+    monkeypatch.setattr(training, "time_training", lambda config, steps, repeats: timings)
     monkeypatch.setattr("sys.argv", ["benchmark", "--config", "digits", "--config.batch_size=16", "--json"])
     with pytest.raises(SystemExit) as ended:
         benchmark.main()

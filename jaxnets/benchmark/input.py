@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,7 +170,10 @@ def _started(name: str, command: list[str]) -> Iterator[_Contestant]:
         yield _Contestant(name, process)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError, AttributeError):
+                pipe.close()  # type: ignore[union-attr]
 
 
 def _files(options: argparse.Namespace) -> dict[str, Any] | str:

@@ -18,6 +18,7 @@ from jaxnets.benchmark.peers import Open, serve
 from jaxnets.config import DataConfig
 from jaxnets.data.canvas import canvas_for
 from jaxnets.data.examples import Examples
+from jaxnets.data.order import Order
 from jaxnets.data.pipeline import train_stream
 from jaxnets.data.sources import open_source
 from jaxnets.preprocess import Preprocess
@@ -38,11 +39,12 @@ def open_examples(job: dict[str, Any]) -> tuple[Examples, Preprocess]:
 
 def _stream(job: dict[str, Any]) -> tuple[dict[str, str], Open]:
     examples, _ = open_examples(job)
+    order = Order(0, examples.labels)
 
     def stream() -> Iterator[int]:
         batches = train_stream(
             examples,
-            seed=0,
+            order=order,
             batch_size=job["batch_size"],
             start_step=0,
             stop_step=_STEPS // job["batch_size"],
@@ -72,17 +74,30 @@ def _copy(job: dict[str, Any]) -> tuple[dict[str, str], Open]:
 def _cut(job: dict[str, Any]) -> tuple[dict[str, str], Open]:
     import jax
 
-    from jaxnets.recipe.augment.cut import CentreCut
+    from jaxnets.recipe.augment.flip import Flip
+    from jaxnets.recipe.augment.op import keys_of
+    from jaxnets.recipe.augment.random_resized_crop import RandomResizedCrop
+    from jaxnets.recipe.augment.table import AugmentConfig, cut_and_ops
 
     examples, preprocess = open_examples(job)
+    crop = RandomResizedCrop(area=(0.08, 1.0))
+    spec = AugmentConfig(random_resized_crop=crop, flip=Flip(horizontal=0.5))
+    cut, _ = cut_and_ops(spec, preprocess, canvas_is_input=False)
+    assert cut is not None
     random, batch = np.random.default_rng(0), job["batch_size"]
     canvases = jax.device_put(random.integers(0, 256, (batch, *examples.shape), np.uint8))
     aspects = jax.device_put(random.uniform(0.5, 2, batch).astype(np.float32))
-    cut = jax.jit(CentreCut.of(preprocess))
+    index = np.arange(batch, dtype=np.int32)
+
+    @jax.jit
+    def cut_all(canvases: Any, aspects: Any, epoch: Any) -> Any:
+        return cut(keys_of(0, seed=0, epoch=epoch, index=index), canvases, aspects)
 
     def stream() -> Iterator[int]:
+        epoch = np.zeros_like(index)
         while True:
-            yield len(jax.block_until_ready(cut(canvases, aspects)))
+            yield len(jax.block_until_ready(cut_all(canvases, aspects, epoch)))
+            epoch += 1
 
     return {"jax": jax.__version__, "device": jax.devices()[0].device_kind}, stream
 

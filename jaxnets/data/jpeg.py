@@ -27,7 +27,7 @@ class Frame(NamedTuple):
 
 
 def read_frame(data: bytes) -> Frame | None:
-    """Returns what a JPEG is (ITU-T T.81, annex B); None unless it is grey or of three colours, 8 bits, and in order."""
+    """Returns what a JPEG (ITU-T T.81, annex B) is; None unless it is in order, of 8 bits, grey or of three colours."""
     at, last, frame, has_exif = 2, len(data) - 10, None, False
     while at < last and data[at] == 0xFF:
         marker = data[at + 1]

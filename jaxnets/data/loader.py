@@ -33,8 +33,9 @@ class Loader(Iterator[Batch]):
     def __init__(self, begin: Callable[[int], Assembly], start: int, stop: int, *, threads: int, ahead: int) -> None:
         self._work = _Work(begin, start, stop, max(ahead, 1))
         self._threads = [threading.Thread(target=self._work.run, daemon=True) for _ in range(threads)]
-        # The threads hold the work and not the loader, so that one which nobody holds ends them.
-        self._end = weakref.finalize(self, self._work.end)
+        # The threads hold the work and not the loader, so that one which nobody holds ends them. At the interpreter's
+        # end they must be done: one that is stopped inside a decoder takes the process down with it.
+        self._end = weakref.finalize(self, _end, self._work, self._threads)
         for thread in self._threads:
             thread.start()
 
@@ -52,7 +53,12 @@ class Loader(Iterator[Batch]):
     def close(self) -> None:
         """Ends the threads; what they were making is lost."""
         self._end()
-        for thread in self._threads:
+
+
+def _end(work: "_Work", threads: list[threading.Thread]) -> None:
+    work.end()
+    for thread in threads:
+        if thread is not threading.current_thread():  # which may be the one that forgets the loader
             thread.join(_JOIN_SECONDS)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int32, Int64, UInt8
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples
 from jaxnets.data.loader import Loader
-from jaxnets.data.order import draw
+from jaxnets.data.order import Order
 
 _BATCHES_AHEAD = 4  # at most, that are made before they are asked for
 _COPIED_AT_ONCE = 2 * 2**20  # bytes, about, of images that only have to be copied
@@ -20,7 +20,7 @@ _BYTES_AHEAD = 256 * 2**20  # that they may fill; one is made ahead whatever its
 def train_stream(
     examples: Examples,
     *,
-    seed: int,
+    order: Order,
     batch_size: int,
     start_step: int,
     stop_step: int,
@@ -35,7 +35,7 @@ def train_stream(
     chosen = np.arange(batch_size) if rows is None else rows
 
     def begin(step: int) -> _Rows:
-        index, epoch = draw(seed, len(examples), step * batch_size, batch_size)
+        index, epoch = order.draw(step * batch_size, batch_size)
         kind = _Copies if examples.copied else _Training
         return kind(examples, index[chosen], epoch[chosen])
 

@@ -211,10 +211,12 @@ def _session(
     )
     leads = around.hosts.leads
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
-    draws = Draws(seed=config.seed, batch_size=config.batch_size, stop_step=setup.steps)
+    draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
     feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
-    meter = Meter(feed, peak_flops(mesh.devices.flatten()), remedy_of(config.data, data.training, data.threads))
+    meter = Meter(
+        feed, peak_flops(mesh.devices.flatten().tolist()), remedy_of(config.data, data.training, data.threads)
+    )
     return Session(
         timetable=timetable,
         splits=data.splits,

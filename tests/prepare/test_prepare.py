@@ -34,7 +34,7 @@ def of(kind, location, **data):
 
 
 def batches(data, **options):
-    stream = train_stream(data.training, seed=3, batch_size=5, start_step=0, stop_step=6, threads=2, **options)
+    stream = train_stream(data.training, data.order, batch_size=5, start_step=0, stop_step=6, threads=2, **options)
     return [vars(batch) for batch in stream]
 
 
