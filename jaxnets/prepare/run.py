@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import PIL
 from PIL import features
 
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
-from jaxnets.data.sources import Source
+from jaxnets.data.sources import Source, Split
 from jaxnets.data.sources.base import Encoded
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.prepared import pixel_settings
@@ -82,10 +83,7 @@ def describe(
         image_size=source.image_size,
         class_names=source.class_names,
         examples={name: len(split) for name, split in source.splits.items()},
-        source_crc32={
-            name: zlib.crc32(split.identities.tobytes(), zlib.crc32(split.labels.tobytes()))
-            for name, split in source.splits.items()
-        },
+        source_crc32={name: _crc32(split) for name, split in source.splits.items()},
         shards={name: shards(name, len(split)) for name, split in source.splits.items()},
         tables=None,
     )
@@ -140,6 +138,14 @@ def prepare(
             f"the same command again, or with --skip-corrupt to leave them out: what is finished is kept"
         )
     return _finish(work, own, index, out, skip_corrupt)
+
+
+def _crc32(split: Split) -> int:
+    checksum = 0
+    for column in (split.labels, split.identities, split.groups, getattr(split, "targets", None)):
+        if column is not None:
+            checksum = zlib.crc32(np.ascontiguousarray(column).tobytes(), checksum)
+    return checksum
 
 
 def _begin(index: Index, out: Path) -> Index:

@@ -151,7 +151,7 @@ class Shard:
     def _table(self, rows: list[_Row], source_crc32: int) -> Table:
         kept = [row for row in rows if not row.unreadable]
         numbers = np.array([row.number for row in kept], np.int64)
-        groups, targets = (getattr(self.split, name, None) for name in ("groups", "targets"))
+        groups, targets = self.split.groups, getattr(self.split, "targets", None)
         return Table(
             numbers=numbers,
             labels=self.split.labels[numbers].astype(np.int32),

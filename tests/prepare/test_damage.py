@@ -111,7 +111,7 @@ def test_the_shares_of_several_processes_are_the_whole(whole, tmp_path, processe
 def test_a_shard_that_another_process_writes_is_left_to_it(whole, tmp_path):
     with files.new_file(tmp_path / "x.npy") as file:
         file.write(b"half")
-        with pytest.raises(UserError, match="another process is writing .*x.npy"), files.new_file(tmp_path / "x.npy"):
+        with pytest.raises(UserError, match=r"another process is writing .*x\.npy"), files.new_file(tmp_path / "x.npy"):
             pass
         file.write(b" done")
     assert (tmp_path / "x.npy").read_bytes() == b"half done"
@@ -238,18 +238,18 @@ def test_what_is_no_prepared_data_is_refused(tmp_path):
     assert "has no prepared.json" in refusal(tmp_path)
     (tmp_path / INDEX).write_text("{")
     assert "prepared.json cannot be read" in refusal(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("")
+    folder = photographs(tmp_path / "photographs", train=1, test=1)
     with pytest.raises(UserError, match=r"holds other files \(letter\): give --out a new or an empty folder"):
-        (tmp_path / "mine").mkdir()
-        (tmp_path / "mine" / "letter").write_text("")
-        prepared(photographs(tmp_path / "photographs", train=1, test=1), tmp_path / "mine")
+        prepared(folder, tmp_path / "mine")
 
 
 def test_a_file_that_is_cut_while_it_is_read_is_named(copy):
     examples = open_dataset(of("prepared", copy[1]), SEEN).training
     cut(sorted(copy[1].glob("train-*.npy"))[1])
     with pytest.raises(UserError, match=r"train-00001-of-.*\.npy was cut short while it was read"):
-        for index in range(len(examples)):
-            examples.read(index)
+        [examples.read(index) for index in range(len(examples))]
 
 
 def break_(folder):

@@ -34,8 +34,8 @@ def of(kind, location, **data):
 
 
 def batches(data, **options):
-    stream = train_stream(data.training, data.order, batch_size=5, start_step=0, stop_step=6, threads=2, **options)
-    return [vars(batch) for batch in stream]
+    steps = {"batch_size": 5, "start_step": 0, "stop_step": 6}
+    return [vars(batch) for batch in train_stream(data.training, order=data.order, threads=2, **steps, **options)]
 
 
 def test_prepared_data_gives_the_batches_of_its_source(sets):

@@ -212,7 +212,7 @@ class Index:
     image_size: tuple[int, int] | None  # that all the source's images have
     class_names: tuple[str, ...]
     examples: dict[str, int]  # of each split of the source
-    source_crc32: dict[str, int]  # of each split: labels and identities
+    source_crc32: dict[str, int]  # of each split: labels, identities, groups and targets
     shards: dict[str, int]  # of each split
     tables: dict[str, int] | None  # CRC-32 of each shard's table; None: it is not finished
     skipped: int = 0  # images that could not be read
