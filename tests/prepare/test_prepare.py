@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.config import DataConfig, resolve
+from jaxnets.config import DataConfig, TableConfig, resolve
 from jaxnets.data.dataset import open_dataset, open_evaluation
 from jaxnets.data.pipeline import evaluation_batches, train_stream
-from jaxnets.data.sources import ArraySplit, Source, Subset, open_source, open_undivided
+from jaxnets.data.sources import ArraySplit, Source, open_source, open_undivided
 from jaxnets.data.sources.prepared_files import INDEX, Index, Table, Texts, bounds, npy_header
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
+from tests.data.sources import tables
 from tests.prepare.sets import content, opened, photographs, prepared
 
 SEEN = Preprocess(height=12, width=12, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3, crop_fraction=0.875)
@@ -140,18 +141,41 @@ def test_hosts_load_their_shares_of_it(sets):
     np.testing.assert_array_equal(examples.load(2, share)[share], whole[share])
 
 
+@pytest.mark.parametrize("write", [tables.write_csv, tables.write_parquet, tables.write_tar])
+def test_any_source_is_prepared(tmp_path, monkeypatch, write):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = open_undivided(DataConfig(source=write(tmp_path / "data")))
+    prepared(first, tmp_path / "prepared", (6, 6))
+    second = open_undivided(DataConfig(source=f"prepared:{tmp_path / 'prepared'}"))
+    assert second.class_names == first.class_names
+    assert second.splits.keys() == first.splits.keys()
+    for name, split in first.splits.items():
+        other = second.splits[name]
+        np.testing.assert_array_equal(other.identities, split.identities)
+        np.testing.assert_array_equal(other.labels, split.labels)
+        assert [other.name(i) for i in range(len(other))] == [split.name(i) for i in range(len(split))]
+    for i in range(len(first.splits["test"])):
+        np.testing.assert_array_equal(second.splits["test"].image(i), first.splits["test"].image(i))
+
+
 def test_groups_and_targets_survive(tmp_path):
-    source = opened(photographs(tmp_path / "photographs"))
-
-    class Grouped(Subset):
-        groups = np.arange(14, dtype=np.uint64) // 3
-        targets = np.eye(14, 2, dtype=np.uint8)
-
-    splits = {**source.splits, "train": Grouped(source.splits["train"], np.arange(14))}
-    prepared(dataclasses.replace(source, splits=splits), tmp_path / "prepared")
-    split = open_undivided(DataConfig(source=f"prepared:{tmp_path / 'prepared'}")).splits["train"]
-    np.testing.assert_array_equal(split.groups, Grouped.groups)
-    np.testing.assert_array_equal(split.targets, Grouped.targets)
+    (tmp_path / "images").mkdir()
+    lines = ["image,label,group"]
+    for n in range(24):
+        (tmp_path / "images" / f"{n}.png").write_bytes(tables.encoded(n))
+        lines.append(f"images/{n}.png,{('ant', 'bee', 'ant|bee')[n % 3]},{n // 4}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    spec = DataConfig(source=f"csv:{tmp_path / 'labels.csv'}", table=TableConfig(separator="|"))
+    prepared(open_undivided(spec), tmp_path / "prepared", (8, 8))
+    for first, second in zip(
+        open_source(spec, 1).splits.values(),
+        open_source(DataConfig(source=f"prepared:{tmp_path / 'prepared'}"), 1).splits.values(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(second.groups, first.groups)
+        np.testing.assert_array_equal(second.targets, first.targets)
+        assert first.groups is not None
+        assert first.targets is not None
 
 
 @pytest.mark.parametrize("name", ["кошка", "猫", "قطة", "chat\nnoir", os.fsdecode(b"caf\xe9")])
@@ -236,6 +260,24 @@ def test_the_provenance_says_where_the_data_came_from(sets):
     assert index.decoder["white_level"] == 65535
     source = open_undivided(DataConfig(source=f"prepared:{canvases}"))
     assert source.notes[0].startswith(f"prepared from folder:{folder} on {index.date}, canvases of 16×16")
+
+
+def test_a_set_in_a_bucket_is_copied_once(sets, tmp_path, monkeypatch, objects):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for file in sets[1].iterdir():
+        objects.put(f"sets/{file.name}", file.read_bytes(), None)
+    here, there = (
+        open_dataset(of("prepared", where), SEEN).training.load(1) for where in (sets[1], "gs://bucket/sets")
+    )
+    np.testing.assert_array_equal(here, there)
+    for name in [name for name in objects.objects if name.endswith((".npy", ".npz"))]:
+        objects.objects[name] = (*objects.objects[name][:1], bytes(len(objects.objects[name][1])))
+    open_dataset(of("prepared", "gs://bucket/sets"), SEEN)  # of which nothing more than the index is read again
+    del objects.objects[next(name for name in objects.objects if name.endswith(".npz"))]
+    with pytest.raises(UserError, match=r"prepared:gs://bucket/sets: .*\.npz is missing"):
+        open_source(DataConfig(source="prepared:gs://bucket/sets"), 0)
+    with pytest.raises(UserError, match=r"prepared:gs://bucket/none has no prepared\.json"):
+        open_source(DataConfig(source="prepared:gs://bucket/none"), 0)
 
 
 def test_a_table_of_a_million_takes_no_python_objects(sets):

@@ -16,7 +16,9 @@ from jaxtyping import Int, Int32, Int64, UInt8, UInt64
 from jaxnets.config import DataConfig
 from jaxnets.data.decode import decode_reduced
 from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split, Stored
+from jaxnets.data.sources.bucket import BUCKET
 from jaxnets.data.sources.names import printable
+from jaxnets.data.sources.prepared_bucket import copied
 from jaxnets.data.sources.prepared_files import (
     INDEX,
     TABLE,
@@ -42,16 +44,20 @@ def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) 
     """Opens a prepared data set, whose splits, examples, names and classes are those of the source it was made of.
 
     Args:
-        location: the folder with prepared.json.
+        location: the folder with prepared.json, which may be gs://BUCKET/FOLDER; that is copied to the user's cache.
         spec: of which `white_level` and the like must be what they were.
         known: classes to evaluate on; a data set without a test split is then the one split "all".
 
     Raises:
         UserError: if it is missing, not finished, cut short, altered, or of another version.
     """
-    root = Path(location).expanduser()
     name = f"prepared:{printable(location)}"
-    index = read_index(root, name)
+    if location.startswith(BUCKET):
+        root = copied(location, name)
+        messages = f"{name} (copied to {root}, which you may delete)"
+    else:
+        root, messages = Path(location).expanduser(), name
+    index = read_index(root, messages)
     differing = [key for key in pixel_settings(spec) if index.decoder.get(key) != pixel_settings(spec)[key]]
     if differing:
         key = differing[0]
@@ -59,10 +65,10 @@ def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) 
             f"{name} was prepared with config.data.{key}={index.decoder.get(key)}, and it is "
             f"{pixel_settings(spec)[key]} now: set it to what it was, or prepare the data again with the other"
         )
-    tables = {split: _read_tables(root, index, split, name) for split in index.shards}
+    tables = {split: _read_tables(root, index, split, messages) for split in index.shards}
     opened = {split: _open_split(root, index, split, found, spec.white_level) for split, found in tables.items()}
     for prepared in opened.values():
-        _or_refuse(name, index, prepared.check_sample)
+        _or_refuse(messages, index, prepared.check_sample)
     splits: dict[str, Split] = dict(opened)
     if known is not None and set(splits) == {"train"}:
         splits = {"all": splits["train"]}
