@@ -193,7 +193,7 @@ def _refuse_small_disk(shards: list[Shard], out: Path) -> None:
     replaced = sum(shard.path.stat().st_size for shard in shards if shard.path.exists())
     if needed > free + replaced:
         raise UserError(
-            f"the disk of {out} has {free / 2**30:.1f} GiB left, and {needed / 2**30:.1f} GiB are to be written: make "
+            f"the disk of {out} has {free / 2**20:,.0f} MiB left, and {needed / 2**20:,.0f} MiB are to be written: make "
             f"room, give --out another disk, take a smaller --size, or --jpeg 90, which needs about a tenth"
         )
 
@@ -202,9 +202,8 @@ def _finish(work: list[Shard], own: list[Shard], index: Index, out: Path, skip_c
     tables: dict[str, tuple[Table, int]] = {}
     for shard in work:
         try:
-            shard.table()
-            tables[shard.name] = Table.of_file(shard.table_path)
-        except (Damaged, OSError):
+            tables[shard.name] = shard.table()
+        except Damaged:
             continue
     stored = sum(len(table) for table, _ in tables.values())
     skipped = [message for table, _ in tables.values() for message in table.skipped]

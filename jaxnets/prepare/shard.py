@@ -66,25 +66,29 @@ class Shard:
     def table_path(self) -> Path:
         return self.folder / (self.name + TABLE)
 
-    def table(self) -> Table:
-        """Returns the table of a finished shard of this source as it is now; raises Damaged if there is none."""
+    def table(self) -> tuple[Table, int]:
+        """Returns the table of a finished shard, and the table's CRC-32; raises Damaged if it is not finished."""
         try:
-            table, _ = Table.of_file(self.table_path)
+            table, crc32 = Table.of_file(self.table_path)
         except OSError as error:
             raise Damaged(f"{self.table_path.name} cannot be read ({error.strerror})") from error
         inside = (table.numbers >= self.first) & (table.numbers < self.last)
         if len(table) + len(table.skipped) != len(self) or not inside.all():
             raise Damaged(f"{self.table_path.name} is of other examples")
+        check_shard(self.path, table, self._header(len(table)))
+        return table, crc32
+
+    def check(self) -> Table:
+        """Returns the table, where the shard holds what was written, and its source's files are as they were.
+
+        Raises:
+            Damaged: otherwise.
+        """
+        table, _ = self.table()
         same_labels = (table.labels == self.split.labels[table.numbers]).all()
         same_examples = (table.identities == self.split.identities[table.numbers]).all()
         if not same_labels or not same_examples or table.source_crc32 != self._source_crc32():
             raise Damaged(f"{self.table_path.name} is of files that have changed since")
-        check_shard(self.path, table, self._header(len(table)))
-        return table
-
-    def check(self) -> Table:
-        """Returns the table, as `table` does, when all bytes of the shard are those that were written."""
-        table = self.table()
         check_examples(self.path, table, len(self._header(0)), range(len(table)))
         return table
 

@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_what_is_finished(whole, tmp_path, monkeypatch, numbe
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_decoded(whole, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5000))
-    with pytest.raises(UserError, match=r"has 0.0 GiB left, and 0.0 GiB are to be written: make room"):
+    with pytest.raises(UserError, match=r"has 0 MiB left, and 0 MiB are to be written: make room"):
         prepared(whole[0], tmp_path / "prepared")
     assert not list((tmp_path / "prepared").glob("*.np?"))
 

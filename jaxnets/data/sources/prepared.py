@@ -66,10 +66,11 @@ def open_prepared(location: str, spec: DataConfig, known: Sequence[str] | None) 
             f"{pixel_settings(spec)[key]} now: set it to what it was, or prepare the data again with the other"
         )
     tables = {split: _read_tables(root, index, split, messages) for split in index.shards}
-    opened = {split: _open_split(root, index, split, found, spec.white_level) for split, found in tables.items()}
-    for prepared in opened.values():
-        _or_refuse(messages, index, prepared.check_sample)
-    splits: dict[str, Split] = dict(opened)
+    for split, found in tables.items():
+        _or_refuse(messages, index, partial(_check_sample, root, index, split, found))
+    splits: dict[str, Split] = {
+        split: _open_split(root, index, split, found, spec.white_level) for split, found in tables.items()
+    }
     if known is not None and set(splits) == {"train"}:
         splits = {"all": splits["train"]}
     image_size = index.image_size
@@ -129,7 +130,7 @@ class PreparedSplit:
     """The examples of one split, whose files are mapped into memory; reading is thread-safe."""
 
     def __init__(self, paths: Sequence[Path], tables: Sequence[Table], header: int) -> None:
-        self._paths, self._tables, self._header = paths, tables, header
+        self._paths = paths
         self._table = Table.together(tables)
         counts = [len(table) for table in tables]
         self._first = np.cumsum([0, *counts])  # example of each shard
@@ -182,13 +183,6 @@ class PreparedSplit:
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
         """Returns a checksum of all that is stored of these examples."""
         return zlib.crc32(self._table.crc32[chosen].tobytes())
-
-    def check_sample(self) -> None:
-        """Compares some examples with their checksums; raises Damaged."""
-        numbers = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int))
-        for shard, (path, table) in enumerate(zip(self._paths, self._tables, strict=True)):
-            here = numbers[self._shards[numbers] == shard] - self._first[shard]
-            check_examples(path, table, self._header, here)
 
     def _check_lengths(self, shards: Iterable[int]) -> None:
         """Raises UserError for a file that was cut since it was opened: to read on would end the process at once."""
@@ -287,6 +281,16 @@ def read_table(root: Path, index: Index, split: str, shard: str) -> tuple[Table,
 
 def _read_tables(root: Path, index: Index, split: str, name: str) -> list[Table]:
     return [_or_refuse(name, index, partial(read_table, root, index, split, shard))[0] for shard in index.names(split)]
+
+
+def _check_sample(root: Path, index: Index, split: str, tables: Sequence[Table]) -> None:
+    """Compares some examples of a split with their checksums; raises Damaged."""
+    ends = np.cumsum([len(table) for table in tables])
+    sample = np.unique(np.linspace(0, ends[-1] - 1, min(int(ends[-1]), _SAMPLED)).astype(int))
+    for shard, table, end in zip(index.names(split), tables, ends, strict=True):
+        rows = sample - (end - len(table))
+        here = rows[(rows >= 0) & (rows < len(table))]
+        check_examples(root / index.file(split, shard), table, len(index.header(split, 0)), here.tolist())
 
 
 def _open_split(
