@@ -85,7 +85,7 @@ class _Contestant:
                 self.process.stdin.flush()
             answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
-            return {"missing": f"it ended with status {self.process.wait()}"}
+            return {"missing": f"its process ended with status {self.process.wait()}"}
         return answer
 
     def row(self) -> dict[str, Any]:
@@ -165,7 +165,10 @@ _OURS = (sys.executable, "-m", "jaxnets.benchmark.ours")
 
 @contextmanager
 def _started(name: str, command: list[str]) -> Iterator[_Contestant]:
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    # What libraries say of themselves on standard error would bury what is found.
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    )
     try:
         yield _Contestant(name, process)
     finally:

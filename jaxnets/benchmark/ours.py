@@ -87,7 +87,7 @@ def _cut(job: dict[str, Any]) -> tuple[dict[str, str], Open]:
     random, batch = np.random.default_rng(0), job["batch_size"]
     canvases = jax.device_put(random.integers(0, 256, (batch, *examples.shape), np.uint8))
     aspects = jax.device_put(random.uniform(0.5, 2, batch).astype(np.float32))
-    index = np.arange(batch, dtype=np.int32)
+    index: Any = np.arange(batch, dtype=np.int32)
 
     @jax.jit
     def cut_all(canvases: Any, aspects: Any, epoch: Any) -> Any:

@@ -47,11 +47,11 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, str], Open]]) -> N
 def _measured(batches: Iterator[int], seconds: float) -> dict[str, float]:
     for _ in range(_WARM_UP):
         next(batches)
-    start, images = time.perf_counter(), 0
-    while (now := time.perf_counter()) < start + seconds:
+    start, images, elapsed = time.perf_counter(), 0, 0.0
+    while elapsed < seconds:
         images += next(batches)
-        now = time.perf_counter()
-    return {"images": images, "seconds": now - start}
+        elapsed = time.perf_counter() - start
+    return {"images": images, "seconds": elapsed}
 
 
 def peak_mib() -> float | None:

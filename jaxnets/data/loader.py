@@ -63,13 +63,14 @@ def _end(work: "_Work", threads: list[threading.Thread]) -> None:
 
 
 class _Begun:
+    """A batch that is begun, and how far it is."""
+
     def __init__(self, assembly: Assembly) -> None:
         self.assembly = assembly
-        self.next_row, self.missing = 0, assembly.rows
-        self.failed_row, self.error = assembly.rows, None
-
-    assembly: Assembly
-    error: BaseException | None
+        self.next_row = 0  # that nobody has taken
+        self.missing = assembly.rows  # that are not filled
+        self.failed_row = assembly.rows  # the first that raised
+        self.error: BaseException | None = None
 
 
 class _Work:

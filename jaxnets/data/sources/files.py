@@ -29,7 +29,7 @@ class FileSplit:
     """Image files and their classes; decoded when asked for."""
 
     root: str  # the folder that their names are told from
-    paths: Sequence[str]  # strings: a million of Path objects take gigabytes
+    paths: Sequence[str]  # or Paths: a million of pathlib's take gigabytes
     labels: Int32[np.ndarray, " n"]
     white_level: int
     groups: UInt64[np.ndarray, " n"] | None = None
