@@ -193,8 +193,8 @@ def _refuse_small_disk(shards: list[Shard], out: Path) -> None:
     replaced = sum(shard.path.stat().st_size for shard in shards if shard.path.exists())
     if needed > free + replaced:
         raise UserError(
-            f"the disk of {out} has {free / 2**20:,.0f} MiB left, and {needed / 2**20:,.0f} MiB are to be written: make "
-            f"room, give --out another disk, take a smaller --size, or --jpeg 90, which needs about a tenth"
+            f"the disk of {out} has {free / 2**20:,.0f} MiB left, and {needed / 2**20:,.0f} MiB are to be "
+            f"written: make room, give --out another disk, take a smaller --size, or --jpeg 90 for about a tenth of it"
         )
 
 
