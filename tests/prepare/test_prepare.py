@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,31 @@ def test_what_fits_lies_in_memory_without_being_copied(tmp_path, sets):
     assert not images.flags.owndata
     assert not images.flags.writeable
     np.testing.assert_array_equal(images, open_dataset(of("prepared", several), SEEN).training.load(2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says there what is resident")
+def test_a_run_does_not_hold_on_to_all_that_it_has_read(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), np.uint8)
+    arrays = ArraySplit(images, np.arange(256, dtype=np.int32) % 2)
+    source = Source(
+        description="arrays", class_names=("a", "b"), splits={"train": arrays}, image_size=(64, 64), channels=3
+    )
+    prepared(source, tmp_path / "prepared", (64, 64), shard_bytes=2**30)
+    monkeypatch.setattr("jaxnets.data.sources.prepared._RESIDENT", 100_000)
+    split = open_undivided(DataConfig(source=f"prepared:{tmp_path / 'prepared'}")).splits["train"]
+
+    def resident() -> int:
+        """Returns KiB of the shard that this process holds."""
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        starts = [n for n, line in enumerate(lines) if f"{tmp_path}" in line]
+        return sum(int(next(line for line in lines[n:] if line.startswith("Rss:")).split()[1]) for n in starts)
+
+    most, out = 0, np.empty((5, 64, 64, 3), np.uint8)
+    for numbers in np.random.default_rng(1).integers(0, 256, (60, 5)):
+        split.read_into(numbers, out)
+        np.testing.assert_array_equal(out, images[numbers])
+        most = max(most, resident())
+    assert 0 < most < 0.8 * images.nbytes / 1024
 
 
 def test_hosts_load_their_shares_of_it(sets):

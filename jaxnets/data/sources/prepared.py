@@ -1,6 +1,8 @@
 """What `python -m jaxnets.prepare` wrote: canvases that are copied as they lie, or JPEG files of limited size."""
 
 import io
+import math
+import mmap
 import os
 import weakref
 import zlib
@@ -32,6 +34,7 @@ from jaxnets.data.sources.prepared_files import (
 )
 from jaxnets.errors import UserError
 
+_RESIDENT = 512 * 2**20  # bytes of files that stay in the process's memory, where they have more
 _SAMPLED = 64  # examples of a split, evenly spread, whose checksums are compared when it is opened
 
 # Of the config's data group, what has a say in the pixels that a source gives.
@@ -138,7 +141,12 @@ class PreparedSplit:
         self._files = [os.open(path, os.O_RDONLY) for path in paths]
         weakref.finalize(self, _close, self._files)
         self._lengths = [header + int(table.nbytes.sum()) for table in tables]
-        self._contents = [_mapped(path, header, length) for path, length in zip(paths, self._lengths, strict=True)]
+        self._maps = [_map(file, length) for file, length in zip(self._files, self._lengths, strict=True)]
+        self._contents = [
+            np.frombuffer(mapped, np.uint8)[header:] if mapped else np.zeros(0, np.uint8) for mapped in self._maps
+        ]
+        self._forgets = sum(self._lengths) > _RESIDENT
+        self._touched = 0  # bytes since the last time, about: threads may miss some
 
     def __len__(self) -> int:
         return len(self._table)
@@ -184,6 +192,18 @@ class PreparedSplit:
         """Returns a checksum of all that is stored of these examples."""
         return zlib.crc32(self._table.crc32[chosen].tobytes())
 
+    def _touch(self, count: int) -> None:
+        """Counts bytes that were read; now and then the process lets go of them, which the system keeps in its cache.
+
+        Else a run's resident memory would grow to the size of the data, or of the machine's memory.
+        """
+        self._touched += count
+        if self._forgets and self._touched > _RESIDENT:
+            self._touched = 0
+            for mapped in self._maps:
+                if mapped:
+                    mapped.madvise(mmap.MADV_DONTNEED)
+
     def _check_lengths(self, shards: Iterable[int]) -> None:
         """Raises UserError for a file that was cut since it was opened: to read on would end the process at once."""
         for shard in shards:
@@ -212,6 +232,7 @@ class CanvasSplit(PreparedSplit):
         shards = self._shards[indices]
         touched = set(shards.tolist())
         self._check_lengths(touched)
+        self._touch(len(indices) * math.prod(self.shape))
         rows = indices - self._first[shards]
         if len(touched) == 1:
             # Half as quick again as one by one; "clip", since other modes fill a buffer of their own first.
@@ -244,15 +265,15 @@ class FileSplit(PreparedSplit):
         self._check_lengths([shard])
         end = int(self._ends[shard][index - self._first[shard]])
         stored = self._contents[shard][end - int(self._table.nbytes[index]) : end].tobytes()
+        self._touch(len(stored))
         if zlib.crc32(stored) != self._table.crc32[index]:
             raise CorruptImage(f"{self.name(index)} in {self._paths[shard]} is not what was written")
         return decode_reduced(io.BytesIO(stored), self.name(index), self._white_level, least).image
 
 
-def _mapped(path: Path, header: int, length: int) -> UInt8[np.ndarray, " bytes"]:
-    if length == header:  # nothing can be mapped
-        return np.zeros(0, np.uint8)
-    return np.memmap(path, np.uint8, "r", offset=header, shape=(length - header,)).view(np.ndarray)
+def _map(file: int, length: int) -> mmap.mmap | None:
+    """Returns a file as it lies in memory; None for an empty one, which cannot be mapped."""
+    return mmap.mmap(file, length, access=mmap.ACCESS_READ) if length else None
 
 
 def _close(files: list[int]) -> None:
