@@ -19,7 +19,7 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--source", help="what is prepared, as config.data.source")
-    parser.add_argument("--out", type=Path, required=True, help="a folder, made where it is not there")
+    parser.add_argument("--out", required=True, help="a folder, made where it is not there")
     parser.add_argument(
         "--size",
         help="pixels to which each whole image is squeezed: one number, or HEIGHTxWIDTH; training from files takes a "
@@ -40,8 +40,8 @@ def main() -> None:
 
 def _prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     config = load_config(options.config, overrides)
-    out = options.out.expanduser()
-    _refuse_bucket(str(options.out))
+    _refuse_bucket(options.out)
+    out = Path(options.out).expanduser()
     if options.verify:
         return _verify(out, config.data.threads)
     if options.source is None:

@@ -134,8 +134,8 @@ def prepare(
             shard.write(pool, threads, tick)
     if unreadable and not skip_corrupt:
         raise UserError(
-            f"{_count(len(unreadable), 'image')} cannot be read: {_listed(unreadable)}. Mend or remove them and run "
-            f"the same command again, or with --skip-corrupt to leave them out: what is finished is kept"
+            f"{_count(len(unreadable), 'image')} cannot be read: {_listed(unreadable)}. Mend them and run the "
+            f"same command again, or leave them out with --skip-corrupt: what is finished is kept"
         )
     return _finish(work, own, index, out, skip_corrupt)
 
@@ -148,8 +148,13 @@ def _crc32(split: Split) -> int:
     return checksum
 
 
+_FREE = ("source", "date", "tables", "skipped")  # what may differ between two commands that write one data set
+
+
 def _begin(index: Index, out: Path) -> Index:
     """Makes the folder and prepared.json, or returns what that says where it is there; raises UserError."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file: give a folder")
     with explained(out, "give --out another folder, or mend its permissions"):
         out.mkdir(parents=True, exist_ok=True)
         try:
@@ -165,15 +170,18 @@ def _begin(index: Index, out: Path) -> Index:
         before = Index.of_json(text)
     except Damaged as error:
         raise UserError(f"{out}: {error}; delete the folder, or give --out another") from error
-    differing = [
-        f"{name} was {_short(getattr(before, name))} and is {_short(getattr(index, name))}"
-        for name in vars(index)
-        if name not in ("source", "date", "tables", "skipped") and getattr(before, name) != getattr(index, name)
-    ]
-    if differing:
+    differing = [name for name in vars(index) if getattr(before, name) != getattr(index, name) and name not in _FREE]
+    if set(differing) & {"examples", "source_crc32", "class_names"}:
+        had, has = (", ".join(f"{count:,} {name}" for name, count in x.examples.items()) for x in (before, index))
         raise UserError(
-            f"{out} was begun otherwise ({'; '.join(differing)}): give --out another folder, or delete this one"
+            f"{out} was begun when {index.source} had other images, names, labels or groups ({had}; now {has}): give "
+            f"--out another folder, or delete this one"
         )
+    if differing:
+        said = (
+            f"{name} was {_short(getattr(before, name))} and is {_short(getattr(index, name))}" for name in differing
+        )
+        raise UserError(f"{out} was begun otherwise ({'; '.join(said)}): give --out another folder, or delete this one")
     return before
 
 

@@ -20,7 +20,7 @@ from jaxnets.data.sources.prepared import read_index
 from jaxnets.data.sources.prepared_files import INDEX
 from jaxnets.errors import UserError
 from jaxnets.prepare import files
-from jaxnets.prepare.__main__ import _share, _size
+from jaxnets.prepare.__main__ import _refuse_bucket, _share, _size
 from jaxnets.prepare.progress import Progress
 from jaxnets.prepare.run import verify
 from tests.prepare.sets import content, photographs, prepared, silent
@@ -320,6 +320,7 @@ def test_an_evaluation_that_would_enlarge_is_refused(whole):
 @pytest.mark.parametrize(
     ("work", "said"),
     [
+        (lambda: _refuse_bucket("gs://bucket/x"), "--out must be a folder of a disk, found gs://bucket/x"),
         (lambda: _size("x", None, None), "--size must be pixels"),
         (lambda: _size(None, None, None), "the images have different sizes: give --size"),
         (lambda: _size("20x30", None, 90), "the limit of the shorter side, one number"),

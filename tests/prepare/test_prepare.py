@@ -323,5 +323,12 @@ def test_the_same_command_twice_changes_nothing(tmp_path):
 def test_a_command_begun_otherwise_is_refused(tmp_path):
     folder = photographs(tmp_path / "photographs", train=2, test=1)
     prepared(folder, tmp_path / "prepared")
+    (folder / "train" / "cat" / "0.png").unlink()
+    with pytest.raises(
+        UserError, match=r"other images, names, labels or groups \(4 train, 2 test; now 3 train, 2 test\)"
+    ):
+        prepared(folder, tmp_path / "prepared")
+    photographs(tmp_path / "again", train=2, test=1)
+    folder = tmp_path / "again"
     with pytest.raises(UserError, match=r"was begun otherwise \(height was 16 and is 20; .*another folder"):
         prepared(folder, tmp_path / "prepared", (20, 20))
