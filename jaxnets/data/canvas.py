@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.base import Reduced, Source
 from jaxnets.preprocess import Preprocess, with_channels
 from jaxnets.schema import sides
 
@@ -34,9 +33,6 @@ class Canvas:
     def squeeze(self, image: np.ndarray, out: UInt8[np.ndarray, "height width channels"]) -> None:
         """Squeezes an image into an array, antialiased; one of its size stays as it is.
 
-        One of more than twice a side of the canvas is resized by Pillow's bilinear filter, another by what comes near
-        to it and is quicker (`jaxnets.data.squeeze`).
-
         Args:
             image: as `Preprocess.fit` takes it.
             out: what is written to, of consecutive rows.
@@ -44,30 +40,29 @@ class Canvas:
         Raises:
             ValueError: as `Preprocess.fit`.
         """
-        from jaxnets.data.squeeze import MOST, squeeze_into  # OpenCV, which only training wants
+        self.squeeze_reduced(Reduced(image, (image.shape[0], image.shape[1])), out)
 
-        image = with_channels(image, self.channels)
-        if self.keeps(image.shape):
+    def squeeze_reduced(self, read: Reduced, out: UInt8[np.ndarray, "height width channels"]) -> None:
+        """Squeezes what `read_reduced` has read, as `squeeze` does.
+
+        What was decoded smaller, or has more than twice a side of the canvas, is resized by Pillow's bilinear filter,
+        another by what comes near to it and is quicker.
+        """
+        from jaxnets.data.squeeze import MOST, resize_into, squeeze_into  # OpenCV, which only training wants
+
+        image = with_channels(read.image, self.channels)
+        # One that was squeezed before has pixels of another size than its original's.
+        height, width = image.shape[:2] if read.by == 1 else (side / read.by for side in read.original)
+        if self.keeps(image.shape) and read.by == 1:
             out[...] = image
-        elif image.shape[0] > MOST * self.height or image.shape[1] > MOST * self.width:
-            out[...] = self._pillow.fit(image)
+        elif read.by > 1 or height > MOST * self.height or width > MOST * self.width:
+            resize_into(out, image, height, width)
         else:
             squeeze_into(out, image)
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         return shape == (self.height, self.width, self.channels)
-
-    @cached_property
-    def _pillow(self) -> Preprocess:
-        return Preprocess(
-            height=self.height,
-            width=self.width,
-            channels=self.channels,
-            mean=(0.0,) * self.channels,
-            std=(1.0,) * self.channels,
-            fitting="squeeze",
-        )
 
 
 def canvas_for(source: Source, preprocess: Preprocess, asked: int | tuple[int, int] | None) -> Canvas:

@@ -77,8 +77,8 @@ def decode_reduced(
 ) -> Reduced:
     """Decodes as `decode`; but a JPEG of at least twice the height and width that are asked for comes smaller.
 
-    It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: most of its
-    decoding is saved. The aspect is that of the whole.
+    It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: much of its
+    decoding is saved.
     """
     data = _jpeg_bytes(file, name)
     if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
@@ -115,14 +115,14 @@ def _plain_jpeg(data: bytes, least: tuple[int, int] | None) -> Reduced | None:
             return None
         turn = _orientation(header)
     sideways = turn in _SIDEWAYS
-    pixels = jpeg.decode_jpeg(data, frame, least[::-1] if least and sideways else least)
+    by = 1 if least is None else jpeg.reduction(frame, least[::-1] if sideways else least)
+    pixels = jpeg.decode_jpeg(data, frame, by)
     if pixels is None:
         return None
     if turn in _UPRIGHT:
         pixels = pixels[:: -1 if turn in _TOP_DOWN else 1, :: -1 if turn in _LEFT_RIGHT else 1]
         pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if sideways else pixels)
-    height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
-    return Reduced(pixels, (height, width))
+    return Reduced(pixels, (frame.width, frame.height) if sideways else (frame.height, frame.width), by)
 
 
 def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:

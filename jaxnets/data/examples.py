@@ -143,13 +143,12 @@ class Examples:
             out[...] = self._images[index]
             return index not in self._corrupt
         try:
-            canvas = self.fit if isinstance(self.fit, Canvas) else None
-            read = read_reduced(
-                self._split, int(self._chosen[index]), None if canvas is None else (canvas.height, canvas.width)
-            )
-            if canvas is not None:
-                canvas.squeeze(read.image, out)
+            chosen = int(self._chosen[index])
+            if isinstance(self.fit, Canvas):
+                read = read_reduced(self._split, chosen, (self.fit.height, self.fit.width))
+                self.fit.squeeze_reduced(read, out)
             else:
+                read = read_reduced(self._split, chosen, None)
                 out[...] = self.fit.fit(read.image, read.original)
             self.aspects[index] = read.aspect
             return True

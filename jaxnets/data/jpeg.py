@@ -45,24 +45,22 @@ def read_frame(data: bytes) -> Frame | None:
     return None
 
 
-def decode_jpeg(data: bytes, frame: Frame, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"] | None:
+def reduction(frame: Frame, least: tuple[int, int]) -> int:
+    """Returns by how much the sides can be divided so that they are not below `least`: 8, 4, 2 or 1."""
+    return next((by for by in _REDUCTIONS if frame.height >= by * least[0] and frame.width >= by * least[1]), 1)
+
+
+def decode_jpeg(data: bytes, frame: Frame, by: int = 1) -> UInt8[np.ndarray, "h w c"] | None:
     """Returns the pixels as they are stored, those that Pillow gives; None where anything is amiss.
 
-    Both stand on libjpeg-turbo, with the accurate transform and smooth chroma. An image of at least twice the height
-    and width of `least` comes at 1/2, 1/4 or 1/8 of its size, whichever is the smallest that is not below them; its
-    last row and column may then stand for less than that many of the original's.
+    Both stand on libjpeg-turbo, with the accurate transform and smooth chroma. `by` divides the sides, rounded up.
     """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and frame.height * frame.width > limit:
         return None  # to be refused
-    options = {}
-    if least is not None:
-        for by in _REDUCTIONS:
-            if frame.height >= by * least[0] and frame.width >= by * least[1]:
-                options = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by), "min_factor": by}
-                break
+    smaller = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by), "min_factor": by}
     try:
-        return simplejpeg.decode_jpeg(data, "GRAY" if frame.channels == 1 else "RGB", **options)
+        return simplejpeg.decode_jpeg(data, "GRAY" if frame.channels == 1 else "RGB", **(smaller if by > 1 else {}))
     except ValueError:  # of a warning too: Pillow says what it makes of it
         return None
 

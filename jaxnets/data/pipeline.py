@@ -1,7 +1,8 @@
 """Batches from examples: an endless shuffled stream for training, one exact pass for evaluation."""
 
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples
-from jaxnets.data.loader import Loader
+from jaxnets.data.loader import Assembly, Loader
 from jaxnets.data.order import Order
 
 _BATCHES_AHEAD = 4  # at most, that are made before they are asked for
@@ -34,10 +35,12 @@ def train_stream(
     """
     chosen = np.arange(batch_size) if rows is None else rows
 
+    images = _Arrays((len(chosen), *examples.shape))
+
     def begin(step: int) -> _Rows:
         index, epoch = order.draw(step * batch_size, batch_size)
         kind = _Copies if examples.copied else _Training
-        return kind(examples, index[chosen], epoch[chosen])
+        return kind(examples, images.take(), index[chosen], epoch[chosen])
 
     return _loader(begin, start_step, stop_step, examples, len(chosen), threads)
 
@@ -51,15 +54,19 @@ def evaluation_batches(
     """
     chosen = np.arange(batch_size) if rows is None else rows
 
+    images = _Arrays((len(chosen), *examples.shape))
+
     def begin(number: int) -> _Rows:
         index = (number * batch_size + chosen).astype(np.int32)
-        return _Evaluation(examples, index, np.zeros_like(index))
+        return _Evaluation(examples, images.take(), index, np.zeros_like(index))
 
     batches = -(-len(examples) // batch_size)
     return _loader(begin, 0, batches, examples, len(chosen), 0 if examples.in_memory else threads)
 
 
-def _loader(begin: Any, start: int, stop: int, examples: Examples, rows: int, threads: int) -> Loader:
+def _loader(
+    begin: Callable[[int], Assembly], start: int, stop: int, examples: Examples, rows: int, threads: int
+) -> Loader:
     fits = _BYTES_AHEAD // (rows * math.prod(examples.shape))
     return Loader(begin, start, stop, threads=threads, ahead=min(_BATCHES_AHEAD, fits))
 
@@ -70,14 +77,38 @@ def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -
     return positions[positions < examples]
 
 
+class _Arrays:
+    """Gives out arrays of one shape, whose memory it uses again when nobody holds them any more.
+
+    Fresh memory is zeroed by the system before it is written to, which costs a twentieth of what decoding does. JAX may
+    keep an array of the host's as it is, so that only the array itself can say when it is free.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._free: list[Any] = []  # arrays of bytes
+
+    def take(self) -> UInt8[np.ndarray, "..."]:
+        memory: Any = self._free.pop() if self._free else np.empty(math.prod(self._shape), np.uint8)
+        # Seen through a memoryview: views of the array hold this one then, and not what lies below it.
+        array = np.frombuffer(memoryview(memory), np.uint8)
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array.reshape(self._shape)
+
+
 class _Rows:
     """A batch whose rows are read into one array; `read` says which example each of them is in the end."""
 
-    def __init__(self, examples: Examples, index: Int32[np.ndarray, " b"], epoch: Int32[np.ndarray, " b"]) -> None:
-        self._examples, self._index, self._epoch = examples, index, epoch
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+    ) -> None:
+        self._examples, self._image, self._index, self._epoch = examples, image, index, epoch
         self.rows = len(index)
         self._read = index.copy()
-        self._image: UInt8[np.ndarray, "b h w c"] = np.empty((len(index), *examples.shape), np.uint8)
         self._mask = np.ones(len(index), bool)
 
     def fill(self, row: int) -> None:
@@ -104,8 +135,14 @@ class _Training(_Rows):
 class _Copies(_Rows):
     """Rows that only have to be copied, many in one call; what is filled at a time is one of their groups."""
 
-    def __init__(self, examples: Examples, index: Int32[np.ndarray, " b"], epoch: Int32[np.ndarray, " b"]) -> None:
-        super().__init__(examples, index, epoch)
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+    ) -> None:
+        super().__init__(examples, image, index, epoch)
         self._group = max(_COPIED_AT_ONCE // math.prod(examples.shape), 1)
         self.rows = -(-len(index) // self._group)
 

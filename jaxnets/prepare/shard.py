@@ -138,7 +138,9 @@ class Shard:
         if kind == "canvas":
             canvas = Canvas(height=index.height, width=index.width, channels=index.channels)
             read = read_reduced(self.split, number, (index.height, index.width))
-            return read.original, np.ascontiguousarray(canvas.fit(read.image)).data.cast("B")
+            out = np.empty(index.shape, np.uint8)
+            canvas.squeeze_reduced(read, out)
+            return read.original, out.data.cast("B")
         read = read_reduced(self.split, number, None)
         if kind == "file":
             assert isinstance(self.split, Encoded)

@@ -68,8 +68,8 @@ def remedy_of(spec: DataConfig, training: Examples, threads: int) -> str:
     knobs = []
     if threads < cores():
         knobs.append(f"--config.data.threads={cores()} (now {threads}, and there are {cores()} cores)")
-    mebibytes = f"{training.nbytes / 2**20:,.0f} MiB"
-    knobs.append(f"--config.data.placement=device where {mebibytes} fit on each device beside the training")
+    mebibytes = -(-training.nbytes // 2**20)
+    knobs.append(f"--config.data.placement=device where {mebibytes:,} MiB fit on each device beside the training")
     if not spec.source.startswith("prepared:"):
         knobs.append(
             f"decode them once: python -m jaxnets.prepare --source {spec.source} --out DIR, then "

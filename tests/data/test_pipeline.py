@@ -1,5 +1,7 @@
+import gc
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from jaxnets.data.canvas import Canvas
 from jaxnets.data.decode import decode_reduced
 from jaxnets.data.examples import Examples, _for_each, substitutes
 from jaxnets.data.order import Order
-from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
+from jaxnets.data.pipeline import _Arrays, evaluation_batches, rows_within, train_stream
 from jaxnets.data.sources import ArraySplit, CorruptImage, Subset
 from jaxnets.data.sources.files import FileSplit
 from jaxnets.errors import UserError
@@ -95,12 +97,31 @@ def test_few_batches_are_made_ahead_where_they_are_large():
     assert ahead == [4, 2]
 
 
+@pytest.mark.parametrize("hold", [lambda x: x, lambda x: x[1:3], lambda x: x.reshape(-1)[5:], jax.device_put])
+def test_memory_that_somebody_holds_is_not_used_again(hold):
+    arrays = _Arrays((4, 64, 64, 3))
+    array = arrays.take()
+    array[...] = np.random.default_rng(0).integers(0, 99, array.shape)
+    held = hold(array)
+    expected = np.array(held)
+    address = array.ctypes.data
+    del array
+    gc.collect()
+    for _ in range(5):
+        arrays.take()[...] = 200
+    np.testing.assert_array_equal(held, expected)
+    del held
+    gc.collect()
+    assert address in [x.ctypes.data for x in (arrays.take(), arrays.take(), arrays.take())]
+
+
 def test_a_canvas_is_made_of_an_image_that_was_decoded_smaller_whatever_lies_between(tmp_path):
     whole = np.add.outer(np.arange(120), np.arange(90)).astype(np.uint8)
     Image.fromarray(whole).save(tmp_path / "a.jpg")
     files = FileSplit(str(tmp_path), [str(tmp_path / "a.jpg")], np.zeros(1, np.int32), 65535)
     canvas = Canvas(height=15, width=15, channels=1)
-    expected = canvas.fit(decode_reduced(tmp_path / "a.jpg", "a", least=(15, 15)).image)
+    expected = np.empty((15, 15, 1), np.uint8)
+    canvas.squeeze_reduced(decode_reduced(tmp_path / "a.jpg", "a", least=(15, 15)), expected)
     for split in (files, Subset(files, np.arange(1)), Subset(Subset(files, np.arange(1)), np.arange(1))):
         some = Examples(split, np.arange(1), canvas, skip_corrupt=False)
         image = some.read(0)

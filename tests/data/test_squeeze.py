@@ -1,10 +1,13 @@
 """Training images are squeezed nearly as Pillow's bilinear filter does it, and quicker."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxnets.data.canvas import Canvas
+from jaxnets.data.decode import decode_reduced
 
 
 def photo(height, width, channels=3):
@@ -71,3 +74,24 @@ def test_an_image_is_written_into_its_row_and_no_other(shape, channels):
     assert (rows[[0, 2]] == 7).all()
     np.testing.assert_array_equal(rows[1], canvas(100, channels).fit(image))
     assert rows[1].min() >= 40
+
+
+@pytest.mark.parametrize(("height", "width"), [(201, 223), (333, 207), (401, 403), (805, 801)], ids=str)
+def test_an_image_that_was_decoded_smaller_comes_near_the_whole_one_and_is_not_shifted(height, width):
+    ramps = np.add.outer(np.arange(height) * 90 / height, np.arange(width) * 130 / width)
+    stored = io.BytesIO()
+    Image.fromarray((20 + ramps).astype(np.uint8)).save(stored, "JPEG", quality=98)
+    read = decode_reduced(stored, "x", least=(100, 100))
+    assert read.by == min(height, width) // 100
+    out = np.empty((100, 100, 1), np.uint8)
+    canvas(100, 1).squeeze_reduced(read, out)
+    whole = canvas(100, 1).fit(decode_reduced(stored, "x").image)
+    error = out.astype(int) - whole
+    assert np.abs(error).mean() < 0.6
+    assert abs(error[-20:, -20:].mean()) < 0.4  # a pixel too far would be 1.3 levels here
+
+
+def test_a_long_thin_image_does_not_fill_the_memory():
+    out = canvas(64).fit(np.full((1, 10**6, 3), 9, np.uint8))
+    assert (out == 9).all()
+    assert (canvas(64).fit(np.full((10**6, 1, 3), 9, np.uint8)) == 9).all()

@@ -93,10 +93,11 @@ class Reduced(NamedTuple):
 
     image: UInt8[np.ndarray, "h w c"]
     original: tuple[int, int]  # height and width of the whole
+    by: int = 1  # pixels of a side of the whole that one pixel stands for; the last may stand for fewer
 
     @property
     def aspect(self) -> float:
-        """Width / height of the original."""
+        """Width / height of the whole."""
         return self.original[1] / self.original[0]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -21,6 +22,7 @@ from jaxnets.errors import UserError, quoted
 
 _DELIMITERS = ",;\t|"
 _LOOKED_AT = 50  # lines, to tell what is between the cells
+_SEPARATOR = re.compile(rb"(\xef\xbb\xbf)?sep=[^\r\n](?=[\r\n])", re.IGNORECASE)  # a first line of Excel's
 _OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive: save the table as CSV",
     b"\x1f\x8b": "compressed: gunzip it",
@@ -49,6 +51,8 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     title = printable(os.path.basename(file))
     content = _content(file, location)
     encoding = _encoding(content[:4096], title)
+    if separator := _SEPARATOR.match(content):  # for Excel alone; a blank line in its place keeps the lines' numbers
+        content = content[separator.end() :]
     delimiter, names = _sniff(content, encoding, title)
     keys = spec.table if known is None else as_far_as_there(spec.table, names)
     columns = choose(names, title, keys)

@@ -176,16 +176,11 @@ class PreparedSplit:
     def name(self, index: int) -> str:
         return self._table.names[index]
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
-        """Returns one image as it is stored, or decoded at a part of that size, and the original's size."""
-        height, width = self._table.sizes[index].tolist()
-        return Reduced(self._decode(index, least), (height, width))
-
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Returns one image as it is stored; raises CorruptImage with its name."""
-        return self._decode(index, None)
+        return self.reduced(index, None).image
 
-    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
         raise NotImplementedError
 
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
@@ -222,10 +217,12 @@ class CanvasSplit(PreparedSplit):
         self.shape = shape
         self._canvases = [content.reshape(-1, *shape) for content in self._contents]
 
-    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        """Returns one canvas, and the size of the original."""
         canvas = np.empty((1, *self.shape), np.uint8)
         self.read_into(np.array([index]), canvas)
-        return canvas[0]
+        height, width = self._table.sizes[index].tolist()
+        return Reduced(canvas[0], (height, width))
 
     def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
         """Copies the canvases of these examples into the rows of `out`."""
@@ -260,7 +257,8 @@ class FileSplit(PreparedSplit):
         self._white_level = white_level
         self._ends = [np.cumsum(table.nbytes) for table in tables]
 
-    def _decode(self, index: int, least: tuple[int, int] | None) -> UInt8[np.ndarray, "h w c"]:
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        """Decodes one image, perhaps smaller; raises CorruptImage with its name."""
         shard = int(self._shards[index])
         self._check_lengths([shard])
         end = int(self._ends[shard][index - self._first[shard]])
@@ -268,7 +266,7 @@ class FileSplit(PreparedSplit):
         self._touch(len(stored))
         if zlib.crc32(stored) != self._table.crc32[index]:
             raise CorruptImage(f"{self.name(index)} in {self._paths[shard]} is not what was written")
-        return decode_reduced(io.BytesIO(stored), self.name(index), self._white_level, least).image
+        return decode_reduced(io.BytesIO(stored), self.name(index), self._white_level, least)
 
 
 def _map(file: int, length: int) -> mmap.mmap | None:

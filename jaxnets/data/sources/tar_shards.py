@@ -90,17 +90,12 @@ class _Sample:
 
 def _samples(members: Members, shard: int, title: str) -> list[_Sample]:
     """Returns the images of an archive, each with the file that says its label."""
-    images: dict[str, tuple[str, int]] = {}
+    images: dict[str, list[int]] = {}
     labels: dict[str, tuple[str, bytes]] = {}
     for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True)):
         key, suffix = key_of(name)
         if text is None:
-            have = images.get(key)
-            # "0001.jpg" is the image, and "0001.mask.png" another of the same sample.
-            if have is None or ("." in have[0] and "." not in suffix):
-                images[key] = suffix, number
-            elif "." not in suffix and "." not in have[0] and suffix != have[0]:
-                raise UserError(f"{title} has two images of one sample: {quoted(name)} and {quoted(key)}.{have[0]}")
+            images.setdefault(key, []).append(number)
             continue
         kind = "." + suffix
         if kind in LABELS and (key not in labels or LABELS.index(kind) <= LABELS.index(labels[key][0])):
@@ -111,10 +106,24 @@ def _samples(members: Members, shard: int, title: str) -> list[_Sample]:
             for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True))
             if text is None
         ]
+    chosen = {key: _one_image([members.names[number] for number in each], each, title) for key, each in images.items()}
     return [
         _Sample(shard, number, f"{title}/{printable(members.names[number])}", labels.get(key))
-        for key, (_, number) in images.items()
+        for key, number in chosen.items()
     ]
+
+
+def _one_image(names: Sequence[str], numbers: Sequence[int], title: str) -> int:
+    """Returns the image of a sample: 0001.jpg, and not 0001.mask.png; of one name the last, as for tar."""
+    if len(numbers) == 1:
+        return numbers[0]
+    plain = {name: number for name, number in zip(names, numbers, strict=True) if "." not in key_of(name)[1]}
+    if len(plain) != 1:
+        raise UserError(
+            f"{title} has {len(numbers)} images of one sample ({', '.join(map(quoted, names[:3]))}), and which is "
+            f"meant cannot be told: leave one whose name has a single dot"
+        )
+    return next(iter(plain.values()))
 
 
 def _rows(
@@ -188,7 +197,7 @@ def _text(content: bytes, name: str) -> str:
 def _parsed(text: str, name: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the JSON beside {name} cannot be read: {error}") from None
 
 

@@ -41,6 +41,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "image,label\n" + ROWS,
         b"\xef\xbb\xbfimage,label\r\n" + ROWS.replace("\n", "\r\n").encode(),
         "image;label\n" + ROWS.replace(",", ";"),
+        "sep=;\nimage;label\n" + ROWS.replace(",", ";"),
         ("image\tlabel\n" + ROWS.replace(",", "\t")).encode("utf-16"),
         "label|x|image\n" + "".join(f"{'ab'[i % 2]} | 1,5 | images/{i}.png\n" for i in range(8)),
         ",image,label,\n" + "".join(f"{i},images/{i}.png,{'ab'[i % 2]},\n" for i in range(8)),
@@ -58,6 +59,7 @@ EXPECTED = {f"images/{i}.png": "ab"[i % 2] for i in range(8)}
         "plain",
         "bom",
         "semicolons",
+        "excel",
         "utf-16",
         "bars",
         "index-column",
@@ -256,6 +258,8 @@ def test_paths_may_leave_the_folder_within_the_root_that_is_given(table, tmp_pat
         ("image,label,label\nimages/0.png,1,2\n", {}, "has 2 columns called 'label'"),
         ("image,label\n" + ROWS + "images/0.png,b\n", {}, "'images/0.png' is 'a' in line 2 and 'b' in line 10"),
         ("image,label\n" + ROWS + "images/8.png,b\n", {}, "names 1 images (of 9) that are not in"),
+        ("image,label\n" + ROWS.replace(".png", ".jpg"), {}, "'images/0.jpg', line 3: 'images/1.jpg', line 4"),
+        ("image,label\n" + ROWS.replace(".png", ".jpg"), {}, "though there is images/0.png"),
         ("image,label\n" + ROWS + ",b\n", {}, "line 10: expected an image's path"),
         ("image,label\n" + ROWS + "images/1.png,\n", {}, "1 of 9 rows of labels.csv have no label (line 10)"),
         ("image,label\n" + ROWS + "images/1.png,NaN\n", {}, "1 of 9 rows of labels.csv have no label (line 10)"),
@@ -291,6 +295,18 @@ def test_a_name_that_may_be_two_files_is_refused(table, tmp_path):
     (tmp_path / "images" / "0.jpg").write_bytes((tmp_path / "images" / "0.png").read_bytes())
     with pytest.raises(UserError, match=r"images has 0.jpg and 0.png: write the suffix too"):
         table("id,label\n" + ROWS.replace(".png", ""))
+
+
+def test_a_name_is_found_however_its_accents_are_stored(table, tmp_path):
+    fill(tmp_path / "images", 1)
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "cafe\u0301.png")
+    for cell in ("images/caf\u00e9.png", "images/caf\u00e9", "caf\u00e9"):
+        assert _all(table("image,label\n" + ROWS.replace("images/0.png", cell))).keys() >= {"images/caf\u00e9.png"}
+
+
+def test_classes_that_may_be_one_are_said(table):
+    notes = table("image,label\nimages/0.png,Cat\nimages/1.png,cat\nimages/2.png,dog\n").notes
+    assert "labels.csv has the classes 'Cat' and 'cat': they count as two" in notes
 
 
 def test_files_of_undecodable_names_are_found(table, tmp_path):

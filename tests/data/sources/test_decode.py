@@ -302,12 +302,14 @@ def test_a_jpeg_comes_at_the_smallest_part_of_its_size_that_is_asked_for(least, 
     stored = Image.fromarray(np.add.outer(np.arange(480), np.arange(322)).astype(np.uint8) // 4)
     if orientation == 6:
         stored = stored.transpose(Image.Transpose.ROTATE_90)
-    image, original = decode_reduced(io.BytesIO(_bytes(stored, "JPEG", exif=exif)), "x", least=least)
-    assert image.shape == (*shape, 1)
-    assert original == (480, 322)
+    read = decode_reduced(io.BytesIO(_bytes(stored, "JPEG", exif=exif)), "x", least=least)
+    assert read.image.shape == (*shape, 1)
+    assert read.original == (480, 322)
+    assert read.by == 480 // shape[0]
+    assert read.aspect == 322 / 480
 
 
 def test_other_files_come_whole():
-    image, original = decode_reduced(io.BytesIO(_bytes(Image.fromarray(RGB))), "x", least=(1, 1))
-    np.testing.assert_array_equal(image, RGB)
-    assert original == RGB.shape[:2]
+    read = decode_reduced(io.BytesIO(_bytes(Image.fromarray(RGB))), "x", least=(1, 1))
+    np.testing.assert_array_equal(read.image, RGB)
+    assert (read.original, read.by) == ((6, 9), 1)

@@ -62,6 +62,7 @@ def test_a_file_names_the_classes_of_numbers(tmp_path):
     source = _open(pack(tmp_path / "x.tar", _samples(["2", "0"] * 4)))
     assert source.class_names == ("ant", "bee", "cat")
     assert _all(source)["x.tar/0000.png"] == "cat"
+    assert "x.tar has no training images of 'bee'" in source.notes
     (tmp_path / "classes.txt").write_text("ant\nant\n")
     with pytest.raises(UserError, match="all different, found 'ant' in line 2"):
         _open(tmp_path / "x.tar")
@@ -79,6 +80,22 @@ def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
     said = [json.dumps({"a": "a" in row, "b": int("b" in row)}) for row in labels]
     path = pack(tmp_path / "y.tar", _samples(said, "json"))
     assert _open(path, ("a", "b"), labels=("a", "b")).splits["all"].targets.tolist() == part.targets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "label", "expected"),
+    [
+        ("json", '{"label": ', "the JSON beside x.tar/0007.png cannot be read"),
+        ("json", "[" * 60_000, "the JSON beside x.tar/0007.png cannot be read"),
+        ("json", '{"w": 8, "h": 8}', "0007.png's JSON has no column that is called like a label"),
+        ("cls", "", "1 of 8 rows of x.tar have no label"),
+    ],
+)
+def test_a_label_that_says_none_is_refused_by_name(tmp_path, suffix, label, expected):
+    path = pack(tmp_path / "x.tar", _samples(["1", "2"] * 3 + ["1", label], suffix))
+    with pytest.raises(UserError) as refused:
+        _open(path)
+    assert expected in str(refused.value)
 
 
 def test_names_of_shards_say_the_splits(tmp_path):
@@ -188,6 +205,14 @@ def test_images_without_a_label_are_refused_or_left_out_as_asked(tmp_path):
     with pytest.raises(UserError, match=r"1 of 8 rows of x.tar have no label \(x.tar/0003.png\)"):
         _open(path)
     assert len(_all(_open(path, skip_missing=True))) == 7
+
+
+def test_of_several_images_of_a_sample_the_plain_one_is_meant(tmp_path):
+    members = _samples(["a", "b"] * 4)
+    path = pack(tmp_path / "x.tar", {"0003.mask.png": encoded(99), **members})
+    assert set(_all(_open(path))) == {f"x.tar/{i:04}.png" for i in range(8)}
+    with pytest.raises(UserError, match="2 images of one sample"):
+        _open(pack(tmp_path / "y.tar", {"0003.jpg": encoded(99), **members}))
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

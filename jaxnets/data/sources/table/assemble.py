@@ -1,6 +1,6 @@
 """From rows and images to a source: splits, duplicates, contradictions, and what has no label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,12 @@ from jaxnets.config import TableConfig
 from jaxnets.data.sources.base import Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.split_names import Role, role_of
+from jaxnets.data.sources.table.checks import (
+    refuse_unlearnable,
+    say_odd_labels,
+    say_torn_groups,
+    without_duplicates,
+)
 from jaxnets.data.sources.table.labels import Labels, read_labels
 from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, quoted
@@ -125,7 +131,7 @@ def assemble(
     kept, roles = _without_labels(rows, labels, kept, roles, spec, notes)
     groups = _groups(rows, images, notes)
     if files is not None:
-        kept = _without_duplicates(rows, images, files, labels, roles, groups, kept, notes)
+        kept = without_duplicates(rows, images.name, files, labels, roles, groups, kept, _ROLES, notes)
     splits: dict[str, Split] = {}
     unlabelled: dict[str, Sequence[str]] = {}
     chosen = {role: np.flatnonzero(kept & (roles == code)) for role, code in _CODE.items()}
@@ -141,8 +147,9 @@ def assemble(
             members, labels.labels[members], None if groups is None else groups[members], targets
         )
     if known is None:
-        _refuse_unlearnable(rows, labels, chosen)
-    _say_torn_groups(rows, groups, chosen, notes)
+        refuse_unlearnable(rows, labels, chosen)
+        say_odd_labels(rows, labels, chosen["train"], notes)
+    say_torn_groups(rows, groups, chosen, notes)
     if known is None and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append(f"the validation split of {rows.title} is the test split: it has no other")
@@ -200,99 +207,3 @@ def _without_labels(
             kept = kept & labels.labelled
             notes.append(f"left out: {message}")
     return kept, roles
-
-
-def _without_duplicates(
-    rows: Rows,
-    images: Images,
-    files: Int64[np.ndarray, " n"],
-    labels: Labels,
-    roles: Int32[np.ndarray, " n"],
-    groups: UInt64[np.ndarray, " n"] | None,
-    kept: Bool[np.ndarray, " n"],
-    notes: list[str],
-) -> Bool[np.ndarray, " n"]:
-    """Returns the rows that are kept when each file counts once; refuses rows that contradict each other."""
-    chosen = np.flatnonzero(kept)
-    order = chosen[np.argsort(files[chosen], kind="stable")]
-    first, second = order[:-1], order[1:]
-    same = files[first] == files[second]
-    first, second = first[same], second[same]
-    if not len(second):
-        return kept
-    by_label = labels.labels[first] != labels.labels[second]
-    if labels.targets is not None:
-        by_label = (labels.targets[first] != labels.targets[second]).any(1)
-    by_split = roles[first] != roles[second]
-    by_group = np.zeros(len(first), bool) if groups is None else groups[first] != groups[second]
-    wrong = np.flatnonzero(by_label | by_split | by_group)
-    if len(wrong):
-        a, b = int(first[wrong[0]]), int(second[wrong[0]])
-        if by_label[wrong[0]]:
-            said = [_said(rows, labels, row) for row in (a, b)]
-        elif by_split[wrong[0]]:
-            said = [f"in {_ROLES[roles[row]]}" for row in (a, b)]
-        else:
-            assert rows.group is not None
-            said = [f"in the group {quoted(rows.group.values[rows.group.codes[row]])}" for row in (a, b)]
-        several = "; images with several labels have them in one cell, see config.data.table.separator"
-        raise UserError(
-            f"{rows.title} contradicts itself: {quoted(images.name(a))} is {said[0]} in {rows.place(a)} and {said[1]} "
-            f"in {rows.place(b)}"
-            + (f" (and {len(wrong) - 1:,} more such)" if len(wrong) > 1 else "")
-            + f": remove what is wrong{several if by_label[wrong[0]] else ''}"
-        )
-    kept = kept.copy()
-    kept[second] = False
-    notes.append(f"{len(second):,} rows of {rows.title} say again what another says, and count once")
-    return kept
-
-
-def _said(rows: Rows, labels: Labels, row: int) -> str:
-    if labels.targets is None:
-        return quoted(labels.names[labels.labels[row]])
-    return "+".join(quoted(labels.names[label]) for label in np.flatnonzero(labels.targets[row])) or "without a label"
-
-
-def _refuse_unlearnable(rows: Rows, labels: Labels, chosen: Mapping[str, Int64[np.ndarray, " m"]]) -> None:
-    train = chosen["train"]
-    if not len(train):
-        found = ", ".join(role for role, members in chosen.items() if len(members)) or "no images"
-        raise UserError(f"{rows.title} has no images to train on: expected rows of the split train, found {found}")
-    trained = _classes(labels, train)
-    if len(trained) < 2:
-        names = ", ".join(labels.names[label] for label in trained)
-        raise UserError(f"{rows.title} must have images of two or more classes, found {len(trained)} ({names})")
-    for role in ("test", "validation"):
-        for label in _classes(labels, chosen[role]):
-            if label not in trained:
-                members = chosen[role]
-                here = members[labels.labels[members] == label]
-                if labels.targets is not None:
-                    here = members[labels.targets[members, label] == 1]
-                raise UserError(
-                    f"{rows.title} has the label {quoted(labels.names[label])} in {role} alone ({len(here):,} images, "
-                    f"{rows.place(int(here[0]))} for one), so it cannot be learnt: add training images of it, or "
-                    f"remove those rows"
-                )
-
-
-def _classes(labels: Labels, members: Int64[np.ndarray, " m"]) -> list[int]:
-    if labels.targets is not None:
-        return np.flatnonzero(labels.targets[members].any(0)).tolist()
-    return np.unique(labels.labels[members]).tolist()
-
-
-def _say_torn_groups(
-    rows: Rows,
-    groups: UInt64[np.ndarray, " n"] | None,
-    chosen: Mapping[str, Int64[np.ndarray, " m"]],
-    notes: list[str],
-) -> None:
-    """Says so where a group lies in two of the table's own splits: what is measured there is too good."""
-    if groups is None:
-        return
-    for role in ("test", "validation"):
-        shared = np.intersect1d(groups[chosen["train"]], groups[chosen[role]])
-        if len(shared):
-            notes.append(f"{len(shared):,} groups of {rows.title} have images both in train and in {role}")

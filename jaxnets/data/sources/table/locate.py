@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jaxnets.data.decode import SUFFIXES
-from jaxnets.data.sources.names import printable
+from jaxnets.data.sources.names import composed, printable
 from jaxnets.data.sources.split_names import role_of
 from jaxnets.data.sources.table.tree import Tree
 from jaxnets.errors import UserError, quoted
@@ -58,14 +58,25 @@ def locate(
     return Located(found, notes)
 
 
-def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, title: str, place: Place) -> str:
-    """Returns what is said of rows whose files are not there."""
+def missing_message(
+    cells: Sequence[str], missing: Sequence[int], root: str, tree: Tree, title: str, place: Place
+) -> str:
+    """Returns what is said of rows whose files are not there, and which file of another suffix there is."""
     named = ", ".join(f"{place(row)}: {quoted(cells[row])}" for row in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
     return (
         f"{title} names {len(missing):,} images (of {len(cells):,}) that are not in {printable(root)} or below it "
-        f"({named}{more})"
+        f"({named}{more})" + _with_another_suffix(cells[missing[0]], tree)
     )
+
+
+def _with_another_suffix(cell: str, tree: Tree) -> str:
+    stem = composed(os.path.splitext(cell.strip().rpartition("/")[2])[0])
+    for folder, images in tree.walk():
+        for name in images:
+            if composed(os.path.splitext(name)[0]) == stem:
+                return f", though there is {printable(_join(folder, name))}"
+    return ""
 
 
 def _within(cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int) -> list[str]:
@@ -104,7 +115,7 @@ class _Listing:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._names: dict[str, Collection[str]] = {}
-        self._stems: dict[str, dict[str, list[str]]] = {}
+        self._alike: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str, title: str) -> str | None:
         """Returns the path, from the root, of a file of this name or of an image of it with a suffix."""
@@ -113,19 +124,21 @@ class _Listing:
             self._names[folder] = self._tree.names(folder)
         if base in self._names[folder] and (base.lower().endswith(SUFFIXES) or not self._tree.is_folder(name)):
             return name
-        if folder not in self._stems:
-            self._stems[folder] = _by_stem(self._names[folder])
-        candidates = self._stems[folder].get(base, [])
+        if folder not in self._alike:
+            self._alike[folder] = _by_alike(self._names[folder])
+        candidates = self._alike[folder].get(composed(base), [])
         return _join(folder, _one_suffix(candidates, folder, base, title)) if candidates else None
 
 
-def _by_stem(names: Collection[str]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = defaultdict(list)
+def _by_alike(names: Collection[str]) -> dict[str, list[str]]:
+    """Returns the images by what a cell may call them, with their suffix and without."""
+    alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in SUFFIXES:
-            stems[stem].append(name)
-    return stems
+            alike[composed(stem)].append(name)
+            alike[composed(name)].append(name)
+    return alike
 
 
 def _one_suffix(candidates: list[str], folder: str, base: str, title: str) -> str:
@@ -151,11 +164,11 @@ def _search_below(
     place: Place,
 ) -> Iterator[str]:
     """Fills in the files that lie in folders below the root; yields notes."""
-    wanted = {names[row].rpartition("/")[2] for row in absent}
+    wanted = {composed(names[row].rpartition("/")[2]) for row in absent}
     where: dict[str, list[tuple[str, str]]] = defaultdict(list)  # what a cell may end with → folder and file
     for own, images in tree.walk():
         for name in images:
-            for written in {name, os.path.splitext(name)[0]}:
+            for written in {composed(name), composed(os.path.splitext(name)[0])}:
                 if written in wanted:
                     where[written].append((own, name))
     # Of a row: what stands before its path, from the root → the file.
@@ -163,7 +176,7 @@ def _search_below(
     for row in absent:
         above, _, base = names[row].rpartition("/")
         options: dict[str, str] = {}
-        for own, name in where.get(base, ()):
+        for own, name in where.get(composed(base), ()):
             if own == above or own.endswith("/" + above) or not above:
                 before = own[: len(own) - len(above)].rstrip("/") if above else own
                 if before in options:
