@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from jaxnets.config import DataConfig, resolve
 from jaxnets.data.dataset import open_dataset, open_evaluation
 from jaxnets.data.sources import open_undivided
 from jaxnets.data.sources.prepared import read_index
-from jaxnets.data.sources.prepared_files import INDEX
+from jaxnets.data.sources.prepared_files import INDEX, Table
 from jaxnets.errors import UserError
 from jaxnets.prepare import files
 from jaxnets.prepare.__main__ import _refuse_bucket, _share, _size
@@ -231,6 +233,26 @@ def test_an_index_that_cannot_be_is_refused(copy, change, said):
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(UserError, match=said):
         open_undivided(DataConfig(source=f"prepared:{copy[1]}"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nbytes": lambda table: table.nbytes + np.array([1, -1] + [0] * (len(table) - 2))},
+        {"sizes": lambda table: table.sizes * 0},
+        {"targets": lambda table: np.zeros((len(table), 3), np.uint8)},
+    ],
+    ids=str,
+)
+def test_a_table_that_cannot_be_is_refused(copy, change):
+    file, index = copy[1] / "train-00001-of-00006.npz", copy[1] / INDEX
+    table, _ = Table.of_file(file)
+    changed = replace(table, **{name: make(table) for name, make in change.items()})
+    file.write_bytes(changed.to_bytes())
+    saved = json.loads(index.read_text())
+    saved["tables"][file.stem] = zlib.crc32(file.read_bytes())
+    index.write_text(json.dumps(saved))
+    assert "train-00001-of-00006.npz says what cannot be of its images" in refusal(copy[1])
 
 
 def test_what_is_no_prepared_data_is_refused(tmp_path):

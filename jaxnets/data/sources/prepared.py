@@ -293,6 +293,11 @@ def read_table(root: Path, index: Index, split: str, shard: str) -> tuple[Table,
         raise Damaged(f"{shard + TABLE} is not the one that was written")
     if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(index.class_names):
         raise Damaged(f"{shard + TABLE} has labels outside 0 … {len(index.class_names) - 1}")
+    classes = len(index.class_names)
+    sound = bool((table.sizes > 0).all() and (table.nbytes > 0).all())
+    sound = sound and (table.targets is None or table.targets.shape == (len(table), classes))
+    if not sound or (index.kinds[split] == "canvas" and (table.nbytes != math.prod(index.shape)).any()):
+        raise Damaged(f"{shard + TABLE} says what cannot be of its images")
     header = index.header(split, len(table))
     check_shard(root / index.file(split, shard), table, header)
     return table, len(header)
