@@ -144,7 +144,7 @@ def test_a_run_does_not_hold_on_to_all_that_it_has_read(tmp_path, monkeypatch):
         description="arrays", class_names=("a", "b"), splits={"train": arrays}, image_size=(64, 64), channels=3
     )
     prepared(source, tmp_path / "prepared", (64, 64), shard_bytes=2**30)
-    monkeypatch.setattr("jaxnets.data.sources.prepared._RESIDENT", 100_000)
+    monkeypatch.setattr("jaxnets.data.sources.prepared_splits._RESIDENT", 100_000)
     split = open_undivided(DataConfig(source=f"prepared:{tmp_path / 'prepared'}")).splits["train"]
 
     def resident() -> int:
