@@ -70,8 +70,8 @@ class TableConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME, tfrecord:GLOB or
-    # tfds:NAME
+    # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME, tfrecord:GLOB,
+    # tfds:NAME or prepared:DIR
     source: str = "digits"
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None

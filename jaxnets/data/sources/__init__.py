@@ -12,13 +12,23 @@ from typing import Any
 import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset, classes_by_rarity, labels_of
+from jaxnets.data.sources.base import (
+    ArraySplit,
+    Canvases,
+    CorruptImage,
+    Source,
+    Split,
+    Subset,
+    classes_by_rarity,
+    labels_of,
+)
 from jaxnets.data.sources.bucket import BUCKET
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
 __all__ = [
     "ArraySplit",
+    "Canvases",
     "CorruptImage",
     "Source",
     "Split",
@@ -27,6 +37,7 @@ __all__ = [
     "labels_of",
     "open_labelled",
     "open_source",
+    "open_undivided",
 ]
 
 # (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
@@ -55,6 +66,7 @@ _KINDS = {
     "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar"),
     "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf"),
     "tfrecord": _Kind(form="tfrecord:GLOB", opener="tfrecord_shards:open_tfrecord"),
+    "prepared": _Kind(form="prepared:DIR", opener="prepared:open_prepared"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -97,8 +109,7 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     Raises:
         UserError: if the name is unknown or incomplete, or the data set is missing or not laid out as its kind needs.
     """
-    opener, location = _find(spec.source)
-    source = opener(location, spec, None)
+    source = open_undivided(spec)
     if "test" in source.splits:
         return source
     train = source.splits["train"]
@@ -107,6 +118,12 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))
+
+
+def open_undivided(spec: DataConfig) -> Source:
+    """Opens the data set that `spec.source` names with the splits that it has itself, "train" among them."""
+    opener, location = _find(spec.source)
+    return opener(location, spec, None)
 
 
 def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:

@@ -87,6 +87,10 @@ class RecordSplit:
         return self.reduced(index, None).image
 
     def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return decode_reduced(io.BytesIO(self.encoded(index)), self.name(index), least=least)
+
+    def encoded(self, index: int) -> bytes:
+        """Returns an image as it was encoded; raises CorruptImage with its split and number."""
         name = self.name(index)
         try:
             stored = self._stored(self._records[int(index)])
@@ -94,7 +98,7 @@ class RecordSplit:
             raise CorruptImage(f"{name} cannot be read: {error}") from error
         if not stored:
             raise CorruptImage(f"{name} has no {self._keys.image!r}")
-        return decode_reduced(io.BytesIO(stored), name, least=least)
+        return stored
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"
