@@ -1,0 +1,79 @@
+"""What an image's file says beside its pixels, where a source's images are files."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import ExifTags, Image
+
+from jaxnets.data.decode import levels
+from jaxnets.data.sources import CorruptImage, Split
+
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
+    "MPO": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+}
+_SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class FileFacts(NamedTuple):
+    digest: int = 0  # 64 bits of a hash of the bytes; 0 where there is no file
+    misnamed: str = ""  # the format, where the suffix promises another
+    orientation: int = 1  # of EXIF; 1 is upright
+    odd: str = ""  # what is converted or left out: CMYK, animation
+    brightest: int = -1  # value of a grey image of 16 bits, as it is stored; −1 for others
+
+
+def path_of(split: Split, index: int) -> str | None:
+    """Returns the file of an example; None where the source keeps its images otherwise."""
+    inner: Any = split
+    while hasattr(inner, "whole") and hasattr(inner, "chosen"):
+        inner, index = inner.whole, int(inner.chosen[index])
+    paths = getattr(inner, "paths", None)
+    return None if paths is None else os.fspath(paths[index])
+
+
+def read_facts(path: str) -> FileFacts:
+    """Returns what a file says; of one that cannot be read as an image, its digest alone."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return FileFacts()
+    digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+            kind, mode = str(image.format), image.mode
+            # Pillow would decode a whole PNG to look for EXIF behind its pixels.
+            exif = "exif" in image.info or kind in ("JPEG", "MPO")
+            orientation = _orientation(image) if exif else 1
+            animated = bool(getattr(image, "is_animated", False)) and kind != "MPO"
+    except Exception:  # the bytes of strangers: what reads the pixels says what is wrong
+        return FileFacts(digest)
+    suffix = os.path.splitext(path)[1].lower()
+    return FileFacts(
+        digest=digest,
+        misnamed="" if suffix in _SUFFIXES.get(kind, (suffix,)) or not suffix else kind,
+        orientation=orientation,
+        odd="CMYK" if mode == "CMYK" else "animated" if animated else "",
+        brightest=_brightest(path) if mode in _SIXTEEN_BIT else -1,
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged block, of an image that is good
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def _brightest(path: str) -> int:
+    try:
+        return levels(Path(path), path).brightest
+    except CorruptImage:
+        return -1
