@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan"],
+    ["evaluate", "export", "plan", "audit"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],

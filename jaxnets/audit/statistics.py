@@ -21,11 +21,12 @@ _LEAST = 10  # images that a median is taken of
 
 def of_images(album: Album, white_level: int) -> list[Finding]:
     """Returns what is found of single images; what is in the album alone is looked at."""
+    in_range = ~_out_of_range(album, white_level)  # what comes out black for its range is not called black as well
     found = [
         _unreadable(album),
-        _blank(album),
+        _blank(album, in_range),
         _lost(album),
-        _exposure(album),
+        _exposure(album, in_range),
         _tiny(album),
         _grey(album),
         _aspect(album),
@@ -56,8 +57,8 @@ def _unreadable(album: Album) -> Finding:
     )
 
 
-def _blank(album: Album) -> Finding:
-    chosen = album.readable & (album.flat >= BLANK)
+def _blank(album: Album, in_range: Bool[np.ndarray, " n"]) -> Finding:
+    chosen = album.readable & in_range & (album.flat >= BLANK)
     return Finding(
         kind="blank",
         severity="warning",
@@ -80,8 +81,8 @@ def _lost(album: Album) -> Finding:
     )
 
 
-def _exposure(album: Album) -> Finding:
-    shown = album.readable & (album.flat < BLANK)
+def _exposure(album: Album, in_range: Bool[np.ndarray, " n"]) -> Finding:
+    shown = album.readable & in_range & (album.flat < BLANK)
     off = np.minimum(album.brightness, 255 - album.brightness)
     # Where most are so, as drawings on black are, it is the way of this set.
     usual = np.median(album.brightness[shown]) if shown.any() else 128.0
@@ -154,8 +155,8 @@ def _aspect(album: Album) -> Finding | None:
 
 
 def _depth(album: Album, white_level: int) -> Finding:
-    deep = album.brightest >= 0
-    dark, over = deep & (album.brightest * 8 < white_level), album.brightest > white_level
+    chosen = _out_of_range(album, white_level)
+    clipped = bool((album.brightest > white_level).any())
     return Finding(
         kind="sixteen_bits",
         severity="warning",
@@ -163,10 +164,14 @@ def _depth(album: Album, white_level: int) -> Finding:
         advice=f"white is {white_level:,}: what is far below comes out black, and what is above white; set "
         "config.data.white_level to what white is (4095 for 12 bits), or convert them to 8 bits",
         unit="brightest value",
-        cases=_cases(
-            album, dark | over, album.brightest, lambda i: f"up to {album.brightest[i]:,}", rising=bool(over.any())
-        ),
+        cases=_cases(album, chosen, album.brightest, lambda i: f"up to {album.brightest[i]:,}", rising=clipped),
     )
+
+
+def _out_of_range(album: Album, white_level: int) -> Bool[np.ndarray, " n"]:
+    """Tells which images of 16 bits use little of the range that becomes 0 … 255, or more than it."""
+    dark = (album.brightest >= 0) & (album.brightest * 8 < white_level)
+    return np.asarray(dark | (album.brightest > white_level))
 
 
 def _turned(album: Album) -> Finding:
