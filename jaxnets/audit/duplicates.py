@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int32, UInt8
 from jaxnets.audit.album import Album
 from jaxnets.audit.align import agreement
 from jaxnets.audit.descriptor import TURNS, alike, describe, turn, turn_images
-from jaxnets.audit.statistics import BLANK
+from jaxnets.audit.statistics import BLANK, badly_exposed
 
 _CANDIDATE = 0.4  # inner product of descriptors, from which two images are compared
 _PER_IMAGE = 20  # pairs that are compared for each image, on average, at most,
@@ -43,10 +43,11 @@ def exact(album: Album) -> list[list[int]]:
 def near(album: Album, exact_groups: Iterable[list[int]], progress: Callable[[int], None] = lambda _: None) -> Pairs:
     """Returns the pairs that are one but for size, quality, a crop or a turn; of exact duplicates the first stands.
 
-    Images of one colour have nothing to be compared. Where all images of a set are alike, as digits are, only those
-    count that are more alike than its images are by chance. `progress` is told how many were compared.
+    Images of one colour, or nearly black or white, have too little to be compared. Where all images of a set are alike,
+    as digits are, only those count that are more alike than its images are by chance. `progress` is told how many were
+    compared.
     """
-    stands = album.readable & (album.flat < BLANK)
+    stands = album.readable & (album.flat < BLANK) & ~badly_exposed(album)
     for group in exact_groups:
         stands[group[1:]] = False
     chosen = np.flatnonzero(stands).astype(np.int32)

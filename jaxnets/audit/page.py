@@ -183,7 +183,7 @@ def _fed(fed: Fed, class_names: tuple[str, ...]) -> str:
         for i in range(min(_STAGED, len(fed.target)))
     )
     batch = "".join(
-        _picture(image, escape(describe_target(target, class_names)))
+        _picture(image, escape(describe_target(target, fed.floor, class_names)))
         for image, target in zip(fed.images, fed.target, strict=True)
     )
     return (

@@ -15,6 +15,8 @@ from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.build import make_recipe, model_fields
 from jaxnets.train.step import make_prepare, step_key
 
+_NAMED = 6  # classes of a target that are named, at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fed:
@@ -23,6 +25,7 @@ class Fed:
     step: int
     stages: dict[str, UInt8[np.ndarray, "b _ _ c"]]  # in their order; the last is what the model is fed
     target: Float[np.ndarray, "b classes"]
+    floor: float  # of the target, what label smoothing gives every class
     index: np.ndarray  # of each image in the training split
 
     @property
@@ -60,6 +63,7 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
                 **{name: np.asarray(each.image[:images]) for name, each in prepared.items()},
             },
             target=np.asarray(last.target[:images]),
+            floor=recipe.label_smoothing / classes,
             index=np.asarray(batch.index[:images]),
         )
 
@@ -75,9 +79,8 @@ def _stages(recipe: Recipe) -> dict[str, Recipe]:
     return stages
 
 
-def describe_target(target: Float[np.ndarray, " classes"], class_names: tuple[str, ...]) -> str:
-    """Returns the classes of a target with their weights; what label smoothing gives every class is left out."""
-    above = target - target.min() if len(target) > 1 else target
-    order = np.argsort(-above, kind="stable")
-    shown = [i for i in order[:4] if above[i] > 1e-3] or [order[0]]
-    return " · ".join(f"{class_names[i]} {target[i]:.0%}" for i in shown)
+def describe_target(target: Float[np.ndarray, " classes"], floor: float, class_names: tuple[str, ...]) -> str:
+    """Returns the classes of a target with their weights, the heaviest first; the smoothing's share is left out."""
+    order = np.argsort(-target, kind="stable")[:_NAMED]
+    shown = [i for i in order if target[i] > floor + 1e-3]
+    return " + ".join(f"{class_names[i]} {target[i]:.0%}" for i in shown) or "no class"

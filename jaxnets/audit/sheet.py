@@ -19,7 +19,7 @@ _SMALL = 80  # pixels, below which an image is enlarged to be seen
 _GAP, _LINE = 8, 16
 _COLUMNS = 6
 _BACK, _INK, _DIM = (250, 250, 250), (20, 20, 20), (110, 110, 110)
-Caption = tuple[str, ...]  # lines, the first in full ink
+Caption = tuple[str, ...]  # lines, the first in full ink; the last of several is a name
 
 
 class Thumbnails:
@@ -84,19 +84,19 @@ def grid(cells: Sequence[tuple[Image.Image, Caption]], title: str = "", columns:
         page.paste(image, (left + (CELL - image.width) // 2, upper + (CELL - image.height) // 2))
         for line, text in enumerate(caption):
             at = (left, upper + CELL + 2 + line * _LINE)
-            draw.text(at, _fitted(text, CELL, 11), fill=_DIM if line else _INK, font=_font(11))
+            fitted = _fitted(text, CELL, 11, keep_end=line == len(caption) - 1 > 0)
+            draw.text(at, fitted, fill=_DIM if line else _INK, font=_font(11))
     return page
 
 
-def _fitted(text: str, width: int, size: int) -> str:
-    """Returns the text as far as it fits; of a long one the end is kept, where paths differ."""
+def _fitted(text: str, width: int, size: int, *, keep_end: bool = False) -> str:
+    """Returns the text as far as it fits; of a name the end is kept, where paths differ."""
     font = _font(size)
-    if font.getlength(text) <= width:
-        return text
-    keep = len(text)
-    while keep > 1 and font.getlength("…" + text[-keep:]) > width:
-        keep -= 1
-    return "…" + text[-keep:]
+    for keep in range(len(text), 0, -1):
+        short = text if keep == len(text) else f"…{text[-keep:]}" if keep_end else f"{text[:keep]}…"
+        if font.getlength(short) <= width:
+            return short
+    return ""
 
 
 @cache

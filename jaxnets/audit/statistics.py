@@ -7,6 +7,7 @@ from jaxtyping import Bool
 
 from jaxnets.audit.album import Album
 from jaxnets.audit.finding import Case, Finding
+from jaxnets.data.sources.names import printable
 
 BLANK = 0.995  # share of the pixels of one colour, from which there is nothing to be seen
 _DARK, _BRIGHT = 8.0, 247.0  # mean grey levels
@@ -53,8 +54,15 @@ def _unreadable(album: Album) -> Finding:
         title="unreadable",
         advice="a run stops at the first of them: mend or remove them, or set config.data.skip_corrupt",
         unit="",
-        cases=tuple(Case(examples=(i,), measure=None, text=album.errors[i]) for i in sorted(album.errors)),
+        cases=tuple(Case(examples=(i,), measure=None, text=_reason(album, i)) for i in sorted(album.errors)),
     )
+
+
+def _reason(album: Album, example: int) -> str:
+    """Returns why an image cannot be read, without its name, which is shown beside it."""
+    path = album.path(example)
+    error = album.errors[example].removeprefix(album.name(example))
+    return (error if path is None else error.removeprefix(printable(path))).strip()
 
 
 def _blank(album: Album, in_range: Bool[np.ndarray, " n"]) -> Finding:
@@ -82,11 +90,8 @@ def _lost(album: Album) -> Finding:
 
 
 def _exposure(album: Album, in_range: Bool[np.ndarray, " n"]) -> Finding:
-    shown = album.readable & in_range & (album.flat < BLANK)
+    chosen = badly_exposed(album) & in_range
     off = np.minimum(album.brightness, 255 - album.brightness)
-    # Where most are so, as drawings on black are, it is the way of this set.
-    usual = np.median(album.brightness[shown]) if shown.any() else 128.0
-    chosen = shown & ((album.brightness < _DARK) | (album.brightness > _BRIGHT)) & (3 * _DARK < usual < 255 - 3 * _DARK)
     return Finding(
         kind="exposure",
         severity="warning",
@@ -98,6 +103,15 @@ def _exposure(album: Album, in_range: Bool[np.ndarray, " n"]) -> Finding:
             for case in _cases(album, chosen, off, lambda i: f"mean {album.brightness[i]:.0f} of 255", rising=False)
         ),
     )
+
+
+def badly_exposed(album: Album) -> Bool[np.ndarray, " n"]:
+    """Tells which images are nearly black or white; where most are, as drawings are, it is the way of the set."""
+    shown = album.readable & (album.flat < BLANK)
+    usual = float(np.median(album.brightness[shown])) if shown.any() else 0.0
+    if not 3 * _DARK < usual < 255 - 3 * _DARK:
+        return np.zeros(len(album), bool)
+    return np.asarray(shown & ((album.brightness < _DARK) | (album.brightness > _BRIGHT)))
 
 
 def _tiny(album: Album) -> Finding | None:

@@ -48,10 +48,10 @@ def write(audit: Audit, fed: Sequence[Fed], out: Path) -> None:
                 image.save(out / "sheets" / f"{finding.kind}.png")
         for each in fed:
             cells = [
-                (sheet.thumbnail(image), (describe_target(target, album.class_names),))
+                (sheet.thumbnail(image), (describe_target(target, each.floor, album.class_names),))
                 for image, target in zip(each.images, each.target, strict=True)
             ]
-            title = f"step {each.step + 1}: {' → '.join(each.stages)}"
+            title = f"step {each.step + 1}: {', '.join(each.stages)}"
             sheet.grid(cells, title).save(out / "sheets" / f"fed-{each.step + 1}.png")
         text = json.dumps(audit.to_json(), ensure_ascii=False, indent=1)
         (out / "audit.json").write_text(text + "\n", "utf-8", errors="backslashreplace")

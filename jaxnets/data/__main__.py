@@ -1,7 +1,8 @@
 """Audits: `python -m jaxnets.data --source S [--config C]` looks a data set over before it is trained on."""
 
 import argparse
-from contextlib import ExitStack
+import logging
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from jaxnets.errors import UserError
 from jaxnets.flags import load_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress
@@ -49,11 +50,12 @@ def main() -> None:
 
 
 def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
-    if options.source is None and options.config is None:
-        raise UserError("give --source (folder:DIR for instance), --config, or both")
-    if options.batches < 1:
-        raise UserError(f"--batches must be at least 1, found {options.batches}")
-    config = load_config(options.config, overrides)
+    with _usage():
+        if options.source is None and options.config is None:
+            raise UserError("give --source (folder:DIR for instance), --config, or both")
+        if options.batches < 1:
+            raise UserError(f"--batches must be at least 1, found {options.batches}")
+        config = load_config(options.config, overrides)
     # What cannot be read is named at the end, all of it.
     data = replace(config.data, source=options.source or config.data.source, skip_corrupt=True)
     config = replace(config, data=data)
@@ -62,13 +64,17 @@ def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnets.audit.audit import Audit, run_audit
     from jaxnets.audit.write import prepare_folder, write
 
-    prepare_folder(options.out)
+    with _usage():
+        prepare_folder(options.out)
+        embedding, note = _embedding(options.model)
     console = terminal.console(quiet=options.json)
-    opened, selections, class_names, notes = _open(config, with_config=options.config is not None)
-    embedding, note = _embedding(options.model)
-    audit = Audit(description=data.source, notes=[*notes, *([note] if note else [])])
     fed: list[Fed] = []
     with ExitStack() as at_end:
+        reader = logging.getLogger("jaxnets.data.examples")  # which would name each unreadable image as well
+        at_end.callback(reader.setLevel, reader.level)
+        reader.setLevel(logging.ERROR)
+        opened, selections, class_names, notes = _open(config, with_config=options.config is not None)
+        audit = Audit(description=data.source, notes=[*notes, *([note] if note else [])])
         bar = _Bar(console)
         at_end.callback(bar.stop)
         try:
@@ -98,6 +104,16 @@ def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
     else:
         _show(audit, console, options.out)
     return audit.status
+
+
+@contextmanager
+def _usage() -> "Iterator[None]":
+    """Makes a mistake in the options end with 2: 1 says that training would suffer."""
+    try:
+        yield
+    except UserError as error:
+        error.status = 2
+        raise
 
 
 def _open(
