@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float32, UInt8
 
 _COARSE, _COARSE_STEPS = 1.2, 6  # pixels of blur on thumbnails of half the size, and Gauss–Newton steps
 _FINE, _FINE_STEPS = 0.8, 5  # likewise at full size
-_WORTH = 0.6  # likeness at half the size, from which a pair is looked at in full
+_ROUGHER = 4.0  # times as far from 1 as is asked for, up to which a pair of half the size is looked at in full
+_LEAST_LIKENESS = 0.9
 _SCALES = (0.5, 2.0)  # of either side, beyond which there is nothing to be compared
 _LONGEST_STEP = 0.15  # in the units of a placement
 _DAMPING = 1e-3
@@ -21,15 +22,19 @@ class Agreement(NamedTuple):
     kept: Float32[np.ndarray, " n"]  # share of the one that the other keeps: 1 unless one of them is cropped
 
 
-def agreement(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s s"]) -> Agreement:
+def agreement(
+    first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s s"], least: float = _LEAST_LIKENESS
+) -> Agreement:
     """Returns how well two images agree where one, moved and scaled, fits the other best.
 
     Moved and scaled along both sides by Gauss–Newton steps on the squared difference (Lucas and Kanade 1981), with
     brightness and contrast let free. The likeness is the correlation of both gradients, less the few pixels that agree
     the least: images of one scene agree in their edges, others may agree in being bright above and dark below. Pairs
-    that half the resolution tells apart are looked at no further; their likeness is rough.
+    that half the resolution tells apart are looked at no further; their likeness is rough, and lies below `least`.
     """
-    parts = [_agree(first[i : i + _BATCH], second[i : i + _BATCH]) for i in range(0, len(first), _BATCH)]
+    # Half the resolution tells how alike images are to four times what the whole does, roughly.
+    worth = 1 - _ROUGHER * (1 - least)
+    parts = [_agree(first[i : i + _BATCH], second[i : i + _BATCH], worth) for i in range(0, len(first), _BATCH)]
     if not parts:
         nothing = np.zeros(0, np.float32)
         return Agreement(nothing, nothing)
@@ -37,13 +42,13 @@ def agreement(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s 
     return Agreement(likeness, kept)
 
 
-def _agree(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _agree(first: np.ndarray, second: np.ndarray, worth: float) -> tuple[np.ndarray, np.ndarray]:
     a, b = (x.astype(np.float32) for x in (first, second))
     a_half, b_half = (_blurred(_halved(x), _COARSE) for x in (a, b))
     place = _settle(a_half, b_half, np.zeros((len(a), 4), np.float32), _COARSE_STEPS)
     likeness, kept = _judge(a_half, b_half, place)
     still, _ = _judge(a_half, b_half, np.zeros_like(place))
-    at = np.flatnonzero(np.maximum(likeness, still) >= _WORTH)
+    at = np.flatnonzero(np.maximum(likeness, still) >= worth)
     if len(at):
         likeness[at], kept[at] = _closely(_blurred(a[at], _FINE), _blurred(b[at], _FINE), place[at])
     return likeness, kept

@@ -64,7 +64,7 @@ def near(album: Album, exact_groups: Iterable[list[int]], progress: Callable[[in
         for start in range(0, len(i), _BATCH):
             first, second = chosen[i[start : start + _BATCH]], chosen[j[start : start + _BATCH]]
             a = turn_images(album.thumbnail[first], way)
-            likeness, kept = agreement(a, album.thumbnail[second])
+            likeness, kept = agreement(a, album.thumbnail[second], least)
             ways = np.full(len(first), way, np.uint8)
             pairs = Pairs(first, second, ways, likeness, kept)
             found.append(Pairs(*(column[likeness >= least] for column in pairs)))

@@ -30,7 +30,6 @@ def suspect(
     vectors: Float16[np.ndarray, "n f"],
     label: Int32[np.ndarray, " n"],
     classes: int,
-    same: Int64[np.ndarray, " n"],
     progress: Callable[[int], None] = lambda _: None,
 ) -> Suspicions:
     """Returns the images whose label both judges contradict, each judged without its own label.
@@ -43,10 +42,9 @@ def suspect(
         vectors: embeddings of length 1.
         label: class of each.
         classes: how many there are.
-        same: number of the group of duplicates that each is in: they have no vote on each other.
         progress: is told how many images have been compared.
     """
-    votes = _neighbours(vectors, label, classes, same, progress)
+    votes = _neighbours(vectors, label, classes, progress)
     linear = _leave_one_out(vectors, label, classes)
     n = np.arange(len(label))
     winner, linear_winner = votes.argmax(1).astype(np.int32), linear.argmax(1)
@@ -75,7 +73,7 @@ def suspect(
 
 
 def _neighbours(
-    vectors: np.ndarray, label: np.ndarray, classes: int, same: np.ndarray, progress: Callable[[int], None]
+    vectors: np.ndarray, label: np.ndarray, classes: int, progress: Callable[[int], None]
 ) -> Float32[np.ndarray, "n classes"]:
     """Returns the share of the nearest images' votes for each class; nearer ones count for more."""
     n = len(label)
@@ -85,11 +83,11 @@ def _neighbours(
     for start in range(0, n, _ROWS):
         stop = min(start + _ROWS, n)
         near = wide[start:stop] @ wide.T
-        near[same[start:stop, None] == same] = -2  # itself, and what is the same image
-        at = np.argpartition(-near, k - 1, axis=1)[:, :k] if k < n - 1 else np.argsort(-near, axis=1)[:, :k]
+        near[np.arange(stop - start), np.arange(start, stop)] = -np.inf  # itself
+        at = np.argpartition(-near, k - 1, axis=1)[:, :k]
         closeness = np.take_along_axis(near, at, 1)
-        weight = np.where(closeness > -2, np.exp((closeness - closeness.max(1, keepdims=True)) / _SHARPNESS), 0)
-        weight /= np.maximum(weight.sum(1, keepdims=True), 1e-12)
+        weight = np.exp((closeness - closeness.max(1, keepdims=True)) / _SHARPNESS)
+        weight /= weight.sum(1, keepdims=True)
         np.add.at(votes, (np.arange(start, stop)[:, None], label[at]), weight)
         progress(stop)
     return votes

@@ -21,17 +21,19 @@ def of_labels(
 
     Args:
         album: with embeddings, or without.
-        group: of duplicates, that each image is in.
+        group: of copies that each image is in, by the number of the first of them (`jaxnets.audit.copies`).
         progress: is told how many images have been compared.
     """
     if album.vectors is None:
         return [], "labels were not judged: there was no model to embed the images"
     if album.targets is not None:
         return [], "labels were not judged: images have several"
-    judged = np.flatnonzero(album.readable & (album.flat < BLANK))
+    # Of copies the first alone: a wrong label that is copied too would else vouch for itself.
+    stands = group == np.arange(len(album))
+    judged = np.flatnonzero(album.readable & (album.flat < BLANK) & stands)
     if len(judged) < _LEAST:
         return [], f"labels were not judged: {len(judged)} images are too few"
-    found = suspect(album.vectors[judged], album.label[judged], len(album.class_names), group[judged], progress)
+    found = suspect(album.vectors[judged], album.label[judged], len(album.class_names), progress)
     by = f"by the embeddings of {album.embedding}, which find {found.accuracy:.1%} of the images in their class"
     if found.accuracy < _KNOWS:
         return [], f"labels were not judged: {album.embedding} finds {found.accuracy:.1%} of the images in their class"

@@ -16,18 +16,12 @@ from jaxnets.flags import load_config
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from jaxnets.audit.audit import Audit
     from jaxnets.audit.embedding import ModelEmbedding
     from jaxnets.audit.preview import Fed
     from jaxnets.config import Config
     from jaxnets.data.dataset import Dataset, Selection
 
-_CLASSES = 30  # rows of the table of classes
 _FED = 48  # images of a batch that are shown
-_STYLES = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def main() -> None:
@@ -62,11 +56,11 @@ def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache()
 
     from jaxnets.audit.audit import Audit, run_audit
+    from jaxnets.audit.display import Bar, show
     from jaxnets.audit.write import prepare_folder, write
 
     with _usage():
         prepare_folder(options.out)
-        embedding, note = _embedding(options.model)
     console = terminal.console(quiet=options.json)
     fed: list[Fed] = []
     with ExitStack() as at_end:
@@ -74,8 +68,10 @@ def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
         at_end.callback(reader.setLevel, reader.level)
         reader.setLevel(logging.ERROR)
         opened, selections, class_names, notes = _open(config, with_config=options.config is not None)
+        with _usage():
+            embedding, note = _embedding(options.model)
         audit = Audit(description=data.source, notes=[*notes, *([note] if note else [])])
-        bar = _Bar(console)
+        bar = Bar(console)
         at_end.callback(bar.stop)
         try:
             if opened is not None:
@@ -102,7 +98,7 @@ def _audit(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.json:
         print(terminal.json_text(audit.to_json()))
     else:
-        _show(audit, console, options.out)
+        show(audit, console, options.out)
     return audit.status
 
 
@@ -148,77 +144,6 @@ def _embedding(model: str | None) -> "tuple[ModelEmbedding | None, str]":
         if model is not None:
             raise
         return None, f"{DEFAULT} cannot be opened ({error})"
-
-
-class _Bar:
-    """How far each phase is and how long it will take, in a terminal; elsewhere nothing."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console, self._phase = console, ""
-        self._bar: Progress | None = None
-
-    def update(self, phase: str, done: int, total: int) -> None:
-        if not self._console.is_terminal:
-            return
-        if phase != self._phase:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.stop()
-            self._phase = phase
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                console=self._console,
-                auto_refresh=False,
-                expand=True,
-            )
-            self._task = self._bar.add_task(phase, total=total)
-            self._bar.start()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
-            self._bar.refresh()
-
-    def stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _show(audit: "Audit", console: "Console", out: Path) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from jaxnets.audit.classes import counts
-    from jaxnets.audit.verdict import verdict
-
-    album = audit.album
-    assert album is not None
-    said = "; ".join((f"{audit.description}, {len(album):,} images", *audit.notes))
-    console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
-    found = counts(album)
-    table = Table("class", *album.splits)
-    for number, name in enumerate(album.class_names[:_CLASSES]):
-        table.add_row(terminal.shown(name), *(f"{n:,}" for n in found[:, number].tolist()))
-    console.print(table)
-    if len(album.class_names) > _CLASSES:
-        console.print(f"and {len(album.class_names) - _CLASSES:,} classes more")
-    if audit.findings:
-        table = Table("", "found", "images", "for instance")
-        for finding in audit.findings:
-            if finding.cases:
-                case = finding.cases[0]
-                example = f"{album.name(case.examples[0])}: {case.text}"
-            else:
-                example = finding.lines[0]
-            images = f"{len(finding.examples):,}" if finding.cases else ""
-            style = _STYLES[finding.severity]
-            table.add_row(Text(finding.severity, style), finding.title, images, terminal.shown(example))
-        console.print(table)
-    console.print(verdict(audit.findings), soft_wrap=True)
-    console.print(f"written to {out / 'index.html'}, {out / 'audit.json'} and {out / 'sheets'}", soft_wrap=True)
 
 
 if __name__ == "__main__":
