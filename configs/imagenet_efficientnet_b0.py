@@ -4,8 +4,8 @@ python -m jaxnets.main --config imagenet_efficientnet_b0 --workdir runs/b0 --con
 python -m jaxnets.plan --config imagenet_efficientnet_b0 --topology v5e:2x4
 
 It has never been run, neither on ImageNet nor on a TPU: there is no accuracy and no time to report. It is SGD in place
-of the paper's RMSProp, without AutoAugment and without random resized crops, so the paper's 77 % are not to be
-expected. What is known of it is what the TPU compiler says (docs/plan.md).
+of the paper's RMSProp, and without AutoAugment, so the paper's 77 % are not to be expected. What is known of it is
+what the TPU compiler says (docs/plan.md).
 """
 
 from jaxnets.config import default_config
@@ -28,6 +28,8 @@ def get_config():
     config.data.train_examples = 1_281_167
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
+    config.data.interpolation = "bicubic"
+    config.augment.random_resized_crop.area = (0.08, 1.0)
     config.augment.flip.horizontal = 0.5
     config.optimizer.learning_rate = 0.4
     config.optimizer.weight_decay = 1e-5

@@ -4,8 +4,7 @@ python -m jaxnets.main --config imagenet_resnet50 --workdir runs/resnet50 --conf
 python -m jaxnets.plan --config imagenet_resnet50 --topology v5e:2x4
 
 It has never been run, neither on ImageNet nor on a TPU: there is no accuracy and no time to report, and its rates are
-the paper's, scaled to the batch. What is known of it is what the TPU compiler says (docs/plan.md). It crops the centre
-and mirrors; the paper's random resized crop is not there yet, so its 76 % are not to be expected.
+the paper's (its section 5.1), scaled to the batch. What is known of it is what the TPU compiler says (docs/plan.md).
 """
 
 from jaxnets.config import default_config
@@ -28,6 +27,7 @@ def get_config():
     config.data.train_examples = 1_281_167
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
+    config.augment.random_resized_crop.area = (0.08, 1.0)
     config.augment.flip.horizontal = 0.5
     config.optimizer.learning_rate = 0.4
     config.optimizer.weight_decay = 1e-4

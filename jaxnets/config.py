@@ -4,6 +4,7 @@ The frozen dataclasses below are the schema. `default_config` hands it out as an
 config files and flags to change; `resolve` turns that back into frozen specs, once, and refuses what cannot work.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from jaxnets.schema import (
     Positive,
     Range,
     ZeroToBelowOne,
+    ZeroToOne,
     to_config_dict,
     to_spec,
 )
@@ -57,6 +59,9 @@ class DataConfig:
     source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None
+    test_size: Pixels | None = None  # pixels, at which the model is evaluated and used; None: image_size
+    # Of a whole image: crop: its centre; pad: all of it, between bars (letterbox); squeeze: all, at the model's aspect.
+    fit: Literal["crop", "pad", "squeeze"] | None = None  # None: pretrained, else crop
     # Pixels, at which training images are kept whole before the crop; None: their own where they have one size that
     # is not far above the model's, else a quarter more than evaluation resizes to.
     canvas_size: Pixels | None = None
@@ -70,6 +75,10 @@ class DataConfig:
     mean: tuple[float, ...] | None = None  # per channel, of pixels as 0…1; None: pretrained, else of 4,096 of train
     std: tuple[float, ...] | None = None  # likewise
     validation: ZeroToBelowOne = 0.0  # share of the training examples held out to choose the best checkpoint
+    folds: Annotated[int, Range(2)] | None = None  # parts of train, of which one is validation; None: as above
+    fold: Natural = 0  # which of them, from 0
+    shots: Count | None = None  # training examples of each class that are used; None: all
+    balance: ZeroToOne = 0.0  # of the classes in an epoch: 0: as they are, 1: every class equally often
     test_share: BetweenZeroAndOne = 0.2  # share that becomes the test split where a source has none of its own
     placement: Literal["auto", "device", "stream"] = "auto"  # auto: on the device where it fits, else streamed
     device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
@@ -172,6 +181,15 @@ def _refuse_contradictions(config: Config) -> None:
             raise UserError(
                 f"config.train_metrics must be of {', '.join(OF_A_STEP)}, found {name!r}{nearest(name, OF_A_STEP)}"
             )
+    if data.folds is not None and data.validation:
+        raise UserError(
+            f"config.data.folds {data.folds} and config.data.validation {data.validation:g} both hold out validation "
+            f"examples: leave one of them out"
+        )
+    if data.fold and (data.folds is None or data.fold >= data.folds):
+        raise UserError(
+            f"config.data.fold {data.fold} is not one of config.data.folds {data.folds or 'None'}, which count from 0"
+        )
     if (data.mean is None) != (data.std is None):
         raise UserError("config.data.mean and config.data.std are given together or not at all, found only one")
     if data.mean is not None and data.std is not None:
@@ -185,6 +203,17 @@ def _refuse_contradictions(config: Config) -> None:
                 f"config.data.mean and config.data.std are of pixels scaled to 0…1, std above 0, found {data.mean} and "
                 f"{data.std}: divide them by 255 if they are of pixels 0…255"
             )
+    crop = config.augment.random_resized_crop
+    if crop.area is not None and not (len(crop.area) == 2 and 0 < crop.area[0] <= crop.area[1] <= 1):
+        raise UserError(
+            f"config.augment.random_resized_crop.area must be two shares of the image, the least first, above 0 and at "
+            f"most 1 (0.08,1), found {crop.area}"
+        )
+    if not (len(crop.aspect) == 2 and 0 < crop.aspect[0] <= crop.aspect[1] < math.inf):
+        raise UserError(
+            f"config.augment.random_resized_crop.aspect must be two numbers, width / height, the least first and above "
+            f"0 (0.75,1.3333), found {crop.aspect}"
+        )
     if schedule.name == "step" and not _rising(schedule.milestones):
         raise UserError(
             f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+Fitting = Literal["crop", "pad", "squeeze"]
 _SUPPORT = 3  # pixels to each side of the centre that the widest filter, Lanczos, reads; of the smaller image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel, of pixels scaled to 0…1
@@ -40,13 +41,15 @@ class Preprocess:
     crop_fraction: float = 1.0  # of the resized image, kept by the centre crop
     interpolation: str = "bilinear"
     white_level: int = 65535  # value that becomes white in a grey image file of 16 bits
-    keep_aspect: bool = True  # False: the whole image is squeezed into the crop's shape
+    # crop: the shorter side is fitted and the centre cropped; pad: the longer side is fitted, and the rest filled with
+    # the mean colour (letterbox); squeeze: the whole image is brought to the model's shape, whatever its aspect.
+    fitting: Fitting = "crop"
 
     def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-        """Resizes, crops the centre and converts the channels, as torchvision's and timm's evaluations do.
+        """Resizes, crops the centre or pads, and converts the channels, as torchvision's and timm's evaluations do.
 
         The image is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
-        as it is where nothing is cropped.
+        as it is where nothing is cropped. What it does not cover has the mean colour (timm's crop mode "border").
 
         Args:
             image: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
@@ -59,26 +62,46 @@ class Preprocess:
         if self.keeps(image.shape):
             return image
         height, width = self.resized(*image.shape[:2])
-        top, left = round((height - self.height) / 2), round((width - self.width) / 2)
+        rows, columns = min(height, self.height), min(width, self.width)
+        cut = self._resize_and_crop(image, (height, width), (rows, columns))
+        if (rows, columns) == (self.height, self.width):
+            return cut
+        padded = np.empty((self.height, self.width, self.channels), np.uint8)
+        padded[:] = self.fill
+        top, left = (self.height - rows) // 2, (self.width - columns) // 2
+        padded[top : top + rows, left : left + columns] = cut
+        return padded
+
+    def _resize_and_crop(
+        self, image: UInt8[np.ndarray, "h w c"], resized: tuple[int, int], crop: tuple[int, int]
+    ) -> UInt8[np.ndarray, "h2 w2 c"]:
+        """Returns the centre of `crop` pixels of the image resized to `resized`, both height and width."""
+        (height, width), (crop_height, crop_width) = resized, crop
+        top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         if self.interpolation == "nearest":
-            y = _nearest(image.shape[0], height)[top : top + self.height]
-            x = _nearest(image.shape[1], width)[left : left + self.width]
+            y = _nearest(image.shape[0], height)[top : top + crop_height]
+            x = _nearest(image.shape[1], width)[left : left + crop_width]
             return image[y[:, None], x]
         # Across first, then down, each rounded to uint8: left to itself, Pillow 13 turns this order round for tall
         # images, where earlier versions and PyTorch do not. The rows and columns that the crop loses are left out as
         # early as can be: resized whole, a long thin image would fill the memory.
-        rows = _side(image.shape[0], height, top, self.height)
-        columns = _side(image.shape[1], width, left, self.width)
+        rows = _side(image.shape[0], height, top, crop_height)
+        columns = _side(image.shape[1], width, left, crop_width)
         region = image[rows.sources, columns.sources]
         resizing = Image.fromarray(region[..., 0] if self.channels == 1 else region)
         method = _FILTERS[self.interpolation]
         across = (columns.first, 0, columns.last, resizing.height)
         resizing = resizing.resize((columns.resized, resizing.height), method, box=across)
-        resizing = resizing.crop((columns.skipped, 0, columns.skipped + self.width, resizing.height))
-        down = (0, rows.first, self.width, rows.last)
-        resizing = resizing.resize((self.width, rows.resized), method, box=down)
-        resizing = resizing.crop((0, rows.skipped, self.width, rows.skipped + self.height))
-        return np.asarray(resizing).reshape(self.height, self.width, self.channels)
+        resizing = resizing.crop((columns.skipped, 0, columns.skipped + crop_width, resizing.height))
+        down = (0, rows.first, crop_width, rows.last)
+        resizing = resizing.resize((crop_width, rows.resized), method, box=down)
+        resizing = resizing.crop((0, rows.skipped, crop_width, rows.skipped + crop_height))
+        return np.asarray(resizing).reshape(crop_height, crop_width, self.channels)
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The colour of what a padded image does not cover, 0 … 255 per channel: the mean."""
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
@@ -88,11 +111,14 @@ class Preprocess:
         """Returns the height and width that an image of this height and width is resized to, before the crop.
 
         They are the model's sides over the crop fraction, rounded down; where the aspect is kept, one of the image's
-        sides gets that length and the other is as long or longer.
+        sides gets that length and the other is as long or longer, or where it is padded, as long or shorter.
         """
         rows, columns = self.resized_sides
-        if not self.keep_aspect:
+        if self.fitting == "squeeze":
             return rows, columns
+        if self.fitting == "pad":
+            ratio = max(height / rows, width / columns)
+            return max(round(height / ratio), 1), max(round(width / ratio), 1)
         rounded = math.floor if rows == columns else round  # as torchvision does for squares, timm for other shapes
         if height * columns <= width * rows:
             return rows, rounded(rows * width / height)
@@ -149,6 +175,8 @@ class Preprocess:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
         }
+        if not fields.pop("keep_aspect", True):  # as it was called until format 2
+            fields["fitting"] = "squeeze"
         return cls(**fields)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,9 +127,34 @@ def test_a_crop_that_is_no_square_is_covered(image, resized):
 
 def test_without_its_aspect_the_whole_image_is_squeezed():
     image = noise(20, 40, 3)
-    squeezed = Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, keep_aspect=False)
+    squeezed = Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, fitting="squeeze")
     expected = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(squeezed.fit(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "resized"), [((20, 40), (8, 16)), ((40, 20), (16, 8)), ((7, 7), (16, 16)), ((1, 900), (1, 16))]
+)
+def test_a_padded_image_is_whole_and_between_bars_of_the_mean_colour(image, resized):
+    letterbox = Preprocess(height=16, width=16, channels=3, mean=RGB.mean, std=RGB.std, fitting="pad")
+    pixels = noise(*image, 3)
+    assert letterbox.resized(*image) == resized
+    expected = np.empty((16, 16, 3), np.uint8)
+    expected[:] = np.round(np.array(RGB.mean) * 255)
+    top, left = (16 - resized[0]) // 2, (16 - resized[1]) // 2
+    whole = Image.fromarray(pixels).resize((resized[1], image[0]), Image.Resampling.BILINEAR)
+    whole = whole.resize((resized[1], resized[0]), Image.Resampling.BILINEAR)
+    expected[top : top + resized[0], left : left + resized[1]] = np.asarray(whole)
+    np.testing.assert_array_equal(letterbox.fit(pixels), expected)
+
+
+def test_a_padded_image_that_is_cropped_loses_its_margin():
+    pixels = noise(32, 32, 3)
+    cropped, padded = (
+        Preprocess(height=8, width=8, channels=3, mean=RGB.mean, std=RGB.std, crop_fraction=0.5, fitting=fitting)
+        for fitting in ("crop", "pad")
+    )
+    np.testing.assert_array_equal(padded.fit(pixels), cropped.fit(pixels))
 
 
 def test_a_transparent_image_is_laid_over_white():
@@ -156,10 +183,13 @@ def test_json_gives_the_same_preprocess_back():
     assert Preprocess.from_json(RGB.to_json()) == RGB
 
 
-def test_what_was_saved_before_the_aspect_could_be_lost_keeps_it():
+@pytest.mark.parametrize(
+    ("said", "fitting"), [({}, "crop"), ({"keep_aspect": True}, "crop"), ({"keep_aspect": False}, "squeeze")]
+)
+def test_how_an_image_is_fitted_is_read_as_it_was_saved_before(said, fitting):
     saved = RGB.to_json()
-    del saved["keep_aspect"]
-    assert Preprocess.from_json(saved) == RGB
+    del saved["fitting"]
+    assert Preprocess.from_json({**saved, **said}) == replace(RGB, fitting=fitting)
 
 
 def test_grey_and_rgb_share_their_average():

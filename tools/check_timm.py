@@ -33,7 +33,7 @@ _CASES: tuple[tuple[str, int, dict[str, Any] | None, dict[str, Any]], ...] = (
     ("resnet18", 10, {"height": 32, "width": 32, **_GREY}, {}),
     ("resnet18", 3, {"height": 48, "width": 64, **_COLOURS, "crop_fraction": 0.9, "interpolation": "bicubic"}, {}),
     ("resnet50d", 7, {"height": 40, "width": 40, **_COLOURS, "crop_fraction": 40 / 53, "interpolation": "lanczos"}, {}),
-    ("resnetv2_50", 4, {"height": 64, "width": 64, **_COLOURS, "keep_aspect": False, "crop_fraction": 0.95}, {}),
+    ("resnetv2_50", 4, {"height": 64, "width": 64, **_COLOURS, "fitting": "squeeze", "crop_fraction": 0.95}, {}),
     ("seresnet50", 4, {"height": 40, "width": 40, **_GREY, "crop_fraction": 0.7547169}, {}),
     ("wide_resnet50_2", 4, {"height": 40, "width": 40, **_GREY, "interpolation": "nearest"}, {}),
     ("resnext50_32x4d", 4, {"height": 40, "width": 40, **_GREY, "crop_fraction": 0.875}, {}),

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.pipeline import train_stream
 from jaxnets.models.registry import create_model
+from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.build import make_recipe, model_fields
 from jaxnets.train.step import make_prepare, step_key
@@ -46,7 +47,7 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
     }
     stream = train_stream(
         data.training,
-        seed=config.seed,
+        order=data.order,
         batch_size=config.batch_size,
         start_step=0,
         stop_step=batches,
@@ -68,11 +69,17 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
         )
 
 
+def _leave(keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+    """An op that changes nothing."""
+    return images
+
+
 def _stages(recipe: Recipe) -> dict[str, Recipe]:
     """Returns the recipe up to each stage that changes something, by the stage's name."""
     stages = {}
     if recipe.cut is not None:
-        stages["cut"] = replace(recipe, ops=(), mix=None)
+        # As many ops as there are, for what is drawn depends on their number.
+        stages["cut"] = replace(recipe, ops=(_leave,) * len(recipe.ops), mix=None)
     if recipe.ops:
         stages["augmented"] = replace(recipe, mix=None)
     stages["mixed" if recipe.mix is not None else "fed"] = recipe

@@ -38,7 +38,7 @@ class Canvas:
             channels=self.channels,
             mean=(0.0,) * self.channels,
             std=(1.0,) * self.channels,
-            keep_aspect=False,
+            fitting="squeeze",
         )
 
 

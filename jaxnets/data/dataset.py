@@ -5,23 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
 from jaxnets.data.canvas import choose_canvas
+from jaxnets.data.division import NAMED, Selection, count_notes, divide
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
+from jaxnets.data.order import Order
 from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
-from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
 from jaxnets.schema import sides
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
-_NAMED = 12  # classes that the notes name
-
-Selection = tuple[Split, Int64[np.ndarray, " n"]]  # a split of a source, and the numbers of its examples that count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +41,10 @@ class Dataset(Labelled):
 
     class_names: tuple[str, ...]
     preprocess: Preprocess
+    training_preprocess: Preprocess  # the same at the size that is trained at
     training: Examples  # the train split on its canvas
-    canvas_is_input: bool  # each canvas is what the model takes, and nothing is cut out of it
+    order: Order  # of the training examples
+    canvas_is_input: bool  # each canvas is an image of that size, of which evaluation would crop nothing
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     selections: Mapping[str, Selection] = field(default_factory=dict)
 
@@ -77,23 +76,16 @@ def open_dataset(
         )
     threads = data.threads or cores()
     fitted = preprocess or _preprocess(data, source, pretrained)
-    canvas = choose_canvas(fitted, source.image_size, data.canvas_size)
-    if data.canvas_size is not None and (canvas.height < fitted.height or canvas.width < fitted.width):
+    trained = _for_training(data, source, pretrained, fitted)
+    canvas = choose_canvas(trained, source.image_size, data.canvas_size)
+    if data.canvas_size is not None and (canvas.height < trained.height or canvas.width < trained.width):
         raise UserError(
-            f"config.data.canvas_size {canvas.height}×{canvas.width} is smaller than the model's input of "
-            f"{fitted.height}×{fitted.width}, so that training would see coarser images than evaluation: give at least "
-            f"that, or leave it out"
+            f"config.data.canvas_size {canvas.height}×{canvas.width} is smaller than the images of "
+            f"{trained.height}×{trained.width} that are trained on, so that training would see coarser images than "
+            f"evaluation: give at least that, or leave it out"
         )
     selections = {name: _selection(split) for name, split in source.splits.items()}
-    if data.validation:
-        if "validation" in selections:
-            raise UserError(
-                f"{source.description} has a validation split of its own: leave config.data.validation at 0 to use it"
-            )
-        train, chosen = selections["train"]
-        labels, identities = train.labels[chosen], train.identities[chosen]
-        kept, held_out = hold_out(identities, labels, data.validation, config.seed, "validation")
-        selections |= {"train": (train, chosen[kept]), "validation": (train, chosen[held_out])}
+    selections |= divide(data, source, selections, config.seed)
     for name, (_, chosen) in selections.items():
         if not len(chosen):
             raise UserError(f"the {name} split of {source.description} is empty: it needs at least one image")
@@ -104,14 +96,16 @@ def open_dataset(
     return Dataset(
         class_names=source.class_names,
         preprocess=fitted,
+        training_preprocess=replace(trained, mean=fitted.mean, std=fitted.std),
         splits={
             name: Examples(split, chosen, fitted, skip_corrupt=data.skip_corrupt)
             for name, (split, chosen) in selections.items()
         },
         training=training,
-        canvas_is_input=source.image_size == (canvas.height, canvas.width) and fitted.keeps(training.shape),
+        order=Order(config.seed, training.labels, data.balance),
+        canvas_is_input=source.image_size == (canvas.height, canvas.width) and trained.keeps(training.shape),
         threads=threads,
-        notes=_notes(source),
+        notes=(*_notes(source), *count_notes(source.class_names, selections)),
         unlabelled=source.unlabelled,
         selections=selections,
     )
@@ -146,15 +140,16 @@ def _selection(split: Split) -> Selection:
 
 
 def _notes(source: Source) -> tuple[str, ...]:
-    names = ", ".join(source.class_names[:_NAMED]) + (", …" if len(source.class_names) > _NAMED else "")
+    names = ", ".join(source.class_names[:NAMED]) + (", …" if len(source.class_names) > NAMED else "")
     return (f"{len(source.class_names)} classes: {names}", *source.notes)
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:
     channels = data.channels or source.channels
     own = pretrained.for_channels(channels) if pretrained else None
-    if data.image_size is not None:
-        height, width = sides(data.image_size)
+    size = data.test_size or data.image_size
+    if size is not None:
+        height, width = sides(size)
     elif own is not None:
         height, width = own.height, own.width
     elif source.image_size is not None:
@@ -176,7 +171,20 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
         crop_fraction=data.crop_fraction or (own.crop_fraction if own else 1.0),
         interpolation=data.interpolation or (own.interpolation if own else "bilinear"),
         white_level=data.white_level,
+        fitting=data.fit or (own.fitting if own else "crop"),
     )
+
+
+def _for_training(data: DataConfig, source: Source, pretrained: Preprocess | None, tested: Preprocess) -> Preprocess:
+    """Returns the preprocessing at the size that is trained at."""
+    if data.image_size is not None:
+        height, width = sides(data.image_size)
+    elif data.test_size is not None:
+        own = pretrained and (pretrained.height, pretrained.width)
+        height, width = own or source.image_size or (tested.height, tested.width)
+    else:
+        height, width = tested.height, tested.width
+    return replace(tested, height=height, width=width)
 
 
 def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Example, Examples
-from jaxnets.data.order import draw
+from jaxnets.data.order import Order
 
 _BUFFERED_BATCHES = 4
 
@@ -16,7 +16,7 @@ _BUFFERED_BATCHES = 4
 def train_stream(
     examples: Examples,
     *,
-    seed: int,
+    order: Order,
     batch_size: int,
     start_step: int,
     stop_step: int,
@@ -31,7 +31,7 @@ def train_stream(
     size = len(chosen)
 
     def batch_indices(step: int) -> tuple[np.ndarray, np.ndarray]:
-        index, epoch = draw(seed, len(examples), step * batch_size, batch_size)
+        index, epoch = order.draw(step * batch_size, batch_size)
         return index[chosen], epoch[chosen]
 
     def assemble(step: int, read: list[Example]) -> Batch:
@@ -40,7 +40,7 @@ def train_stream(
 
     def read_at(position: int) -> Example:
         step, row = divmod(position, size)
-        index, _ = draw(seed, len(examples), step * batch_size + int(chosen[row]), 1)
+        index, _ = order.draw(step * batch_size + int(chosen[row]), 1)
         return examples.read_substituting(int(index[0]))
 
     positions = _threaded(read_at, start_step * size, stop_step * size, size, threads)

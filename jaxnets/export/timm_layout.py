@@ -136,7 +136,7 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
             "fixed_input_size": False,
             "interpolation": seen.interpolation,
             "crop_pct": _crop_share(seen),
-            "crop_mode": "center" if seen.keep_aspect else "squash",
+            "crop_mode": _CROP_MODES[seen.fitting],
             "mean": list(seen.mean),
             "std": list(seen.std),
             "num_classes": classes,
@@ -166,6 +166,7 @@ def check_folder(file: Path, *, with_config: bool) -> None:
         )
 
 
+_CROP_MODES = {"crop": "center", "pad": "border", "squeeze": "squash"}  # timm's words for how an image is fitted
 _ELSEWHERE = "give a folder of its own with --out"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.models.registry import FAMILIES, field_names
-from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fitting, Preprocess
 from jaxnets.pretrained.imagenet import class_names
 
 _log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _of_timm(config: Mapping[str, Any]) -> Preprocess | None:
     mean, std = found.get("mean") or IMAGENET_MEAN, found.get("std") or IMAGENET_STD
     if len(mean) != len(std):
         raise ValueError(f"{len(mean)} means, {len(std)} deviations")
-    if mode == "border" or interpolation not in _RESAMPLE.values() or channels not in (1, 3):
+    if interpolation not in _RESAMPLE.values() or channels not in (1, 3):
         return None
     return Preprocess(
         height=height,
@@ -176,10 +176,11 @@ def _of_timm(config: Mapping[str, Any]) -> Preprocess | None:
         std=tuple(map(float, std)),
         crop_fraction=float(found.get("crop_pct") or 0.875),
         interpolation=interpolation,
-        keep_aspect=mode != "squash",
+        fitting=_FITTING.get(mode, "crop"),
     ).for_channels(channels)
 
 
+_FITTING: Mapping[str, Fitting] = {"border": "pad", "squash": "squeeze"}  # timm's other crop modes
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -199,7 +200,7 @@ def _of_convnext(processor: Mapping[str, Any]) -> Preprocess | None:
         std=std,
         crop_fraction=float(processor.get("crop_pct") or 224 / 256) if side < 384 else 1.0,
         interpolation=interpolation,
-        keep_aspect=side < 384,
+        fitting="crop" if side < 384 else "squeeze",
     )
 
 
@@ -219,7 +220,7 @@ def _of_efficientnet(processor: Mapping[str, Any]) -> Preprocess | None:
         std=std,
         crop_fraction=cropped[0] / height,
         interpolation=interpolation,
-        keep_aspect=False,
+        fitting="squeeze",
     )
     # A crop that is larger than the image is padded; one that leaves more above than beside has no fraction.
     return found if found.crop_fraction <= 1 and found.resized(height, width) == (height, width) else None

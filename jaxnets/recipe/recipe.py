@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import optax
 
-from jaxnets.recipe.augment.cut import CentreCut
+from jaxnets.recipe.augment.cut import Cut
 from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.losses.loss import Loss
@@ -19,7 +19,7 @@ class Recipe:
     loss: Loss
     optimizer: optax.GradientTransformation
     schedule: Schedule  # the learning rate that is logged, the optimizer's own
-    cut: CentreCut | None = None  # from the canvas to the model's size; None where they are the same
+    cut: Cut | None = None  # from the canvas to the size that is trained at; None where they are the same
     ops: tuple[Op, ...] = ()
     mix: Mixup | None = None
     label_smoothing: float = 0.0

@@ -18,8 +18,7 @@ from jaxnets.models.describe import describe
 from jaxnets.models.family import Variables
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import check_statistics
-from jaxnets.recipe.augment.cut import CentreCut
-from jaxnets.recipe.augment.table import ops
+from jaxnets.recipe.augment.table import cut_and_ops
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.groups import layer_decay
 from jaxnets.recipe.losses.table import find_loss
@@ -63,7 +62,7 @@ def build(
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
-    p = data.preprocess
+    p = data.training_preprocess
     norms = describe(model, p.height, p.width, p.channels).norms
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
@@ -91,20 +90,27 @@ def build(
 
 def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
     """Returns the recipe of a config."""
-    padding, shortest = config.augment.pad_and_crop.padding, min(data.preprocess.height, data.preprocess.width)
+    seen = data.training_preprocess
+    padding, shortest = config.augment.pad_and_crop.padding, min(seen.height, seen.width)
     if padding >= shortest:
         raise UserError(
             f"config.augment.pad_and_crop.padding {padding} would crop images of {shortest} pixels that are all black: "
             f"give less than {shortest}, an eighth of it as a rule"
         )
+    if config.augment.quarter_turn.probability and seen.height != seen.width:
+        raise UserError(
+            f"config.augment.quarter_turn turns images by 90°, and those of {seen.height}×{seen.width} are not square: "
+            f"leave it out, or set config.data.image_size to one number"
+        )
+    cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input)
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
     decay = config.optimizer.layer_decay
     rates = layer_decay(family_of(model).structure(model).groups(), decay) if decay < 1 else None
     return Recipe(
-        cut=None if data.canvas_is_input else CentreCut.of(data.preprocess),
-        ops=ops(config.augment),
+        cut=cut,
+        ops=ops,
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
         loss=find_loss(config.loss),
         label_smoothing=config.loss.label_smoothing,

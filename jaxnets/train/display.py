@@ -37,7 +37,10 @@ class Display:
         self._item("model", f"{config.model.name}, {count:,} parameters{start}")
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
         p = data.preprocess
-        self._item("data", f"{config.data.source}, {sizes}, {p.height}×{p.width}×{p.channels}; {'; '.join(data.notes)}")
+        size, t = f"{p.height}×{p.width}×{p.channels}", data.training_preprocess
+        if (t.height, t.width) != (p.height, p.width):
+            size += f" (trained at {t.height}×{t.width})"
+        self._item("data", f"{config.data.source}, {sizes}, {size}; {'; '.join(data.notes)}")
         devices = mesh.devices.flatten()
         kind = devices[0].device_kind
         self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")

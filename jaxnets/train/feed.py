@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from jaxnets.config import DataConfig
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples, substitutes
-from jaxnets.data.order import draw
+from jaxnets.data.order import Order
 from jaxnets.data.pipeline import rows_within, train_stream
 from jaxnets.metrics.metric import Sums
 from jaxnets.train.hosts import Hosts
@@ -45,7 +45,7 @@ class Feed(Protocol):
 class Draws:
     """Which examples make which batch."""
 
-    seed: int
+    order: Order
     batch_size: int
     stop_step: int  # where the run ends, and reading ahead with it
 
@@ -100,7 +100,7 @@ class ResidentFeed:
         self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh, hosts: Hosts
     ) -> None:
         self._data = _resident(examples, threads, mesh, hosts)
-        self._draws, self._examples = draws, len(examples)
+        self._draws = draws
         self._by_column = over_data(mesh, axis=1)
         self._function, self._mesh = make_chunk(step, self.max_steps, over_data(mesh)), mesh
 
@@ -111,7 +111,7 @@ class ResidentFeed:
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
         size = self._draws.batch_size
-        drawn = draw(self._draws.seed, self._examples, start * size, count * size)
+        drawn = self._draws.order.draw(start * size, count * size)
         index, epoch = (self._rows(numbers, count) for numbers in drawn)
         state, sums = self._chunk(state, *self._data, index, epoch, np.int32(count))
         return state, [sums]
@@ -170,7 +170,7 @@ class StreamFeed:
         self._shard = lambda batch: shard_rows(batch, draws.batch_size, mesh)
         self._open = lambda start: train_stream(
             examples,
-            seed=draws.seed,
+            order=draws.order,
             batch_size=draws.batch_size,
             start_step=start,
             stop_step=draws.stop_step,

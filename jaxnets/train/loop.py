@@ -209,7 +209,7 @@ def _session(
     )
     leads = around.hosts.leads
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
-    draws = Draws(seed=config.seed, batch_size=config.batch_size, stop_step=setup.steps)
+    draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
     return Session(
         timetable=timetable,

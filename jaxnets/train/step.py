@@ -18,7 +18,7 @@ from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import forward
 from jaxnets.preprocess import Preprocess
-from jaxnets.recipe.augment.op import augment
+from jaxnets.recipe.augment.op import augment, keys_of
 from jaxnets.recipe.losses.loss import Loss, soft_target
 from jaxnets.recipe.recipe import Recipe
 
@@ -88,7 +88,8 @@ def make_prepare(recipe: Recipe, classes: int, seed: int) -> Callable[[Batch, Ke
     def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
         image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
         if recipe.cut is not None:
-            image = recipe.cut(image, batch.aspect)
+            keys = keys_of(len(recipe.ops), seed=seed, epoch=batch.epoch, index=batch.index)
+            image = recipe.cut(keys, image, batch.aspect)
         image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
         if recipe.mix is not None:
             image, target = recipe.mix(jax.random.fold_in(key, _MIX), image, target)

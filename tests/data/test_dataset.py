@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,72 @@ def test_the_classes_are_said_first(tmp_path):
         fill(tmp_path / f"n{number:02}")
     notes = open_dataset(resolve({"data": {"source": f"folder:{tmp_path}"}})).notes
     assert notes[0] == "30 classes: n00, n01, n02, n03, n04, n05, n06, n07, n08, n09, n10, n11, …"
-    assert open_dataset(resolve({})).notes == ("10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",)
+    assert "train: 1 to 1 images of a class" in notes
+
+
+def test_each_split_s_counts_are_said_and_a_rare_class_is_named(tmp_path):
+    for folder, count in (("train/cat", 22), ("train/dog", 2), ("test/cat", 1)):
+        fill(tmp_path / folder, count)
+    notes = open_dataset(resolve({"data": {"source": f"folder:{tmp_path}"}})).notes
+    assert "train: cat (22), dog (2)" in notes
+    assert "test: cat (1), dog (0)" in notes
+    assert any("dog has 2 training images and cat 22: what is rare is hardly learned" in note for note in notes)
+    assert "rare" not in " ".join(open_dataset(resolve({})).notes)
+
+
+def test_each_example_is_validated_in_one_of_the_folds():
+    held = []
+    for fold in range(3):
+        data = open_dataset(resolve({"data": {"folds": 3, "fold": fold}}))
+        assert len(data.split("train")) + len(data.split("validation")) == 1437
+        held.append(data.selections["validation"][1])
+    together = np.sort(np.concatenate(held))
+    np.testing.assert_array_equal(together, np.sort(open_dataset(resolve({})).selections["train"][1]))
+
+
+def test_shots_are_taken_of_what_validation_leaves():
+    data = open_dataset(resolve({"data": {"shots": 4, "validation": 0.5}}))
+    assert np.bincount(data.training.labels).tolist() == [4] * 10
+    assert not set(data.selections["train"][1]) & set(data.selections["validation"][1])
+
+
+def test_the_balance_is_that_of_an_epoch(tmp_path):
+    for folder, count in (("train/cat", 12), ("train/dog", 4), ("test/cat", 1)):
+        fill(tmp_path / folder, count)
+    data = open_dataset(resolve({"data": {"source": f"folder:{tmp_path}", "balance": 1.0}}))
+    assert np.bincount(data.training.labels[data.order.draw(0, 16)[0]]).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"folds": 3, "validation": 0.1}, "both hold out validation"),
+        ({"folds": 3, "fold": 3}, "fold 3 is not one of config.data.folds 3"),
+        ({"fold": 1}, "fold 1 is not one of config.data.folds None"),
+        ({"folds": 1}, "folds must be at least 2"),
+        ({"balance": 1.5}, "balance must be at least 0 and at most 1"),
+        ({"shots": 0}, "shots must be at least 1"),
+    ],
+)
+def test_divisions_that_contradict_themselves_are_refused(given, expected):
+    with pytest.raises(UserError, match=expected):
+        resolve({"data": given})
+
+
+def test_training_and_test_may_have_two_sizes():
+    data = open_dataset(resolve({"data": {"image_size": 6, "test_size": 10, "crop_fraction": 0.8}}))
+    assert (data.preprocess.height, data.training_preprocess.height) == (10, 6)
+    assert data.split("test").shape == (10, 10, 1)
+    assert data.training.shape == (8, 8, 1)
+    assert data.training_preprocess.mean == data.preprocess.mean
+    own = open_dataset(resolve({"data": {"test_size": 10}}))
+    assert (own.preprocess.height, own.training_preprocess.height) == (10, 8)
+
+
+def test_how_images_are_fitted_is_the_config_s_or_the_pretrained_s():
+    padded = replace(open_dataset(resolve({})).preprocess, fitting="pad")
+    assert open_dataset(resolve({}), pretrained=padded).preprocess.fitting == "pad"
+    assert open_dataset(resolve({"data": {"fit": "squeeze"}}), pretrained=padded).preprocess.fitting == "squeeze"
 
 
 @pytest.mark.parametrize(("size", "expected"), [(12, (12, 12)), ((6, 20), (6, 20)), ([20, 6], (20, 6))])

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 
-from jaxnets.data.order import draw, permutation
+from jaxnets.data.order import Order, permutation, shares_of_an_epoch
+
+TEN = np.zeros(10, np.int32)
+UNEVEN = np.repeat(np.arange(4), [60, 30, 9, 1])
 
 
 def test_every_epoch_shows_each_example_once():
-    index, epoch = draw(seed=0, examples=10, start=0, count=30)
+    index, epoch = Order(0, TEN).draw(0, 30)
     for e in range(3):
         assert sorted(index[epoch == e]) == list(range(10))
 
@@ -15,13 +18,45 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert len(orders) == 9
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("batch", [1, 3, 7, 25])
-def test_batches_of_any_size_follow_one_another_without_gap(batch):
-    whole = draw(seed=1, examples=10, start=0, count=50)
-    parts = [draw(seed=1, examples=10, start=start, count=min(batch, 50 - start)) for start in range(0, 50, batch)]
+def test_batches_of_any_size_follow_one_another_without_gap(batch, balance):
+    order = Order(1, UNEVEN, balance)
+    whole = order.draw(0, 250)
+    parts = [Order(1, UNEVEN, balance).draw(start, min(batch, 250 - start)) for start in range(0, 250, batch)]
     for i in range(2):
         np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), whole[i])
 
 
 def test_the_order_never_changes_between_versions():
     assert permutation(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+
+
+def test_the_balanced_order_never_changes_between_versions():
+    index, passes = Order(0, np.array([0, 0, 0, 0, 1, 1, 2, 2]), 1.0).draw(0, 8)
+    assert (index.tolist(), passes.tolist()) == ([4, 3, 0, 6, 2, 7, 5, 5], [0, 0, 0, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"), [(0.0, [60, 30, 9, 1]), (1.0, [25, 25, 25, 25]), (0.5, [46, 32, 18, 4])]
+)
+def test_balance_leads_from_the_shares_that_there_are_to_equal_ones(balance, expected):
+    shares = shares_of_an_epoch(np.bincount(UNEVEN), balance)
+    assert shares.sum() == 100
+    assert np.abs(shares - expected).max() <= 2
+    index, _ = Order(0, UNEVEN, balance).draw(0, 300)
+    if balance:
+        np.testing.assert_array_equal(np.bincount(UNEVEN[index]), 3 * shares)
+
+
+def test_a_balanced_order_shows_all_examples_of_a_class_equally_often():
+    index, passes = Order(0, UNEVEN, 1.0).draw(0, 1000)
+    seen = np.bincount(index, minlength=100)
+    for label in range(4):
+        of_class = seen[label == UNEVEN]
+        assert of_class.max() - of_class.min() <= 1
+    assert len(set(zip(index.tolist(), passes.tolist(), strict=True))) == 1000  # each time with a pass of its own
+
+
+def test_a_class_without_examples_has_no_share_and_a_rare_one_has_one():
+    np.testing.assert_array_equal(shares_of_an_epoch(np.array([1000, 0, 1]), 0.01) > 0, [True, False, True])

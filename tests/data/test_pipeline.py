@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnets.data.examples import Examples, _for_each, substitutes
+from jaxnets.data.order import Order
 from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
 from jaxnets.data.sources import ArraySplit, CorruptImage
 from jaxnets.errors import UserError
@@ -36,7 +37,7 @@ def examples(split=None, chosen=None, *, skip_corrupt=False):
 
 
 def stream(of, start=0, stop=12):
-    return list(train_stream(of, seed=3, batch_size=5, start_step=start, stop_step=stop, threads=3))
+    return list(train_stream(of, order=Order(3, of.labels), batch_size=5, start_step=start, stop_step=stop, threads=3))
 
 
 @pytest.mark.parametrize("split", [ArraySplit(IMAGES, LABELS), Files()], ids=["memory", "files"])
@@ -107,7 +108,7 @@ def assert_halves_make_the_whole(read):
 
 
 def test_hosts_read_their_rows_of_the_same_training_batches():
-    options = {"seed": 3, "batch_size": 8, "start_step": 2, "stop_step": 7, "threads": 2}
+    options = {"order": Order(3, LABELS), "batch_size": 8, "start_step": 2, "stop_step": 7, "threads": 2}
     assert_halves_make_the_whole(lambda rows: train_stream(examples(Files()), rows=rows, **options))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnets.data.sources.names import hashes
-from jaxnets.data.split import hold_out
+from jaxnets.data.split import few_of_each, fold_of, hold_out
 
 NAMES = [f"{i % 5}/{i}.png" for i in range(2000)]
 LABELS = np.arange(2000) % 5
@@ -89,3 +89,39 @@ def test_thousands_of_small_classes_have_an_example_on_either_side():
     identities = np.random.default_rng(0).integers(0, 2**63, 63_000).astype(np.uint64)
     for side in hold_out(identities, np.arange(63_000) % 21_000, 0.1, 0, "test"):
         assert len(np.unique(side % 21_000)) == 21_000
+
+
+GROUPS = hashes(f"patient {i // 7}".encode() for i in range(2000))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_group_is_never_on_both_sides(seed):
+    labels = np.random.default_rng(seed).integers(0, 3, 2000)
+    identities = hashes(name.encode() for name in NAMES)
+    kept, held_out = hold_out(identities, labels, 0.2, seed, "validation", GROUPS)
+    assert not set(GROUPS[kept]) & set(GROUPS[held_out])
+    assert len(held_out) == pytest.approx(400, abs=4 * np.sqrt(400 * 0.8 * 7))
+    assert sorted([*kept, *held_out]) == list(range(2000))
+    folds = fold_of(identities, 5, seed, GROUPS)
+    assert all(len(set(folds[group == GROUPS])) == 1 for group in np.unique(GROUPS))
+
+
+def test_the_only_group_of_a_class_is_kept():
+    groups = hashes([b"a", b"a", b"b", b"b"])
+    kept, held_out = hold_out(hashes([b"1", b"2", b"3", b"4"]), np.array([0, 0, 1, 1]), 0.9, 0, "test", groups)
+    assert (kept.tolist(), held_out.tolist()) == ([0, 1, 2, 3], [])
+
+
+def test_every_example_is_held_out_in_one_of_the_folds():
+    folds = fold_of(hashes(name.encode() for name in NAMES), 5, 0)
+    np.testing.assert_allclose(np.bincount(folds), 400, atol=4 * np.sqrt(400 * 0.8))
+    np.testing.assert_array_equal(folds[:50], fold_of(hashes(name.encode() for name in NAMES[:50]), 5, 0))
+
+
+@pytest.mark.parametrize("shots", [1, 5, 500])
+def test_shots_are_so_many_of_each_class_and_more_of_them_hold_the_fewer(shots):
+    identities = hashes(name.encode() for name in NAMES)
+    chosen = few_of_each(identities, LABELS, shots, 0)
+    assert np.bincount(LABELS[chosen]).tolist() == [min(shots, 400)] * 5
+    assert set(chosen) <= set(few_of_each(identities, LABELS, shots + 3, 0))
+    assert shots == 500 or set(chosen) != set(few_of_each(identities, LABELS, shots, 1))

@@ -1,5 +1,6 @@
 from functools import cache
 
+import jax
 import numpy as np
 import pytest
 

@@ -83,7 +83,8 @@ def test_a_network_that_was_changed_claims_no_name(name, fields):
         SEEN,
         GREY,
         replace(SEEN, crop_fraction=40 / 53, height=40, width=40, interpolation="lanczos"),
-        replace(SEEN, keep_aspect=False),
+        replace(SEEN, fitting="squeeze"),
+        replace(SEEN, fitting="pad"),
     ],
 )
 def test_timms_config_is_read_back_as_it_was(seen):

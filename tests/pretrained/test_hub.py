@@ -510,13 +510,13 @@ def test_the_older_files_of_resnets_are_read_as_the_newer():
 
 def test_large_images_of_resnets_are_squeezed_and_not_cropped():
     found = preprocess(RESNET50, {**CONVNEXT_PROCESSOR, "size": {"shortest_edge": 384}})
-    assert (found.height, found.crop_fraction, found.keep_aspect) == (384, 1.0, False)
+    assert (found.height, found.crop_fraction, found.fitting) == (384, 1.0, "squeeze")
 
 
 def test_efficientnets_images_are_squeezed_and_divided_twice():
     found = preprocess(EFFICIENTNET_B0, EFFICIENTNET_PROCESSOR)
     assert (found.height, found.width, found.crop_fraction) == (224, 224, 1.0)
-    assert (found.interpolation, found.keep_aspect) == ("nearest", False)
+    assert (found.interpolation, found.fitting) == ("nearest", "squeeze")
     np.testing.assert_allclose(found.mean, MEAN, rtol=1e-12)
     np.testing.assert_allclose(found.std, STD, rtol=1e-6)
 
@@ -551,13 +551,12 @@ def test_efficientnets_crop_is_a_fraction():
 @pytest.mark.parametrize(
     ("config", "processor"),
     [
-        ({**TIMM_RESNET50, "pretrained_cfg": {"crop_mode": "border"}}, {}),
         ({**TIMM_RESNET50, "pretrained_cfg": {"interpolation": "hamming"}}, {}),
         (RESNET50, {"image_processor_type": "SomeImageProcessor"}),
         (RESNET50, {**CONVNEXT_PROCESSOR, "resample": 4}),
         (EFFICIENTNET_B0, {**EFFICIENTNET_PROCESSOR, "do_center_crop": True}),  # 289 from 224
     ],
-    ids=["border", "hamming", "unknown", "box", "padded"],
+    ids=["hamming", "unknown", "box", "padded"],
 )
 def test_preprocessing_that_has_no_counterpart_is_left_out_with_a_warning(config, processor, caplog):
     assert preprocess(config, processor) is None

@@ -12,7 +12,13 @@ from tests.train.runs import short
 def built(height: int, width: int, **config):
     """Builds a run on 32 grey images of a size: resnet8_cifar halves them twice."""
     preprocess = Preprocess(height=height, width=width, channels=1, mean=(0.5,), std=(0.5,))
-    data = SimpleNamespace(preprocess=preprocess, class_names=("a", "b"), training=range(32), canvas_is_input=True)
+    data = SimpleNamespace(
+        preprocess=preprocess,
+        training_preprocess=preprocess,
+        class_names=("a", "b"),
+        training=range(32),
+        canvas_is_input=True,
+    )
     return build(short(**config), data)
 
 
@@ -52,11 +58,19 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
     ("changed", "said"),
     [
         ({"augment": {"pad_and_crop": {"padding": 8}}}, "padding 8 would crop images of 8 pixels that are all black"),
-        ({"data": {"canvas_size": 7}}, "canvas_size 7×7 is smaller than the model's input of 8×8"),
-        ({"data": {"canvas_size": "9x4"}}, "canvas_size 9×4 is smaller than the model's input of 8×8"),
+        ({"augment": {"quarter_turn": {"probability": 0.5}}, "data": {"image_size": "8x9"}}, "8×9 are not square"),
+        ({"augment": {"random_resized_crop": {"area": (0.5,)}}}, "two shares of the image, the least first"),
+        ({"augment": {"random_resized_crop": {"area": (1.0, 0.08)}}}, "two shares of the image, the least first"),
+        ({"augment": {"random_resized_crop": {"area": (0.0, 1.0)}}}, "above 0 and at most 1"),
+        ({"augment": {"random_resized_crop": {"aspect": (2.0, 0.5)}}}, "two numbers, width / height"),
+        ({"data": {"canvas_size": 7}}, "canvas_size 7×7 is smaller than the images of 8×8 that are trained on"),
+        ({"data": {"canvas_size": "9x4"}}, "canvas_size 9×4 is smaller than the images of 8×8 that are trained on"),
     ],
 )
 def test_what_would_spoil_the_training_images_is_refused(changed, said):
-    config = short(**changed)
-    with pytest.raises(UserError, match=said):
+    def build_run() -> None:
+        config = short(**changed)
         build(config, open_dataset(config))
+
+    with pytest.raises(UserError, match=said):
+        build_run()

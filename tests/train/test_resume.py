@@ -61,7 +61,9 @@ def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, pla
 
 @pytest.mark.parametrize("placement", ["device", "stream"])
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path, one_device, placement):
-    config = {"log_every_steps": 4, "data": {"placement": placement}}
+    augment = {"random_resized_crop": {"area": (0.5, 1.0)}, "flip": {"horizontal": 0.5, "alternate": True}}
+    data = {"placement": placement, "balance": 0.5, "folds": 10, "validation": 0.0, "test_size": 9}
+    config = {"log_every_steps": 4, "data": data, "augment": augment}
     train(short(steps=8, **config), tmp_path / "whole", Display(), one_device)
     for steps in (4, 8):
         train(short(steps=steps, **config), tmp_path / "parts", Display(), one_device)

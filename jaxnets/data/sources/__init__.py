@@ -71,7 +71,7 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     if "test" in source.splits:
         return source
     train = source.splits["train"]
-    kept, chosen = hold_out(train.identities, train.labels, spec.test_share, seed, "test")
+    kept, chosen = hold_out(train.identities, train.labels, spec.test_share, seed, "test", train.groups)
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))

@@ -24,6 +24,11 @@ class Split(Protocol):
         """A hash of each example's own name or content, wherever the data lies and whatever lies beside it."""
         ...
 
+    @property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        """A hash of the group of each example, which no split may divide; None where there are none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -70,6 +75,7 @@ class ArraySplit:
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
     title: str = "image"  # what `name` calls them, before their number
+    groups: UInt64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -104,6 +110,11 @@ class Subset:
     @cached_property
     def identities(self) -> UInt64[np.ndarray, " n"]:
         return self.whole.identities[self.chosen]
+
+    @cached_property
+    def groups(self) -> UInt64[np.ndarray, " n"] | None:
+        groups = self.whole.groups
+        return None if groups is None else groups[self.chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)

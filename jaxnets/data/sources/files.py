@@ -32,6 +32,7 @@ class FileSplit:
     paths: Sequence[str]  # strings: a million of Path objects take gigabytes
     labels: Int32[np.ndarray, " n"]
     white_level: int
+    groups: UInt64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -39,6 +39,8 @@ class _Keys:
 class RecordSplit:
     """The records of one split; random access from any thread."""
 
+    groups = None
+
     def __init__(self, records: Sequence[bytes], keys: _Keys, name: str, classes: int, cache: Path | None) -> None:
         """Holds `records`, serialised tf.train.Example messages; `cache` is where the index is kept, if anywhere."""
         self._records, self._keys, self._name, self._classes, self._cache = records, keys, name, classes, cache

@@ -1,10 +1,18 @@
 """What an augmentation is, and how a tuple of them is applied to a batch."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Int32, Key, UInt8
+
+
+class Keys(NamedTuple):
+    """What one op draws from, for each example."""
+
+    each_epoch: Key[Array, " b"]
+    lasting: Key[Array, " b"]  # the same in every epoch
+    epoch: Int32[Array, " b"]
 
 
 @runtime_checkable
@@ -14,9 +22,25 @@ class Op(Protocol):
     Its fields are the keys of its group in the config; with their defaults, it leaves every image as it is.
     """
 
-    def __call__(self, keys: Key[Array, " b"], images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+    def __call__(self, keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         """Returns the images changed, each by what its own key draws."""
         ...
+
+
+def keys_of(number: int, *, seed: int, epoch: Int32[Array, " b"], index: Int32[Array, " b"]) -> Keys:
+    """Returns what the op of this number draws from: functions of (seed, epoch, index, number) alone.
+
+    Two ops of one recipe have two numbers, so that they never share a draw.
+    """
+
+    def key(epoch: Array, index: Array) -> Array:
+        own = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), index)
+        return jax.random.fold_in(own, number)
+
+    return Keys(jax.vmap(key)(epoch, index), jax.vmap(key)(epoch * 0 + _EVERY_EPOCH, index), epoch)
+
+
+_EVERY_EPOCH = 2**31 - 3  # in place of an epoch; train/step.py has the numbers above
 
 
 def augment(
@@ -27,13 +51,7 @@ def augment(
     epoch: Int32[Array, " b"],
     index: Int32[Array, " b"],
 ) -> UInt8[Array, "b h w c"]:
-    """Applies the ops in their order; what an example becomes is a function of (seed, epoch, index) alone.
-
-    The key of an op is folded from these and the op's number in the tuple, so that two ops never share a draw.
-    """
-    if not ops:
-        return images
-    examples = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), e), i))(epoch, index)
+    """Applies the ops in their order; what an example becomes is a function of (seed, epoch, index) alone."""
     for number, op in enumerate(ops):
-        images = op(jax.vmap(lambda key, n=number: jax.random.fold_in(key, n))(examples), images)
+        images = op(keys_of(number, seed=seed, epoch=epoch, index=index), images)
     return images

@@ -2,22 +2,55 @@
 
 from dataclasses import dataclass, field, fields
 
+from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.augment.cut import CentreCut, Cut, filter_of
 from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.augment.posterize import Posterize
+from jaxnets.recipe.augment.quarter_turn import QuarterTurn
+from jaxnets.recipe.augment.random_resized_crop import RandomCut, RandomResizedCrop
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Each op's parameters; with the defaults none changes anything. The order of the fields is that of the ops."""
 
+    random_resized_crop: RandomResizedCrop = field(default_factory=RandomResizedCrop)
     pad_and_crop: PadAndCrop = field(default_factory=PadAndCrop)
     flip: Flip = field(default_factory=Flip)
+    quarter_turn: QuarterTurn = field(default_factory=QuarterTurn)
     posterize: Posterize = field(default_factory=Posterize)
 
 
-def ops(spec: AugmentConfig) -> tuple[Op, ...]:
-    """Returns the ops whose parameters were changed from those that do nothing."""
-    named = [(entry, getattr(spec, entry.name)) for entry in fields(spec)]
-    return tuple(op for entry, op in named if op != type(op)())
+def cut_and_ops(
+    spec: AugmentConfig, preprocess: Preprocess, *, canvas_is_input: bool
+) -> tuple[Cut | None, tuple[Op, ...]]:
+    """Returns what brings canvases to the size of `preprocess`, and the ops that follow.
+
+    There is no cut where nothing is cropped at random and each canvas is what the model takes. Where there is one, it
+    mirrors the images on its way, which then is no op of its own.
+
+    Args:
+        spec: each op's parameters.
+        preprocess: what evaluation does, at the size that is trained at.
+        canvas_is_input: each canvas is an image of that size, and evaluation crops nothing of it.
+    """
+    flip = spec.flip if spec.flip != Flip() else None
+    crop = spec.random_resized_crop
+    cut: Cut | None = None
+    if crop.area is not None:
+        (least, most), (tallest, widest) = crop.area, crop.aspect
+        cut = RandomCut(
+            height=preprocess.height,
+            width=preprocess.width,
+            area=(least, most),
+            aspect=(tallest, widest),
+            filter=crop.filter or filter_of(preprocess),
+            flip=flip,
+        )
+    elif not canvas_is_input:
+        cut = CentreCut.of(preprocess, flip)
+    named = [getattr(spec, entry.name) for entry in fields(spec)]
+    named = [op for op in named if isinstance(op, Op) and not (cut and isinstance(op, Flip))]
+    return cut, tuple(op for op in named if op != type(op)())

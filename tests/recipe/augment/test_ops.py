@@ -7,14 +7,18 @@ import pytest
 from PIL import Image, ImageOps
 
 from jaxnets.config import resolve
+from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.augment.cut import CentreCut
 from jaxnets.recipe.augment.flip import Flip
-from jaxnets.recipe.augment.op import augment
+from jaxnets.recipe.augment.op import Keys, Op, augment
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.augment.posterize import Posterize
-from jaxnets.recipe.augment.table import AugmentConfig, ops
+from jaxnets.recipe.augment.quarter_turn import QuarterTurn
+from jaxnets.recipe.augment.table import AugmentConfig, cut_and_ops
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (64, 6, 5, 2), np.uint8)
 INDEX = np.arange(64, dtype=np.int32)
+SEEN = Preprocess(height=6, width=5, channels=2, mean=(0.5,) * 2, std=(0.2,) * 2)
 BOTH = (PadAndCrop(padding=2), Flip(horizontal=0.5), Posterize(probability=0.5, bits=6))
 
 
@@ -23,23 +27,39 @@ def changed(images=IMAGES, index=INDEX, epoch=0, seed=0):
     return augment(BOTH[:2], images, seed=seed, epoch=np.zeros(len(index), np.int32) + epoch, index=index)
 
 
-def keys(count: int) -> jax.Array:
-    return jax.random.split(jax.random.key(0), count)
+def keys(count: int, epoch: int = 0) -> Keys:
+    lasting, keys = (jax.random.split(jax.random.key(seed), count) for seed in (0, epoch + 1))
+    return Keys(keys, lasting, np.full(count, epoch, np.int32))
 
 
-@pytest.mark.parametrize("op", [entry.default_factory() for entry in fields(AugmentConfig)], ids=repr)
+SQUARES = IMAGES[:, :5]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [op for op in (entry.default_factory() for entry in fields(AugmentConfig)) if isinstance(op, Op)],
+    ids=lambda op: type(op).__name__,
+)
 def test_an_op_with_its_defaults_changes_nothing(op):
-    np.testing.assert_array_equal(op(keys(64), IMAGES), IMAGES)
+    np.testing.assert_array_equal(op(keys(64), SQUARES), SQUARES)
 
 
 def test_without_ops_images_stay_as_they_are():
-    assert ops(resolve({}).augment) == ()
+    assert cut_and_ops(resolve({}).augment, SEEN, canvas_is_input=True) == (None, ())
     assert augment((), IMAGES, seed=0, epoch=INDEX, index=INDEX) is IMAGES
 
 
 def test_a_config_names_the_ops_and_their_parameters():
     spec = {"flip": {"horizontal": 0.5}, "pad_and_crop": {"padding": 3}}
-    assert ops(resolve({"augment": spec}).augment) == (PadAndCrop(padding=3), Flip(horizontal=0.5))
+    found = cut_and_ops(resolve({"augment": spec}).augment, SEEN, canvas_is_input=True)
+    assert found == (None, (PadAndCrop(padding=3), Flip(horizontal=0.5)))
+
+
+def test_a_cut_mirrors_images_on_its_way():
+    spec = resolve({"augment": {"flip": {"horizontal": 0.5}, "pad_and_crop": {"padding": 3}}}).augment
+    cut, ops = cut_and_ops(spec, SEEN, canvas_is_input=False)
+    assert cut == CentreCut.of(SEEN, Flip(horizontal=0.5))
+    assert ops == (PadAndCrop(padding=3),)
 
 
 def test_each_image_is_one_of_its_crops_or_their_mirror_images():
@@ -71,6 +91,36 @@ def test_half_of_the_images_are_mirrored():
     ramp = np.broadcast_to(np.arange(2, dtype=np.uint8)[None, None, :, None], (4000, 1, 2, 1))
     flipped = Flip(horizontal=0.5)(keys(4000), ramp)
     assert np.asarray(flipped)[:, 0, 0, 0].mean() == pytest.approx(0.5, abs=0.04)  # 5 standard deviations
+
+
+def test_upside_down_and_left_to_right_are_drawn_apart():
+    images = np.broadcast_to(np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1), (4000, 2, 2, 1))
+    corners = np.asarray(Flip(horizontal=0.5, vertical=0.5)(keys(4000), images))[:, 0, 0, 0]
+    np.testing.assert_allclose(np.bincount(corners) / 4000, 0.25, atol=0.035)  # 5 standard deviations
+
+
+def test_alternating_flips_show_each_image_both_ways_in_two_epochs():
+    images = np.broadcast_to(np.arange(2, dtype=np.uint8)[None, None, :, None], (1000, 1, 2, 1))
+    flip = Flip(horizontal=0.5, alternate=True)
+    first, second, third = (np.asarray(flip(keys(1000, epoch), images))[:, 0, 0, 0] for epoch in range(3))
+    assert 400 < first.sum() < 600
+    np.testing.assert_array_equal(second, 1 - first)
+    np.testing.assert_array_equal(third, first)
+
+
+def test_an_image_is_turned_to_each_side_equally_often():
+    image = np.arange(9, dtype=np.uint8).reshape(3, 3, 1)
+    turned = np.asarray(QuarterTurn(probability=0.75)(keys(4000), np.broadcast_to(image, (4000, 3, 3, 1))))
+    counts = [np.sum((turned == np.rot90(image, times)).all((1, 2, 3))) for times in range(4)]
+    assert sum(counts) == 4000
+    np.testing.assert_allclose(np.array(counts) / 4000, 0.25, atol=0.035)  # 5 standard deviations
+
+
+@pytest.mark.parametrize(("mode", "name"), [("black", "constant"), ("reflect", "reflect"), ("edge", "edge")])
+def test_crops_are_from_images_padded_as_asked(mode, name):
+    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)), mode=name)
+    for found, original in zip(np.asarray(PadAndCrop(padding=2, mode=mode)(keys(64), IMAGES)), padded, strict=True):
+        assert any(np.array_equal(found, original[r : r + 6, c : c + 5]) for r in range(5) for c in range(5))
 
 
 def test_every_corner_of_the_crop_is_equally_likely():

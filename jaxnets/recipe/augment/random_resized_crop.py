@@ -1,0 +1,73 @@
+"""A box of random size and shape, resized to the size that is trained at."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Key, UInt8
+
+from jaxnets.recipe.augment.cut import Filter, cut_out, drawn_filter
+from jaxnets.recipe.augment.flip import Flip
+from jaxnets.recipe.augment.op import Keys
+
+_TRIES = 10  # of torchvision and timm
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomResizedCrop:
+    """Which boxes are drawn (Szegedy et al. 2015, section 6, as torchvision and timm draw them)."""
+
+    area: tuple[float, ...] | None = None  # shares of the image, least and most: 0.08,1; None: no random crop
+    aspect: tuple[float, ...] = (3 / 4, 4 / 3)  # width / height of a box, least and most, evenly drawn in its logarithm
+    filter: Filter | None = None  # that resizes; None: evaluation's
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCut:
+    """Cuts a random box out of each canvas, whose geometry is that of the original."""
+
+    height: int  # pixels, of what is cut out
+    width: int
+    area: tuple[float, float]
+    aspect: tuple[float, float]
+    filter: Filter
+    flip: Flip | None = None
+
+    def __call__(
+        self, keys: Keys, canvas: UInt8[Array, "b s t c"], aspect: Float32[Array, " b"]
+    ) -> UInt8[Array, "b {self.height} {self.width} c"]:
+        boxes = jax.vmap(partial(draw_box, area=self.area, ratio=self.aspect))(_own_keys(keys), aspect)
+        mirrored = self.flip.draw(keys) if self.flip else None
+        bicubic = drawn_filter(self.filter, keys)
+        return cut_out(canvas, boxes, self.height, self.width, bicubic=bicubic, mirrored=mirrored)
+
+
+def _own_keys(keys: Keys) -> Key[Array, " b"]:
+    return jax.vmap(lambda key: jax.random.fold_in(key, _BOX))(keys.each_epoch)
+
+
+_BOX = 3  # folded into an example's key; `Flip` folds 1, the filter 2
+
+
+def draw_box(
+    key: Key[Array, ""], aspect: Float32[Array, ""], *, area: tuple[float, float], ratio: tuple[float, float]
+) -> Float32[Array, "4"]:
+    """Returns top, left, height and width of a box, as shares of an image of this aspect (width / height).
+
+    Ten times an area is drawn evenly and an aspect evenly in its logarithm; the first box that fits is placed evenly.
+    Where none fits, it is the largest centre crop whose aspect is within the ratio. Sides are not rounded to whole
+    pixels, as torchvision and timm do it: the canvas has other pixels than the original.
+    """
+    sizes, place = jax.random.split(key)
+    drawn = jax.random.uniform(sizes, (2, _TRIES), jnp.float32)
+    areas = area[0] + (area[1] - area[0]) * drawn[0]
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shapes = jnp.exp(low + (high - low) * drawn[1]) / aspect  # of a box, were the image a square
+    tries = jnp.stack([jnp.sqrt(areas / shapes), jnp.sqrt(areas * shapes)], -1)  # height and width
+    fits = (tries <= 1).all(-1)
+    largest = jnp.stack([jnp.minimum(1, aspect / ratio[0]), jnp.minimum(1, ratio[1] / aspect)])
+    size = jnp.where(fits.any(), tries[jnp.argmax(fits)], largest)
+    corner = jnp.where(fits.any(), jax.random.uniform(place, (2,), jnp.float32), 0.5)
+    return jnp.concatenate([corner * (1 - size), size])
