@@ -20,6 +20,7 @@ _BATCH = 1024  # pairs at a time
 class Agreement(NamedTuple):
     likeness: Float32[np.ndarray, " n"]  # −1 … 1, 1 where both are the same
     kept: Float32[np.ndarray, " n"]  # share of the one that the other keeps: 1 unless one of them is cropped
+    support: Float32[np.ndarray, " n"]  # share of the pixels that the edges are spread over: little for a silhouette
 
 
 def agreement(
@@ -37,21 +38,28 @@ def agreement(
     parts = [_agree(first[i : i + _BATCH], second[i : i + _BATCH], worth) for i in range(0, len(first), _BATCH)]
     if not parts:
         nothing = np.zeros(0, np.float32)
-        return Agreement(nothing, nothing)
-    likeness, kept = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
-    return Agreement(likeness, kept)
+        return Agreement(nothing, nothing, nothing)
+    return Agreement(*(np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True)))
 
 
-def _agree(first: np.ndarray, second: np.ndarray, worth: float) -> tuple[np.ndarray, np.ndarray]:
+def _agree(first: np.ndarray, second: np.ndarray, worth: float) -> tuple[np.ndarray, ...]:
     a, b = (x.astype(np.float32) for x in (first, second))
     a_half, b_half = (_blurred(_halved(x), _COARSE) for x in (a, b))
     place = _settle(a_half, b_half, np.zeros((len(a), 4), np.float32), _COARSE_STEPS)
     likeness, kept = _judge(a_half, b_half, place)
     still, _ = _judge(a_half, b_half, np.zeros_like(place))
-    at = np.flatnonzero(np.maximum(likeness, still) >= worth)
+    at, support = np.flatnonzero(np.maximum(likeness, still) >= worth), np.zeros_like(likeness)
     if len(at):
-        likeness[at], kept[at] = _closely(_blurred(a[at], _FINE), _blurred(b[at], _FINE), place[at])
-    return likeness, kept
+        a, b = _blurred(a[at], _FINE), _blurred(b[at], _FINE)
+        likeness[at], kept[at] = _closely(a, b, place[at])
+        support[at] = np.minimum(_support(a), _support(b))
+    return likeness, kept, support
+
+
+def _support(images: np.ndarray) -> np.ndarray:
+    """Returns (Σ e)² / (n Σ e²) of the squared gradients e: 1 where the edges are everywhere, 1 / n for one pixel."""
+    energy = np.square(np.stack(np.gradient(images, axis=(1, 2)), -1)).sum(-1).reshape(len(images), -1)
+    return np.square(energy.sum(1)) / (energy.shape[1] * np.square(energy).sum(1) + 1e-9)
 
 
 def _closely(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

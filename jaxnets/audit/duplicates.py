@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from jaxnets.audit.album import Album
-from jaxnets.audit.align import agreement
+from jaxnets.audit.align import Agreement, agreement
 from jaxnets.audit.descriptor import TURNS, alike, describe, turn, turn_images
 from jaxnets.audit.statistics import BLANK, badly_exposed
 
@@ -18,6 +18,9 @@ _PAIRS = 100_000  # and of a large set so many pairs,
 _PER_IMAGE_OF_MANY = 4  # or so many for each image
 _SAMPLE = 512  # images that show how many candidates there will be, and how alike images of this set are by chance
 _LIKENESS = 0.9  # correlation of edges, from which two images are one
+_FOR_A_CROP, _FOR_A_SILHOUETTE, _FOR_A_TURN = 0.8, 0.6, 0.2  # shares of what is left to 1 that is asked for in addition
+_MOST_DOUBT = 0.9
+_SPREAD, _SPREAD_RANGE = 0.25, 0.15  # support, from which on nothing is asked for in addition, and down to where
 _BY_CHANCE = 25  # percentile of the sample: fewer than three in four of a set's images are duplicates
 _BATCH = 8192  # pairs compared at a time
 
@@ -64,11 +67,24 @@ def near(album: Album, exact_groups: Iterable[list[int]], progress: Callable[[in
         for start in range(0, len(i), _BATCH):
             first, second = chosen[i[start : start + _BATCH]], chosen[j[start : start + _BATCH]]
             a = turn_images(album.thumbnail[first], way)
-            likeness, kept = agreement(a, album.thumbnail[second], least)
+            agreed = agreement(a, album.thumbnail[second], least)
             ways = np.full(len(first), way, np.uint8)
-            pairs = Pairs(first, second, ways, likeness, kept)
-            found.append(Pairs(*(column[likeness >= least] for column in pairs)))
+            pairs = Pairs(first, second, ways, agreed.likeness, agreed.kept)
+            enough = agreed.likeness >= _needed(agreed, way, least)
+            found.append(Pairs(*(column[enough] for column in pairs)))
     return _best_way(_all(found))
+
+
+def _needed(agreed: Agreement, way: int, least: float) -> np.ndarray:
+    """Returns the likeness from which two images are one.
+
+    More where little speaks for it: where one keeps but a part of the other, where a silhouette is all that there is,
+    and a little more where one would have been turned on its side.
+    """
+    cropped = _FOR_A_CROP * np.clip((1 - agreed.kept) / 0.5, 0, 1)
+    bare = _FOR_A_SILHOUETTE * np.clip((_SPREAD - agreed.support) / _SPREAD_RANGE, 0, 1)
+    doubt = np.minimum(cropped + bare + _FOR_A_TURN * bool(way & 4), _MOST_DOUBT)
+    return 1 - (1 - least) * (1 - doubt)
 
 
 def _sample(thumbnails: np.ndarray, described: np.ndarray) -> tuple[float, float]:
