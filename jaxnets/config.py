@@ -55,8 +55,20 @@ class BatchNormConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    image: str | None = None  # column of csv:, parquet: or hf: with the images, or their paths; None: by its name
+    label: str | None = None  # column with their classes (of tar:, key of the JSON beside each); None: by its name
+    labels: tuple[str, ...] = ()  # instead: columns of 0 and 1, one for each label of images that may have several
+    separator: str | None = None  # between the labels of one cell, where an image may have several; None: it has one
+    split: str | None = None  # column that says train, val or test; None: by its name; "": none
+    group: str | None = None  # column whose groups no drawn split tears apart; None: by its name; "": none
+    skip_missing: bool = False  # leave out rows whose image or label is missing (they are counted), instead of stopping
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = "digits"  # digits, idx:DIR, folder:DIR, list:FILE or tfds:NAME
+    # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME or tfds:NAME
+    source: str = "digits"
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None
     test_size: Pixels | None = None  # pixels, at which the model is evaluated and used; None: image_size
@@ -84,7 +96,9 @@ class DataConfig:
     device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
     threads: Count | None = None  # that decode images; None: one for each core
     skip_corrupt: bool = False  # go on without the images that cannot be read (each is named) instead of stopping
-    directory: str | None = None  # where tfds: keeps its data; None: TFDS's own default
+    directory: str | None = None  # where tfds: and hf: keep their data; None: their own default
+    root: str | None = None  # folder that the paths of csv: and parquet: are relative to; None: that of the file
+    table: TableConfig = field(default_factory=TableConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +149,8 @@ class Config:
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
-    "data.directory", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate", "optimizer.clip_norm",
-    "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
+    "optimizer.clip_norm", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 

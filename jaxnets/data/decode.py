@@ -112,7 +112,7 @@ def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path | BinaryIO) -> Header | None:
     """Returns what the header says, the shape as `decode` will give it; None if it is unreadable."""
     try:
         with Image.open(path, formats=_FORMATS) as image:

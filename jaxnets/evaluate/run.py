@@ -110,7 +110,8 @@ def open_data(config: Config, card: ModelCard, split: str, source: str | None) -
                 f"{config.data.source} that you mean this data"
             )
         return data
-    given = replace(config, data=replace(config.data, source=source))
+    root = config.data.root if _is_same(source, config.data.source) else None  # of other data, beside its table
+    given = replace(config, data=replace(config.data, source=source, root=root))
     try:
         data = open_dataset(given, card.preprocess)
         # In the run's own folder, changed, what was held out still is, whereas all of it was trained on.

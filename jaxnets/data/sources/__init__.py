@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxnets.config import DataConfig
 from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset
+from jaxnets.data.sources.bucket import BUCKET
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
@@ -39,6 +40,10 @@ _KINDS = {
     "idx": _Kind(form="idx:DIR", opener="idx:open_idx"),
     "folder": _Kind(form="folder:DIR", opener="folder:open_folder"),
     "list": _Kind(form="list:FILE", opener="list_file:open_list"),
+    "csv": _Kind(form="csv:FILE", opener="csv_file:open_csv"),
+    "parquet": _Kind(form="parquet:FILE", opener="parquet_file:open_parquet"),
+    "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar"),
+    "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -46,10 +51,20 @@ _KINDS = {
 def with_absolute_paths(spec: DataConfig) -> DataConfig:
     """Returns the spec with paths that mean the same from any working directory, as a run directory wants them."""
     kind, colon, rest = spec.source.partition(":")
-    if rest and kind in _KINDS and _KINDS[kind].form.endswith((":DIR", ":FILE")):
-        rest = os.path.abspath(os.path.expanduser(rest))
-    directory = spec.directory and os.path.abspath(os.path.expanduser(spec.directory))
-    return replace(spec, source=kind + colon + rest, directory=directory)
+    given = kind in _KINDS and _KINDS[kind].form.endswith((":DIR", ":FILE", ":GLOB")) and not rest.startswith(BUCKET)
+    if rest and (given or (kind == "hf" and _is_local(rest))):
+        rest = _absolute(rest)
+    root = spec.root if (spec.root or "").startswith(BUCKET) else spec.root and _absolute(spec.root)
+    return replace(spec, source=kind + colon + rest, directory=spec.directory and _absolute(spec.directory), root=root)
+
+
+def _is_local(name: str) -> bool:
+    """Whether what may be a name on the Hub is a path: it is written as one, or there is such a thing."""
+    return name.startswith(("/", "~", ".")) or os.path.exists(name)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def open_source(spec: DataConfig, seed: int) -> Source:
@@ -95,7 +110,10 @@ def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:
         source = _match(source, class_names)
     seen = np.zeros(len(class_names), bool)
     for split in source.splits.values():
-        seen[split.labels] = True
+        if split.targets is None:
+            seen[split.labels] = True
+        else:
+            seen |= split.targets.any(0)
     if seen.all():
         return source
     missing = [name for name, present in zip(class_names, seen, strict=True) if not present]
@@ -116,7 +134,9 @@ def _match(source: Source, class_names: Sequence[str]) -> Source:
             + (", …" if len(class_names) > 10 else "")
         )
     class_of = np.array([position[name] for name in source.class_names], np.int32)
-    splits = {name: Subset(split, np.arange(len(split)), class_of) for name, split in source.splits.items()}
+    splits = {
+        name: Subset(split, np.arange(len(split)), class_of, len(class_names)) for name, split in source.splits.items()
+    }
     return replace(source, class_names=tuple(class_names), splits=splits)
 
 

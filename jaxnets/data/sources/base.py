@@ -26,7 +26,15 @@ class Split(Protocol):
 
     @property
     def groups(self) -> UInt64[np.ndarray, " n"] | None:
-        """A hash of the group of each example, which no split may divide; None where there are none."""
+        """A hash of the group of each example, which no split that is drawn may divide; None where there are none."""
+        ...
+
+    @property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        """1 for each label that an image has, where it may have several; `labels` is then the first, 0 without any.
+
+        None: each has one, which `labels` says.
+        """
         ...
 
     def __len__(self) -> int: ...
@@ -76,6 +84,7 @@ class ArraySplit:
     labels: Int32[np.ndarray, " n"]
     title: str = "image"  # what `name` calls them, before their number
     groups: UInt64[np.ndarray, " n"] | None = None
+    targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,6 +110,7 @@ class Subset:
     whole: Split
     chosen: Int64[np.ndarray, " n"]
     class_of: Int32[np.ndarray, " classes"] | None = None  # what becomes of each of the whole split's labels
+    classes: int | None = None  # that there are then
 
     @cached_property
     def labels(self) -> Int32[np.ndarray, " n"]:
@@ -113,8 +123,18 @@ class Subset:
 
     @cached_property
     def groups(self) -> UInt64[np.ndarray, " n"] | None:
-        groups = self.whole.groups
-        return None if groups is None else groups[self.chosen]
+        return None if self.whole.groups is None else self.whole.groups[self.chosen]
+
+    @cached_property
+    def targets(self) -> UInt8[np.ndarray, "n classes"] | None:
+        if self.whole.targets is None:
+            return None
+        targets = self.whole.targets[self.chosen]
+        if self.class_of is None:
+            return targets
+        wide = np.zeros((len(targets), self.classes or targets.shape[1]), np.uint8)
+        wide[:, self.class_of] = targets
+        return wide
 
     def __len__(self) -> int:
         return len(self.chosen)

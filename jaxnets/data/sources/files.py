@@ -33,6 +33,7 @@ class FileSplit:
     labels: Int32[np.ndarray, " n"]
     white_level: int
     groups: UInt64[np.ndarray, " n"] | None = None
+    targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

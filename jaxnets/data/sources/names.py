@@ -22,6 +22,11 @@ def printable(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(escaped))
 
 
+def composed(name: str) -> str:
+    """Returns a name as NFC; a Mac stores 'é' in two code points, and a table written elsewhere has one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def hashes(contents: Iterable[bytes]) -> UInt64[np.ndarray, " n"]:
     """Returns 64 bits of BLAKE2b of each."""
     return np.frombuffer(b"".join(hashlib.blake2b(x, digest_size=8).digest() for x in contents), "<u8")

@@ -39,7 +39,8 @@ class _Keys:
 class RecordSplit:
     """The records of one split; random access from any thread."""
 
-    groups = None
+    groups: UInt64[np.ndarray, " n"] | None = None
+    targets: UInt8[np.ndarray, "n classes"] | None = None
 
     def __init__(self, records: Sequence[bytes], keys: _Keys, name: str, classes: int, cache: Path | None) -> None:
         """Holds `records`, serialised tf.train.Example messages; `cache` is where the index is kept, if anywhere."""
