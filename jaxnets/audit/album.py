@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8, UInt64
 
-from jaxnets.audit.files import FileFacts, path_of, read_facts
+from jaxnets.audit.files import FileFacts, facts_of, path_of
 from jaxnets.audit.look import SIDE, Look, look
 from jaxnets.data.dataset import Selection
 from jaxnets.data.sources import CorruptImage, Split
@@ -126,8 +126,7 @@ def read_album(
 
     def read(example: int) -> tuple[Look | None, FileFacts, np.ndarray | None, str]:
         source, number = selections[names[split[example]]][0], int(index[example])
-        path = path_of(source, number)
-        facts = FileFacts() if path is None else read_facts(path)
+        facts = facts_of(source, number)
         try:
             image = source.image(number)
         except CorruptImage as error:

@@ -3,12 +3,13 @@
 import hashlib
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import ExifTags, Image
 
-from jaxnets.data.decode import levels
 from jaxnets.data.sources import CorruptImage, Split
 
 _SUFFIXES = {
@@ -18,6 +19,8 @@ _SUFFIXES = {
     "WEBP": (".webp",),
     "BMP": (".bmp",),
 }
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # as Pillow opens them; a JPEG of several images comes out as MPO
+_KNOWN = {suffix for suffixes in _SUFFIXES.values() for suffix in suffixes}
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -31,36 +34,56 @@ class FileFacts(NamedTuple):
 
 def path_of(split: Split, index: int) -> str | None:
     """Returns the file of an example; None where the source keeps its images otherwise."""
-    inner: Any = split
-    while hasattr(inner, "whole") and hasattr(inner, "chosen"):
-        inner, index = inner.whole, int(inner.chosen[index])
+    inner, index = _innermost(split, index)
     paths = getattr(inner, "paths", None)
     return None if paths is None else os.fspath(paths[index])
 
 
-def read_facts(path: str) -> FileFacts:
-    """Returns what a file says; of one that cannot be read as an image, its digest alone."""
+def facts_of(split: Split, index: int) -> FileFacts:
+    """Returns what the file of an example says, be it a file of its own or one within a tar or a table.
+
+    Of one that cannot be read as an image the digest is told alone; of a source without files nothing.
+    """
+    inner, index = _innermost(split, index)
+    stored = getattr(inner, "stored", None)
+    path = path_of(inner, index)
     try:
-        content = Path(path).read_bytes()
-    except OSError:
-        return FileFacts()
+        if path is not None:
+            return _read(Path(path).read_bytes(), path)
+        if stored is not None:
+            return _read(stored.read(index), inner.name(index))
+    except (OSError, CorruptImage):  # it is named when its pixels are read
+        pass
+    return FileFacts()
+
+
+def _innermost(split: Split, index: int) -> tuple[Any, int]:
+    inner: Any = split
+    while hasattr(inner, "whole") and hasattr(inner, "chosen"):
+        inner, index = inner.whole, int(inner.chosen[index])
+    return inner, index
+
+
+def _read(content: bytes, name: str) -> FileFacts:
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             kind, mode = str(image.format), image.mode
             # Pillow would decode a whole PNG to look for EXIF behind its pixels.
             exif = "exif" in image.info or kind in ("JPEG", "MPO")
             orientation = _orientation(image) if exif else 1
             animated = bool(getattr(image, "is_animated", False)) and kind != "MPO"
+            deep = mode in _SIXTEEN_BIT and image.width * image.height <= (Image.MAX_IMAGE_PIXELS or sys.maxsize)
+            brightest = int(np.asarray(image).max()) if deep else -1
     except Exception:  # the bytes of strangers: what reads the pixels says what is wrong
         return FileFacts(digest)
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = os.path.splitext(name)[1].lower()
     return FileFacts(
         digest=digest,
-        misnamed="" if suffix in _SUFFIXES.get(kind, (suffix,)) or not suffix else kind,
+        misnamed="" if suffix in _SUFFIXES[kind] or suffix not in _KNOWN else kind,
         orientation=orientation,
         odd="CMYK" if mode == "CMYK" else "animated" if animated else "",
-        brightest=_brightest(path) if mode in _SIXTEEN_BIT else -1,
+        brightest=brightest,
     )
 
 
@@ -70,10 +93,3 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # a damaged block, of an image that is good
         return 1
     return value if 1 <= value <= 8 else 1
-
-
-def _brightest(path: str) -> int:
-    try:
-        return levels(Path(path), path).brightest
-    except CorruptImage:
-        return -1
