@@ -94,7 +94,7 @@ class DataConfig:
     test_share: BetweenZeroAndOne = 0.2  # share that becomes the test split where a source has none of its own
     placement: Literal["auto", "device", "stream"] = "auto"  # auto: on the device where it fits, else streamed
     device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
-    threads: Count | None = None  # that decode images; None: one for each core
+    threads: Natural | None = None  # that make batches; None: one for each core; 0: each is made when it is wanted
     skip_corrupt: bool = False  # go on without the images that cannot be read (each is named) instead of stopping
     directory: str | None = None  # where tfds: and hf: keep their data; None: their own default
     root: str | None = None  # folder that the paths of csv: and parquet: are relative to; None: that of the file

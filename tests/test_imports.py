@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["callable", "errors", "cores", "dtypes", "cache", "exit", "interrupt", "terminal"],
+    ["callable", "errors", "chips", "cores", "dtypes", "cache", "exit", "interrupt", "terminal"],
     ["schema", "metrics", "preprocess"],
     ["models"],
     ["recipe"],
@@ -51,7 +51,7 @@ COMMAND_LINE = {"cli", "flags", "main", "predict", "benchmark"}
 
 
 def test_only_commands_import_the_command_line():
-    commands = [PACKAGE / f"{name}.py" for name in COMMAND_LINE]
+    commands = [file for name in COMMAND_LINE for file in (PACKAGE / f"{name}.py", *(PACKAGE / name).rglob("*.py"))]
     for file in set(PACKAGE.rglob("*.py")) - {*commands, *PACKAGE.rglob("__main__.py")}:
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxnets.preprocess import Preprocess
+from jaxnets.data.sources.base import Reduced
+from jaxnets.preprocess import Preprocess, with_channels
 from jaxnets.schema import sides
 
 _SPARE = 1.25  # times the pixels that evaluation resizes to: what is cut out of a squeezed side is enlarged less
@@ -23,23 +23,43 @@ class Canvas:
     channels: int
 
     def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-        """Squeezes an image as `Preprocess.fit` takes it, antialiased; one of this size stays as it is."""
-        return self._squeeze.fit(image)
+        """Squeezes an image as `squeeze` does, into a new array."""
+        out = np.empty((self.height, self.width, self.channels), np.uint8)
+        self.squeeze(image, out)
+        return out
+
+    def squeeze(self, image: np.ndarray, out: UInt8[np.ndarray, "height width channels"]) -> None:
+        """Squeezes an image into an array, antialiased; one of its size stays as it is.
+
+        Args:
+            image: as `Preprocess.fit` takes it.
+            out: what is written to, of consecutive rows.
+
+        Raises:
+            ValueError: as `Preprocess.fit`.
+        """
+        self.squeeze_reduced(Reduced(image, (image.shape[0], image.shape[1])), out)
+
+    def squeeze_reduced(self, read: Reduced, out: UInt8[np.ndarray, "height width channels"]) -> None:
+        """Squeezes what `read_reduced` has read, as `squeeze` does.
+
+        What was decoded smaller, or has more than twice a side of the canvas, is resized by Pillow's bilinear filter,
+        another by what comes near to it and is quicker.
+        """
+        from jaxnets.data.squeeze import MOST, resize_into, squeeze_into  # OpenCV, which only training wants
+
+        image = with_channels(read.image, self.channels)
+        height, width = (side / read.by for side in read.original)
+        if self.keeps(image.shape) and read.by == 1:
+            out[...] = image
+        elif read.by > 1 or height > MOST * self.height or width > MOST * self.width:
+            resize_into(out, image, height, width)
+        else:
+            squeeze_into(out, image)
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         return shape == (self.height, self.width, self.channels)
-
-    @cached_property
-    def _squeeze(self) -> Preprocess:
-        return Preprocess(
-            height=self.height,
-            width=self.width,
-            channels=self.channels,
-            mean=(0.0,) * self.channels,
-            std=(1.0,) * self.channels,
-            fitting="squeeze",
-        )
 
 
 def choose_canvas(

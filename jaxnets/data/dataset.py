@@ -74,7 +74,7 @@ def open_dataset(
             f"config.data.num_classes is {data.num_classes}, but {source.description} has {len(source.class_names)} "
             f"classes: leave it out, or look at the source"
         )
-    threads = data.threads or cores()
+    threads = cores() if data.threads is None else data.threads
     fitted = preprocess or _preprocess(data, source, pretrained)
     trained = _for_training(data, source, pretrained, fitted)
     canvas = choose_canvas(trained, source.image_size, data.canvas_size)
@@ -128,7 +128,7 @@ def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequenc
             name: Examples(*_selection(split), preprocess, skip_corrupt=data.skip_corrupt)
             for name, split in source.splits.items()
         },
-        threads=data.threads or cores(),
+        threads=cores() if data.threads is None else data.threads,
         notes=_notes(source),
     )
 
@@ -192,7 +192,7 @@ def _measure(examples: Examples, threads: int) -> tuple[tuple[float, ...], tuple
     indices = np.linspace(0, len(examples) - 1, min(len(examples), _MEASURED)).astype(int)
     channels = examples.shape[2]
     total, square, pixels = np.zeros(channels), np.zeros(channels), 0
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
         for image, _, readable, _ in pool.map(examples.read, indices.tolist()):
             if readable:
                 wide = image.astype(np.float64)

@@ -1,5 +1,6 @@
 """From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jaxnets.data.sources.base import CorruptImage
+from jaxnets.data import jpeg
+from jaxnets.data.sources.base import CorruptImage, Reduced
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp")  # of files taken for images, in lower case
 
@@ -28,6 +30,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # height and width change places
+_TOP_DOWN, _LEFT_RIGHT = (3, 4, 6, 7), (2, 3, 7, 8)  # turned round, before the sides change places
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a grey PNG of 16 bits
 
@@ -66,8 +69,60 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[
         CorruptImage: if it is missing, is no such image, is cut off or damaged, or has more than
             `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
-    with _loaded(file, name) as image:
-        return _to_array(_upright(image), white_level)
+    return decode_reduced(file, name, white_level).image
+
+
+def decode_reduced(
+    file: Path | BinaryIO, name: str, white_level: int = WHITE, least: tuple[int, int] | None = None
+) -> Reduced:
+    """Decodes as `decode`; but a JPEG of at least twice the height and width that are asked for comes smaller.
+
+    It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: much of its
+    decoding is saved.
+    """
+    data = _jpeg_bytes(file, name)
+    if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
+        return reduced
+    with _loaded(file if data is None else io.BytesIO(data), name) as image:
+        pixels = _to_array(_upright(image), white_level)
+        return Reduced(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
+    """Returns what a JPEG holds, None for another file; it is left at its beginning."""
+    if not isinstance(file, Path):
+        file.seek(0)
+        is_jpeg = file.read(len(jpeg.MAGIC)) == jpeg.MAGIC
+        file.seek(0)
+        return file.read() if is_jpeg else None
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            start = opened.read(len(jpeg.MAGIC))
+            return start + opened.readall() if start == jpeg.MAGIC else None
+    except OSError:
+        return None  # Pillow meets the same
+
+
+def _plain_jpeg(data: bytes, least: tuple[int, int] | None) -> Reduced | None:
+    """Decodes a JPEG of the usual kinds; None for another, and for one that has anything amiss."""
+    frame = jpeg.read_frame(data)
+    if frame is None:
+        return None
+    turn = 1
+    if frame.has_exif:  # Pillow reads it, here as everywhere
+        header = jpeg.header_of(data)
+        if header is None:
+            return None
+        turn = _orientation(header)
+    sideways = turn in _SIDEWAYS
+    by = 1 if least is None else jpeg.reduction(frame, least[::-1] if sideways else least)
+    pixels = jpeg.decode_jpeg(data, frame, by)
+    if pixels is None:
+        return None
+    if turn in _UPRIGHT:
+        pixels = pixels[:: -1 if turn in _TOP_DOWN else 1, :: -1 if turn in _LEFT_RIGHT else 1]
+        pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if sideways else pixels)
+    return Reduced(pixels, (frame.width, frame.height) if sideways else (frame.height, frame.width), by)
 
 
 def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:

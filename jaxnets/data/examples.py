@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
+from jaxnets.data.canvas import Canvas
 from jaxnets.data.sources import ArraySplit, CorruptImage, Split
+from jaxnets.data.sources.base import read_reduced
 from jaxnets.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -95,13 +97,32 @@ class Examples:
         Raises:
             UserError: if its image is corrupt and corrupt images are not skipped.
         """
-        label = int(self.labels[index])
         if self._images is not None and (self._loaded is None or self._loaded[index]):
-            return Example(self._images[index], label, index not in self._corrupt, float(self.aspects[index]))
+            image, readable = self._images[index], index not in self._corrupt
+        else:
+            image = np.empty(self.shape, np.uint8)
+            readable = self.read_into(index, image)
+        return Example(image, int(self.labels[index]), readable, float(self.aspects[index]))
+
+    def read_into(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> bool:
+        """Reads one example's image into an array and notes its aspect; returns whether it is readable, else black.
+
+        Raises:
+            UserError: as `read`.
+        """
+        if self._images is not None and (self._loaded is None or self._loaded[index]):
+            out[...] = self._images[index]
+            return index not in self._corrupt
         try:
-            image = self._split.image(int(self._chosen[index]))
-            self.aspects[index] = image.shape[1] / image.shape[0]
-            return Example(self.fit.fit(image), label, True, float(self.aspects[index]))
+            chosen = int(self._chosen[index])
+            if isinstance(self.fit, Canvas):
+                read = read_reduced(self._split, chosen, (self.fit.height, self.fit.width))
+                self.fit.squeeze_reduced(read, out)
+            else:
+                read = read_reduced(self._split, chosen, None)
+                out[...] = self.fit.fit(read.image)
+            self.aspects[index] = read.aspect
+            return True
         except CorruptImage as error:
             if not self._skip_corrupt:
                 raise UserError(
@@ -111,14 +132,18 @@ class Examples:
                 if index not in self._corrupt:
                     self._corrupt.add(index)
                     _log.warning("skipped: %s", error)
-            return Example(np.zeros(self.shape, np.uint8), label, False, 1.0)
+            out[...] = 0
+            return False
 
-    def read_substituting(self, index: int) -> Example:
-        """Returns one example, or in place of a corrupt one the next that can be read, so that batches stay full."""
+    def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> int:
+        """Reads one example, or in place of a corrupt one the next that can be read, so that batches stay full.
+
+        Returns:
+            Which it was.
+        """
         for candidate in range(index, index + len(self)):
-            example = self.read(candidate % len(self))
-            if example.readable:
-                return example
+            if self.read_into(candidate % len(self), out):
+                return candidate % len(self)
         raise UserError("none of the training images can be read")
 
     def load(self, threads: int, chosen: Int64[np.ndarray, " m"] | None = None) -> UInt8[np.ndarray, "n h w c"]:
@@ -133,7 +158,7 @@ class Examples:
             images = np.empty((len(self), *self.shape), np.uint8)
 
             def read(index: int) -> None:
-                images[index] = self.read(index).image
+                self.read_into(index, images[index])
 
             _for_each(read, range(len(self)) if chosen is None else chosen.tolist(), threads)
             self._images = images
@@ -170,6 +195,7 @@ def _for_each(function: Callable[[int], None], indices: Iterable[int], threads: 
             ended.set()
             raise
 
+    threads = max(threads, 1)
     with ThreadPoolExecutor(threads) as pool:
         workers = [pool.submit(work) for _ in range(threads)]  # not a future for each: of millions they take gigabytes
         try:

@@ -1,16 +1,20 @@
 """Batches from examples: an endless shuffled stream for training, one exact pass for evaluation."""
 
+import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64, UInt8
 
 from jaxnets.data.batch import Batch
-from jaxnets.data.examples import Example, Examples
+from jaxnets.data.examples import Examples
+from jaxnets.data.loader import Assembly, Loader
 from jaxnets.data.order import Order
 
-_BUFFERED_BATCHES = 4
+_BATCHES_AHEAD = 4  # at most, that are made before they are asked for
+_BYTES_AHEAD = 256 * 2**20  # that they may fill; one is made ahead whatever its size
 
 
 def train_stream(
@@ -22,30 +26,21 @@ def train_stream(
     stop_step: int,
     threads: int,
     rows: Int64[np.ndarray, " n"] | None = None,
-) -> Iterator[Batch]:
-    """Yields the full batches of steps start_step … stop_step − 1, decoded ahead by `threads` threads.
+) -> Loader:
+    """Yields the full batches of steps start_step … stop_step − 1, made ahead by `threads` threads.
 
-    Of each batch only the given `rows`, ascending, are read; by default all.
+    Of each batch only the given `rows`, ascending, are read; by default all. Without threads a batch is made when it is
+    asked for. The batches are the same for any number of them.
     """
     chosen = np.arange(batch_size) if rows is None else rows
-    size = len(chosen)
 
-    def batch_indices(step: int) -> tuple[np.ndarray, np.ndarray]:
+    images = _Arrays((len(chosen), *examples.shape))
+
+    def begin(step: int) -> _Rows:
         index, epoch = order.draw(step * batch_size, batch_size)
-        return index[chosen], epoch[chosen]
+        return _Training(examples, images.take(), index[chosen], epoch[chosen])
 
-    def assemble(step: int, read: list[Example]) -> Batch:
-        index, epoch = batch_indices(step)
-        return _batch(read, index, epoch)
-
-    def read_at(position: int) -> Example:
-        step, row = divmod(position, size)
-        index, _ = order.draw(step * batch_size + int(chosen[row]), 1)
-        return examples.read_substituting(int(index[0]))
-
-    positions = _threaded(read_at, start_step * size, stop_step * size, size, threads)
-    for step in range(start_step, stop_step):
-        yield assemble(step, [next(positions) for _ in range(size)])
+    return _loader(begin, start_step, stop_step, examples, len(chosen), threads)
 
 
 def evaluation_batches(
@@ -56,22 +51,22 @@ def evaluation_batches(
     Of each batch only the given `rows`, ascending, are read; by default all.
     """
     chosen = np.arange(batch_size) if rows is None else rows
-    starts = range(0, len(examples), batch_size)
-    wanted = rows_within(len(examples), batch_size, chosen)
 
-    def read_at(position: int) -> Example:
-        return examples.read(int(wanted[position]))
+    images = _Arrays((len(chosen), *examples.shape))
 
-    reads = (
-        map(read_at, range(len(wanted)))
-        if examples.in_memory
-        else _threaded(read_at, 0, len(wanted), len(chosen), threads)
-    )
-    padding = Example(np.zeros(examples.shape, np.uint8), 0, False, 1.0)
-    for start in starts:
-        index = (start + chosen).astype(np.int32)
-        batch = [next(reads) if i < len(examples) else padding for i in index]
-        yield _batch(batch, index, np.zeros_like(index))
+    def begin(number: int) -> _Rows:
+        index = (number * batch_size + chosen).astype(np.int32)
+        return _Evaluation(examples, images.take(), index, np.zeros_like(index))
+
+    batches = -(-len(examples) // batch_size)
+    return _loader(begin, 0, batches, examples, len(chosen), 0 if examples.in_memory else threads)
+
+
+def _loader(
+    begin: Callable[[int], Assembly], start: int, stop: int, examples: Examples, rows: int, threads: int
+) -> Loader:
+    fits = _BYTES_AHEAD // (rows * math.prod(examples.shape))
+    return Loader(begin, start, stop, threads=threads, ahead=min(_BATCHES_AHEAD, fits))
 
 
 def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
@@ -80,23 +75,65 @@ def rows_within(examples: int, batch_size: int, rows: Int64[np.ndarray, " n"]) -
     return positions[positions < examples]
 
 
-def _threaded(
-    read: Callable[[int], Example], start: int, stop: int, batch_size: int, threads: int
-) -> Iterator[Example]:
-    import grain  # 0.7 s to import, and only needed by what streams
+class _Arrays:
+    """Gives out arrays of one shape, whose memory it uses again when nobody holds them any more.
 
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_BUFFERED_BATCHES * batch_size)
-    return iter(grain.MapDataset.range(start, stop).map(read).to_iter_dataset(options))
+    Fresh memory is zeroed by the system before it is written to, which costs a twentieth of what decoding does. JAX may
+    keep an array of the host's as it is, so that only the array itself can say when it is free.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._free: list[Any] = []  # arrays of bytes
+
+    def take(self) -> UInt8[np.ndarray, "..."]:
+        memory: Any = self._free.pop() if self._free else np.empty(math.prod(self._shape), np.uint8)
+        # Seen through a memoryview: views of the array hold this one then, and not what lies below it.
+        array = np.frombuffer(memoryview(memory), np.uint8)
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array.reshape(self._shape)
 
 
-def _batch(read: list[Example], index: np.ndarray, epoch: np.ndarray) -> Batch:
-    # NumPy arrays, until the caller puts them on a device.
-    arrays: dict[str, Any] = {
-        "image": np.stack([example.image for example in read]),
-        "label": np.array([example.label for example in read], np.int32),
-        "mask": np.array([example.readable for example in read]),
-        "index": index,
-        "epoch": epoch,
-        "aspect": np.array([example.aspect for example in read], np.float32),
-    }
-    return Batch(**arrays)
+class _Rows:
+    """A batch whose rows are read into one array; `read` says which example each of them is in the end."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+    ) -> None:
+        self._examples, self._image, self._index, self._epoch = examples, image, index, epoch
+        self.rows = len(index)
+        self._read = index.copy()
+        self._mask = np.ones(len(index), bool)
+
+    def fill(self, row: int) -> None:
+        raise NotImplementedError
+
+    def batch(self) -> Batch:
+        # NumPy arrays, until the caller puts them on a device.
+        arrays: dict[str, Any] = {
+            "image": self._image,
+            "label": self._examples.labels[self._read],
+            "mask": self._mask,
+            "index": self._index,
+            "epoch": self._epoch,
+            "aspect": self._examples.aspects[self._read],
+        }
+        return Batch(**arrays)
+
+
+class _Training(_Rows):
+    def fill(self, row: int) -> None:
+        self._read[row] = self._examples.read_substituting(int(self._index[row]), self._image[row])
+
+
+class _Evaluation(_Rows):
+    def fill(self, row: int) -> None:
+        index = int(self._index[row])
+        if index < len(self._examples):
+            self._mask[row] = self._examples.read_into(index, self._image[row])
+        else:
+            self._read[row], self._mask[row], self._image[row] = 0, False, 0

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnets.chips import GPUS, Chip, chip_of
 from jaxnets.errors import UserError, nearest
-from jaxnets.plan.chips import GPUS, Chip, chip_of
 
 # What libtpu reads when it is loaded: do not ask a cloud which machine this is, and do not mind whoever uses a TPU
 # here, since none is touched.

@@ -9,6 +9,7 @@ from jaxnets.metrics.metric import Metric, figures_of
 from jaxnets.recipe.schedule import Schedule
 from jaxnets.train.display import Display
 from jaxnets.train.log import NoLog
+from jaxnets.train.meter import Meter
 from jaxnets.train.timetable import Timetable
 
 
@@ -24,7 +25,7 @@ class Window:
 
 
 class Books:
-    """Keeps the rows of metrics.jsonl; `metrics` are those of training."""
+    """Keeps the rows of metrics.jsonl; `metrics` are those of training, `meter` what the session adds times to."""
 
     def __init__(
         self,
@@ -34,9 +35,10 @@ class Books:
         schedule: Schedule,
         metrics: Sequence[Metric],
         window: Mapping[str, float],
+        meter: Meter,
     ) -> None:
         self._timetable, self._schedule, self._metrics = timetable, schedule, metrics
-        self._display, self.log = display, log
+        self._display, self.log, self.meter = display, log, meter
         # A window that an earlier version saved has other sums, and the steps it stands for are left out of a row.
         self.window = Window(window if "count" in window else None)
 
@@ -55,7 +57,11 @@ class Books:
             row["train/learning_rate"] = float(self._schedule(step - 1))
             speed = None if images_per_second is None else round(images_per_second, 1)
             self.window = Window()
-            self.row(step, {**row, "train/images_per_second": speed})
+            times = self.meter.figures()
+            row |= {f"train/{name}": value for name, value in {"images_per_second": speed, **times}.items()}
+            self.row(step, row)
+            if advice := self.meter.advice(times["data_wait"]):
+                self._display.say(advice)
 
     def row(self, step: int, values: Mapping[str, Any]) -> None:
         epoch = self._timetable.epoch(step)

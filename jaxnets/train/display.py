@@ -103,4 +103,6 @@ def _figure(key: str, value: Any) -> str:
         return f"{value:,}"
     if key == "top5" or key.endswith("accuracy"):
         return f"{value:.2%}"
+    if key in ("data_wait", "mfu"):
+        return f"{value:.1%}"
     return f"{value:,.0f}" if key == "images_per_second" else f"{value:.4g}"

@@ -1,7 +1,8 @@
 """The two ways training data reaches the step: held on the device, or streamed to it."""
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from jaxtyping import Int64
 from jaxnets.config import DataConfig
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples, substitutes
+from jaxnets.data.loader import Loader
 from jaxnets.data.order import Order
 from jaxnets.data.pipeline import rows_within, train_stream
 from jaxnets.metrics.metric import Sums
@@ -24,10 +26,13 @@ _log = logging.getLogger(__name__)
 
 _RESIDENT_STEPS = 32  # at most, per dispatch
 _STREAMED_STEPS = 4  # at most, whose batches are under way at once
+_LOOK_SECONDS = 0.005  # between two looks at whether the devices are done, while a batch is waited for
 
 
 class Feed(Protocol):
     max_steps: int  # that `advance` takes at once
+    waited: float  # seconds so far that the devices had nothing to do because a batch was not there
+    flops: float | None  # of one step on one device, as compiled; None: not compiled, or not known
 
     def compile(self, state: TrainState) -> None:
         """Compiles the step for states like this one; `advance` wants it done."""
@@ -95,6 +100,8 @@ class ResidentFeed:
     """All training images lie on each device; one dispatch runs many steps over them."""
 
     max_steps = _RESIDENT_STEPS
+    waited = 0.0
+    flops: float | None = None
 
     def __init__(
         self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh, hosts: Hosts
@@ -108,6 +115,7 @@ class ResidentFeed:
         rows = self._rows(np.zeros(0, np.int32), 0)
         jitted = jit_train_step(self._function, state, self._mesh)
         self._chunk = jitted.lower(state, *self._data, rows, rows, np.int32(0)).compile()
+        self.flops = _flops(self._chunk)  # of its loop, one round
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
         size = self._draws.batch_size
@@ -126,6 +134,14 @@ def jit_train_step(step: Callable[..., Any], state: TrainState, mesh: Mesh) -> A
     """Returns a step, or a chunk of them, as it is compiled: the state is donated and keeps its shardings."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+
+
+def _flops(compiled: Any) -> float | None:
+    """Returns the operations of a compiled program, as XLA counts them; None where it does not."""
+    try:
+        return float(compiled.cost_analysis()["flops"])
+    except Exception:  # each backend has errors of its own
+        return None
 
 
 def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -163,6 +179,7 @@ class StreamFeed:
     """Batches are decoded ahead on the host and go to the devices one by one."""
 
     max_steps = _STREAMED_STEPS
+    flops: float | None = None
 
     def __init__(self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh) -> None:
         self._function, self._mesh = step, mesh
@@ -177,17 +194,35 @@ class StreamFeed:
             threads=threads,
             rows=local_rows(draws.batch_size, mesh),
         )
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Loader | None = None
+        self._last: Sums | None = None  # of the step that was started last
+        self.waited = 0.0
 
     def compile(self, state: TrainState) -> None:
         self._step = jit_train_step(self._function, state, self._mesh).lower(state, self._batch_like).compile()
+        self.flops = _flops(self._step)
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
         if self._batches is None:
             self._batches = self._open(start)
-        done = []
+        batches, done = self._batches, []
         # All are read before the first step, so that an image that cannot be read leaves the state as it is.
-        for batch in [next(self._batches) for _ in range(count)]:
+        for batch in [self._next(batches) for _ in range(count)]:
             state, sums = self._step(state, self._shard(batch))
             done.append(sums)
+        self._last = done[-1]
         return state, done
+
+    def _next(self, batches: Loader) -> Batch:
+        idle_since = time.perf_counter() if self._idle() else None
+        while not batches.ready(_LOOK_SECONDS):
+            if idle_since is None and self._idle():
+                idle_since = time.perf_counter()
+        if idle_since is not None:
+            self.waited += time.perf_counter() - idle_since
+        return next(batches)
+
+    def _idle(self) -> bool:
+        """Whether all steps that were started are done."""
+        started: Any = {} if self._last is None else self._last
+        return all(x.is_ready() for x in started.values())

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxnets.chips import peak_flops
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
@@ -25,6 +26,7 @@ from jaxnets.train.feed import Draws, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.meter import Meter, remedy_of
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
@@ -211,13 +213,17 @@ def _session(
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
+    feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
+    meter = Meter(
+        feed, peak_flops(mesh.devices.flatten().tolist()), remedy_of(config.data, data.training, data.threads)
+    )
     return Session(
         timetable=timetable,
         splits=data.splits,
-        feed=make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts),
+        feed=feed,
         evaluator=Evaluator(built.eval_step, eval_batch_size, data.threads, mesh, around),
         checkpointer=checkpointer,
-        books=Books(timetable, log or NoLog(), display, built.recipe.schedule, metrics, progress.window),
+        books=Books(timetable, log or NoLog(), display, built.recipe.schedule, metrics, progress.window, meter),
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,

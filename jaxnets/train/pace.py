@@ -13,12 +13,15 @@ class Pace:
         self._last: float | None = None
         self.seconds: float | None = None  # per step, averaged over the last few dispatches; None: not known yet
 
-    def finished(self, count: int) -> None:
-        now = time.perf_counter()
-        if self._last is not None:
-            seconds = (now - self._last) / count
-            self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
+    def finished(self, count: int) -> float | None:
+        """Returns how many seconds the dispatch that ended now has taken; None where that is not known."""
+        now, last = time.perf_counter(), self._last
         self._last = now
+        if last is None:
+            return None
+        seconds = (now - last) / count
+        self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
+        return now - last
 
     def interrupted(self) -> None:
         """The time until the next dispatch ends will not be all training."""

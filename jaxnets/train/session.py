@@ -183,7 +183,7 @@ class Session:
             name: np.concatenate([np.atleast_1d(np.asarray(each[name])) for each in done])[:count] for name in done[0]
         }
         sums = [{name: values[i].item() for name, values in arrays.items()} for i in range(count)]
-        self.pace.finished(count)
+        self.books.meter.add(count, self.pace.finished(count))
         finite = np.isfinite(arrays["loss"])
         if not finite.all():
             first, kept = int(np.argmin(finite)), self.checkpointer.newest()

@@ -1,12 +1,18 @@
+import gc
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from jaxnets.data.canvas import Canvas
+from jaxnets.data.decode import decode_reduced
 from jaxnets.data.examples import Examples, _for_each, substitutes
 from jaxnets.data.order import Order
-from jaxnets.data.pipeline import evaluation_batches, rows_within, train_stream
-from jaxnets.data.sources import ArraySplit, CorruptImage
+from jaxnets.data.pipeline import _Arrays, evaluation_batches, rows_within, train_stream
+from jaxnets.data.sources import ArraySplit, CorruptImage, Subset
+from jaxnets.data.sources.files import FileSplit
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 
@@ -69,6 +75,70 @@ def test_a_stream_that_starts_later_continues_the_same_order():
         np.testing.assert_array_equal(found.epoch, expected.epoch)
 
 
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_batches_are_the_same_for_any_number_of_threads(threads):
+    some = [examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True) for _ in range(2)]
+    expected, found = (
+        train_stream(one, order=Order(3, one.labels), batch_size=5, start_step=2, stop_step=12, threads=count)
+        for one, count in zip(some, (3, threads), strict=True)
+    )
+    for a, b in zip(expected, found, strict=True):
+        for name in ("image", "label", "mask", "index", "epoch", "aspect"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_few_batches_are_made_ahead_where_they_are_large():
+    ahead = [
+        train_stream(
+            examples(Files()), order=Order(3, LABELS), batch_size=size, start_step=0, stop_step=1, threads=0
+        )._work._ahead
+        for size in (8, 2**23)
+    ]
+    assert ahead == [4, 2]
+
+
+@pytest.mark.parametrize("hold", [lambda x: x, lambda x: x[1:3], lambda x: x.reshape(-1)[5:], jax.device_put])
+def test_memory_that_somebody_holds_is_not_used_again(hold):
+    arrays = _Arrays((4, 64, 64, 3))
+    array = arrays.take()
+    array[...] = np.random.default_rng(0).integers(0, 99, array.shape)
+    held = hold(array)
+    expected = np.array(held)
+    address = array.ctypes.data
+    del array
+    gc.collect()
+    for _ in range(5):
+        arrays.take()[...] = 200
+    np.testing.assert_array_equal(held, expected)
+    del held
+    gc.collect()
+    assert address in [x.ctypes.data for x in (arrays.take(), arrays.take(), arrays.take())]
+
+
+def test_a_canvas_is_made_of_an_image_that_was_decoded_smaller_whatever_lies_between(tmp_path):
+    whole = np.add.outer(np.arange(120), np.arange(90)).astype(np.uint8)
+    Image.fromarray(whole).save(tmp_path / "a.jpg")
+    files = FileSplit(str(tmp_path), [str(tmp_path / "a.jpg")], np.zeros(1, np.int32), 65535)
+    canvas = Canvas(height=15, width=15, channels=1)
+    expected = np.empty((15, 15, 1), np.uint8)
+    canvas.squeeze_reduced(decode_reduced(tmp_path / "a.jpg", "a", least=(15, 15)), expected)
+    for split in (files, Subset(files, np.arange(1)), Subset(Subset(files, np.arange(1)), np.arange(1))):
+        some = Examples(split, np.arange(1), canvas, skip_corrupt=False)
+        image = some.read(0)
+        np.testing.assert_array_equal(image.image, expected)
+        assert image.aspect == np.float32(90 / 120)
+        np.testing.assert_array_equal(some.load(1)[0], expected)  # on the device, too
+
+
+def test_evaluation_sees_the_whole_image(tmp_path):
+    Image.effect_noise((90, 120), 60).save(tmp_path / "a.jpg")
+    files = FileSplit(str(tmp_path), [str(tmp_path / "a.jpg")], np.zeros(1, np.int32), 65535)
+    preprocess = Preprocess(height=15, width=15, channels=1, mean=(0.5,), std=(0.5,))
+    some = Examples(files, np.arange(1), preprocess, skip_corrupt=False)
+    with Image.open(tmp_path / "a.jpg") as image:
+        np.testing.assert_array_equal(some.read(0).image, preprocess.fit(np.asarray(image)))
+
+
 def test_chosen_examples_alone_are_read():
     some = examples(Files(), [2, 3, 5, 7, 11])
     assert {label for batch in stream(some) for label in batch.label} == {2, 3, 5, 7, 11}
@@ -91,7 +161,7 @@ def test_both_feeds_replace_the_same_images():
     some = examples(Files(corrupt=[4, 5, 22]), skip_corrupt=True)
     some.load(2)
     for index, substitute in enumerate(substitutes(23, some.corrupt)):
-        assert some.read_substituting(index).label == LABELS[substitute]
+        assert some.read_substituting(index, np.empty((4, 4, 1), np.uint8)) == substitute
 
 
 HALVES = [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])]  # the rows of two hosts

@@ -5,8 +5,8 @@ from dataclasses import replace
 import jax
 import pytest
 
+from jaxnets.chips import TPUS, Chip, chip_of
 from jaxnets.errors import UserError
-from jaxnets.plan.chips import TPUS, Chip, chip_of
 from jaxnets.plan.compiled import Collective, Program, Refusal, collectives
 from jaxnets.plan.planner import Planner, StateSize, StepPlan, bracket
 from jaxnets.plan.table import Plan, as_json, rows

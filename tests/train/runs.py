@@ -13,7 +13,12 @@ from jaxnets.run.checkpoints import read_item, read_variables, steps
 from jaxnets.run.storage import Place, absolute
 
 SMALL = "resnet8_cifar"  # the smallest network, since compiling it is what costs
-TIMES = {"time", "train/images_per_second"}  # what differs between two runs that are the same
+TIMES = {
+    "time",
+    "train/images_per_second",
+    "train/data_wait",
+    "train/mfu",
+}  # what differs between two runs that are the same
 
 
 def short(**changed) -> Config:

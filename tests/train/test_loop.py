@@ -188,14 +188,14 @@ def test_what_changed_and_may_is_said(finished, one_device, console):
 
 def test_a_corrupt_test_image_does_not_cost_the_steps_before_it(tmp_path, one_device, monkeypatch):
     config = short(steps=4, eval_every_steps=2, data={"validation": 0.0})
-    read = Examples.read
+    read_into = Examples.read_into
 
-    def read_but_one(examples, index):
+    def read_but_one(examples, index, out):
         if index == 17 and len(examples) == 360:
             raise UserError("image-17.png is cut off")
-        return read(examples, index)
+        return read_into(examples, index, out)
 
-    monkeypatch.setattr(Examples, "read", read_but_one)
+    monkeypatch.setattr(Examples, "read_into", read_but_one)
     with pytest.raises(UserError, match="is cut off"):
         train(config, tmp_path, Display(), one_device)
     assert steps(tmp_path / "checkpoints") == [2]

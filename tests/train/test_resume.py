@@ -65,7 +65,8 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path, one_device
     data = {"placement": placement, "balance": 0.5, "folds": 10, "validation": 0.0, "test_size": 9}
     config = {"log_every_steps": 4, "data": data, "augment": augment}
     train(short(steps=8, **config), tmp_path / "whole", Display(), one_device)
-    for steps in (4, 8):
+    for steps, threads in ((4, 0), (8, 2)):
+        config["data"] = {**data, "threads": threads}
         train(short(steps=steps, **config), tmp_path / "parts", Display(), one_device)
     whole, parts = arrays_of(tmp_path / "whole", 8), arrays_of(tmp_path / "parts", 8)
     assert all((whole[key] == parts[key]).all() for key in whole)

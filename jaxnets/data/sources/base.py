@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
@@ -57,6 +57,36 @@ class Split(Protocol):
         0 where `identities` are hashes of the content already.
         """
         ...
+
+
+class Reduced(NamedTuple):
+    """An image, perhaps decoded at a part of its size."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    original: tuple[int, int]  # height and width of the whole
+    by: int = 1  # pixels of a side of the whole that one pixel stands for; the last may stand for fewer
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the whole."""
+        return self.original[1] / self.original[0]
+
+
+def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Reduced:
+    """Returns one image, as `split.image` or smaller, but of no less than `least` (height, width) where it was more.
+
+    A split that can save work so has a method `reduced(index, least)` of its own. Whoever squeezes images to a canvas
+    reads them by this, so that all of them see the same pixels.
+
+    Raises:
+        CorruptImage: as `split.image`.
+    """
+    own = getattr(split, "reduced", None)
+    if own is not None:
+        reduced: Reduced = own(index, least)
+        return reduced
+    image = split.image(index)
+    return Reduced(image, (image.shape[0], image.shape[1]))
 
 
 class CorruptImage(Exception):
@@ -141,6 +171,9 @@ class Subset:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.whole.image(int(self.chosen[index]))
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return read_reduced(self.whole, int(self.chosen[index]), least)
 
     def name(self, index: int) -> str:
         return self.whole.name(int(self.chosen[index]))

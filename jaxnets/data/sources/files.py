@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.cores import cores
-from jaxnets.data.decode import decode, levels, read_header
-from jaxnets.data.sources.base import CorruptImage
+from jaxnets.data.decode import decode_reduced, levels, read_header
+from jaxnets.data.sources.base import CorruptImage, Reduced
 from jaxnets.data.sources.names import hashes, printable
 
 _MOST_HEADERS = 20_000  # images whose headers are all read; 0.1 ms each
@@ -29,7 +29,7 @@ class FileSplit:
     """Image files and their classes; decoded when asked for."""
 
     root: str  # the folder that their names are told from
-    paths: Sequence[str]  # strings: a million of Path objects take gigabytes
+    paths: Sequence[str]  # or Paths: a million of pathlib's take gigabytes
     labels: Int32[np.ndarray, " n"]
     white_level: int
     groups: UInt64[np.ndarray, " n"] | None = None
@@ -44,8 +44,11 @@ class FileSplit:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one file (`jaxnets.data.decode`); raises CorruptImage with its path."""
+        return self.reduced(index, None).image
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
         path = self.paths[index]
-        return decode(Path(path), printable(path), self.white_level)
+        return decode_reduced(Path(path), printable(path), self.white_level, least)
 
     def name(self, index: int) -> str:
         path = self.paths[index]

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.files import FileSplit, survey
 from jaxnets.data.sources.layout import EXPECTED, Classes, read_labelled, read_layout
 from jaxnets.data.sources.names import printable
+from jaxnets.data.sources.paths import Chain, Paths
 from jaxnets.data.sources.scan import Folder, image_paths, other_files, passed_over
 from jaxnets.errors import UserError
 
@@ -52,7 +53,7 @@ def open_folder(location: str, spec: DataConfig, known: Sequence[str] | None) ->
     others: Counter[str] = Counter()
     for _, classes in layout.splits.values():
         others += other_files(folder for folders in classes.values() for folder in folders)
-    found = survey([path for split in splits.values() for path in split.paths], spec.white_level)
+    found = survey(Chain(split.paths for split in splits.values()), spec.white_level)
     sentence = passed_over(others, f"in the class folders of {printable(str(root))}")
     return Source(
         description=f"folder:{printable(location)}",
@@ -67,12 +68,15 @@ def open_folder(location: str, spec: DataConfig, known: Sequence[str] | None) ->
 
 def _list(root: Folder, classes: Classes, names: list[str], white_level: int) -> FileSplit:
     """Lists the images of the classes that are there, class by class and by path, labelled as in `names`."""
-    paths: list[str] = []
     counts = [0] * len(names)
-    for label, name in enumerate(names):
-        images = image_paths(classes.get(name, ()))
-        paths += images
-        counts[label] = len(images)
+
+    def listed() -> Iterator[str]:
+        for label, name in enumerate(names):
+            images = image_paths(classes.get(name, ()))
+            counts[label] = len(images)
+            yield from images
+
+    paths = Paths(listed())
     return FileSplit(root.path, paths, np.repeat(np.arange(len(names), dtype=np.int32), counts), white_level)
 
 

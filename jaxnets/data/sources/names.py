@@ -29,4 +29,5 @@ def composed(name: str) -> str:
 
 def hashes(contents: Iterable[bytes]) -> UInt64[np.ndarray, " n"]:
     """Returns 64 bits of BLAKE2b of each."""
-    return np.frombuffer(b"".join(hashlib.blake2b(x, digest_size=8).digest() for x in contents), "<u8")
+    digests = (int.from_bytes(hashlib.blake2b(x, digest_size=8).digest(), "little") for x in contents)
+    return np.fromiter(digests, np.uint64)

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.cores import cores
-from jaxnets.data.decode import decode, read_header
-from jaxnets.data.sources.base import CorruptImage, Source, Split
+from jaxnets.data.decode import decode_reduced, read_header
+from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split
 from jaxnets.data.sources.bucket import BUCKET, read_range
 from jaxnets.data.sources.names import hashes, printable
 
@@ -102,7 +102,10 @@ class StoredSplit:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one image; raises CorruptImage with its name."""
-        return decode(io.BytesIO(self.stored.read(index)), self.name(index), self.white_level)
+        return self.reduced(index, None).image
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return decode_reduced(io.BytesIO(self.stored.read(index)), self.name(index), self.white_level, least)
 
     def name(self, index: int) -> str:
         return self.stored.names[index]

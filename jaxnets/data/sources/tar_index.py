@@ -88,7 +88,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
                     if not is_text and suffix not in SUFFIXES:
                         others += 1
                         continue
-                    names.append(member.name.removeprefix("./"))
+                    names.append(member.name.removeprefix("./").replace("\0", ""))  # as pax allows
                     places.append((member.offset_data, member.size))
                     text_sizes.append(member.size if is_text else -1)
                     if is_text:

@@ -197,7 +197,7 @@ def _text(content: bytes, name: str) -> str:
 def _parsed(text: str, name: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the JSON beside {name} cannot be read: {error}") from None
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.config import DataConfig
-from jaxnets.data.decode import decode
-from jaxnets.data.sources.base import CorruptImage, Source, Split
+from jaxnets.data.decode import decode_reduced
+from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.without_tensorflow import without_tensorflow
 from jaxnets.errors import UserError, nearest
@@ -84,6 +84,9 @@ class RecordSplit:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one image; raises CorruptImage with its split and number."""
+        return self.reduced(index, None).image
+
+    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
         name = self.name(index)
         try:
             stored = self._stored(self._records[int(index)])
@@ -91,7 +94,7 @@ class RecordSplit:
             raise CorruptImage(f"{name} cannot be read: {error}") from error
         if not stored:
             raise CorruptImage(f"{name} has no {self._keys.image!r}")
-        return decode(io.BytesIO(stored), name)
+        return decode_reduced(io.BytesIO(stored), name, least=least)
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"

@@ -258,6 +258,8 @@ def test_paths_may_leave_the_folder_within_the_root_that_is_given(table, tmp_pat
         ("image,label,label\nimages/0.png,1,2\n", {}, "has 2 columns called 'label'"),
         ("image,label\n" + ROWS + "images/0.png,b\n", {}, "'images/0.png' is 'a' in line 2 and 'b' in line 10"),
         ("image,label\n" + ROWS + "images/8.png,b\n", {}, "names 1 images (of 9) that are not in"),
+        ("image,label\n" + ROWS.replace(".png", ".jpg"), {}, "'images/0.jpg', line 3: 'images/1.jpg', line 4"),
+        ("image,label\n" + ROWS.replace(".png", ".jpg"), {}, "though there is images/0.png"),
         ("image,label\n" + ROWS + ",b\n", {}, "line 10: expected an image's path"),
         ("image,label\n" + ROWS + "images/1.png,\n", {}, "1 of 9 rows of labels.csv have no label (line 10)"),
         ("image,label\n" + ROWS + "images/1.png,NaN\n", {}, "1 of 9 rows of labels.csv have no label (line 10)"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from jaxnets.data.decode import decode, read_header
+from jaxnets.data import decode as decoding
+from jaxnets.data.decode import decode, decode_reduced, read_header
 from jaxnets.data.sources import CorruptImage
 
 RNG = np.random.default_rng(0)
@@ -221,3 +222,94 @@ def test_a_header_foretells_the_shape_of_a_image_that_lies_on_its_side(tmp_path)
 def test_an_unreadable_header_is_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello")
     assert read_header(tmp_path / "a.png") is None
+
+
+def _by_pillow_alone(data: bytes, monkeypatch) -> np.ndarray | str:
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_plain_jpeg", lambda data, least: None)
+        try:
+            return _decode(data)
+        except CorruptImage as error:
+            return str(error)
+
+
+PHOTO = Image.effect_noise((61, 47), 60).convert("RGB")
+KINDS = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "rgb": {"keep_rgb": True},
+    "comment": {"comment": b"hello"},
+    "coarse": {"quality": 1},
+    "xmp": {"xmp": b'<x tiff:Orientation="6"/>'},
+    "damaged exif": {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_quick_decoder_gives_pillow_s_pixels(options, mode, monkeypatch):
+    if mode != "RGB" and "keep_rgb" in options:
+        pytest.skip("of colours alone")
+    data = _bytes(PHOTO.convert(mode), "JPEG", **options)
+    np.testing.assert_array_equal(_decode(data), _by_pillow_alone(data, monkeypatch))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_turned_jpeg_is_turned_as_pillow_turns_it(orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = _bytes(PHOTO, "JPEG", exif=exif)
+    image = _decode(data)
+    np.testing.assert_array_equal(image, _by_pillow_alone(data, monkeypatch))
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["4:2:0", "progressive", "xmp"])
+def test_a_damaged_jpeg_is_what_pillow_makes_of_it(kind, monkeypatch):
+    rng, data = np.random.default_rng(1), _bytes(PHOTO, "JPEG", **KINDS[kind])
+    for trial in range(150):
+        damaged = bytearray(data[: rng.integers(len(data))] if trial % 3 == 0 else data)
+        for position in rng.integers(0, max(len(damaged), 1) if trial % 2 else 300, trial % 3):
+            damaged[position % len(damaged)] = rng.integers(256)
+        expected = _by_pillow_alone(bytes(damaged), monkeypatch)
+        if isinstance(expected, str):
+            assert _refused(bytes(damaged)) == expected
+        else:
+            np.testing.assert_array_equal(_decode(bytes(damaged)), expected)
+
+
+@pytest.mark.parametrize(
+    ("least", "shape"),
+    [
+        (None, (480, 322)),
+        ((241, 100), (480, 322)),  # just below twice its height
+        ((240, 161), (240, 161)),
+        ((121, 40), (240, 161)),
+        ((100, 80), (120, 81)),  # a width that is not divided evenly is rounded up
+        ((1, 1), (60, 41)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_comes_at_the_smallest_part_of_its_size_that_is_asked_for(least, shape, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = Image.fromarray(np.add.outer(np.arange(480), np.arange(322)).astype(np.uint8) // 4)
+    if orientation == 6:
+        stored = stored.transpose(Image.Transpose.ROTATE_90)
+    read = decode_reduced(io.BytesIO(_bytes(stored, "JPEG", exif=exif)), "x", least=least)
+    assert read.image.shape == (*shape, 1)
+    assert read.original == (480, 322)
+    assert read.by == 480 // shape[0]
+    assert read.aspect == 322 / 480
+
+
+def test_other_files_come_whole():
+    read = decode_reduced(io.BytesIO(_bytes(Image.fromarray(RGB))), "x", least=(1, 1))
+    np.testing.assert_array_equal(read.image, RGB)
+    assert (read.original, read.by) == ((6, 9), 1)

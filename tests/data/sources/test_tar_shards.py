@@ -82,6 +82,22 @@ def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
     assert _open(path, ("a", "b"), labels=("a", "b")).splits["all"].targets.tolist() == part.targets.tolist()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "label", "expected"),
+    [
+        ("json", '{"label": ', "the JSON beside x.tar/0007.png cannot be read"),
+        ("json", "[" * 60_000, "the JSON beside x.tar/0007.png cannot be read"),
+        ("json", '{"w": 8, "h": 8}', "0007.png's JSON has no column that is called like a label"),
+        ("cls", "", "1 of 8 rows of x.tar have no label"),
+    ],
+)
+def test_a_label_that_says_none_is_refused_by_name(tmp_path, suffix, label, expected):
+    path = pack(tmp_path / "x.tar", _samples(["1", "2"] * 3 + ["1", label], suffix))
+    with pytest.raises(UserError) as refused:
+        _open(path)
+    assert expected in str(refused.value)
+
+
 def test_names_of_shards_say_the_splits(tmp_path):
     for name, count in (("train-0", 4), ("train-1", 4), ("val-0", 2)):
         pack(tmp_path / f"{name}.tar", _samples(["a", "b"] * (count // 2)))

@@ -121,7 +121,7 @@ def source_of_files(
     located = locate(cells, role_names(roles), root, beside, tree, rows.title, rows.place)
     missing = [row for row, name in enumerate(located.names) if name is None]
     if missing:
-        message = missing_message(cells, missing, root, rows.title, rows.place)
+        message = missing_message(cells, missing, root, tree, rows.title, rows.place)
         if not spec.table.skip_missing or len(missing) == len(cells):
             raise UserError(
                 f"{message}: paths are relative to the folder of the table, or to config.data.root"

@@ -58,14 +58,25 @@ def locate(
     return Located(found, notes)
 
 
-def missing_message(cells: Sequence[str], missing: Sequence[int], root: str, title: str, place: Place) -> str:
-    """Returns what is said of rows whose files are not there."""
+def missing_message(
+    cells: Sequence[str], missing: Sequence[int], root: str, tree: Tree, title: str, place: Place
+) -> str:
+    """Returns what is said of rows whose files are not there, and which file of another suffix there is."""
     named = ", ".join(f"{place(row)}: {quoted(cells[row])}" for row in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
     return (
         f"{title} names {len(missing):,} images (of {len(cells):,}) that are not in {printable(root)} or below it "
-        f"({named}{more})"
+        f"({named}{more})" + _with_another_suffix(cells[missing[0]], tree)
     )
+
+
+def _with_another_suffix(cell: str, tree: Tree) -> str:
+    stem = composed(os.path.splitext(cell.strip().rpartition("/")[2])[0])
+    for folder, images in tree.walk():
+        for name in images:
+            if composed(os.path.splitext(name)[0]) == stem:
+                return f", though there is {printable(_join(folder, name))}"
+    return ""
 
 
 def _within(cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int) -> list[str]:

@@ -1,6 +1,8 @@
 """What the makers say of their chips: the speeds that bound a step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxnets.errors import UserError
 
@@ -93,5 +95,16 @@ def chip_of(device_kind: str) -> Chip:
         return GPUS[name]
     raise UserError(
         f"the speeds of {device_kind!r} are not known; those of {', '.join([*TPUS, *GPUS])} are, in "
-        f"jaxnets/plan/chips.py: add a line there"
+        f"jaxnets/chips.py: add a line there"
     )
+
+
+def peak_flops(devices: Sequence[Any]) -> float | None:
+    """Returns the bfloat16 operations per second of each of JAX's devices; None if they are not in the tables."""
+    try:
+        chip = chip_of(devices[0].device_kind)
+    except UserError:
+        return None
+    # JAX makes two devices of some chips, which then have one place.
+    places = {(device.process_index, tuple(getattr(device, "coords", (device.id,)))) for device in devices}
+    return chip.flops * len(places) / len(devices)

@@ -1,4 +1,4 @@
-"""Times training: `python -m jaxnets.benchmark --config CONFIG [--config.key=value …]`.
+"""Times the training loop beside the bare step, for `python -m jaxnets.benchmark --config CONFIG`.
 
 Two things are timed, in turn and in one process: the bare compiled step, run again and again on one batch that lies on
 the device, and the whole training loop, which draws examples, gathers them, keeps books and writes logs.
@@ -13,9 +13,8 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config
 from jaxnets.errors import UserError
@@ -27,17 +26,11 @@ if TYPE_CHECKING:
 _WARM_UP = 5  # bare steps that are not counted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxnets.benchmark",
-        description="Time the training loop and the bare compiled step on the same batch, side by side.",
-        allow_abbrev=False,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="digits", help="a config file, or the name of one that ships")
     parser.add_argument("--steps", type=int, default=40, help="steps in each measurement (default 40)")
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each, taken in turn (default 7)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    cli.run(parser, _benchmark, takes_rest=True)
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
+def run(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.steps < 1 or options.repeats < 1:
         raise UserError("--steps and --repeats must be at least 1")
     config = load_config(options.config, overrides)
@@ -100,22 +93,16 @@ def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Tim
 
 def _time_step(config: Config, setup: "Setup", steps: int) -> float:
     import jax
-    import numpy as np
 
-    from jaxnets.data.batch import Batch
+    from jaxnets.data.pipeline import train_stream
     from jaxnets.train.mesh import over_data, replicated
 
-    training, mesh = setup.data.training, setup.mesh
-    index = (np.arange(config.batch_size) % len(training)).astype(np.int32)
-    arrays: dict[str, Any] = {
-        "image": np.stack([training.read_substituting(int(i)).image for i in index]),
-        "label": training.labels[index],
-        "mask": index >= 0,
-        "index": index,
-        "epoch": np.zeros_like(index),
-        "aspect": training.aspects[index],
-    }
-    batch = jax.device_put(Batch(**arrays), over_data(mesh))
+    data, mesh = setup.data, setup.mesh
+    size = config.batch_size
+    first = train_stream(
+        data.training, order=data.order, batch_size=size, start_step=0, stop_step=1, threads=data.threads
+    )
+    batch = jax.device_put(next(first), over_data(mesh))
     step = jax.jit(setup.built.step, donate_argnums=0, out_shardings=replicated(mesh))
     state = jax.device_put(setup.built.fresh_state(), replicated(mesh))
     for _ in range(_WARM_UP):
@@ -163,7 +150,3 @@ def _time_loop(config: Config, setup: "Setup", steps: int, workdir: Path) -> flo
         session, state, progress = opened
         session.run(state, progress)
     return (clock.ended[2 * steps] - clock.ended[steps]) / steps
-
-
-if __name__ == "__main__":
-    main()

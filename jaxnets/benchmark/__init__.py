@@ -1,0 +1,1 @@
+"""What the parts of a training cost on this machine."""
