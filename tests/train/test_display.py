@@ -24,9 +24,11 @@ def test_a_reader_that_hangs_up_does_not_end_the_run(monkeypatch, tmp_path):
     assert display._console.quiet
 
 
+PREPROCESS = Preprocess(height=8, width=12, channels=1, mean=(0.5,), std=(0.5,))
 DATA = SimpleNamespace(
     splits={"train": range(1200), "test": range(300)},
-    preprocess=Preprocess(height=8, width=12, channels=1, mean=(0.5,), std=(0.5,)),
+    preprocess=PREPROCESS,
+    training_preprocess=PREPROCESS,
     notes=("2 classes: [red], caf\udce9\x1b[31m",),
 )
 PARAMS = {"head": {"kernel": np.zeros((30, 40)), "bias": np.zeros(40)}}
@@ -74,3 +76,14 @@ def test_the_bar_shows_no_speed_that_is_not_known(speed):
     assert "loss 2.500  accuracy 50.0%" in shown
     assert "nan" not in shown
     assert ("1,234 images/s" in shown) == (speed is not None)
+
+
+def test_a_row_says_in_percent_how_long_the_devices_waited_and_how_busy_they_were():
+    console = Console(file=io.StringIO(), width=120, markup=False)
+    values = {"train/images_per_second": 1234.5, "train/data_wait": 0.1234, "train/mfu": None}
+    display = Display(console)
+    display.row(3, 10, 0.5, values)
+    display.row(4, 10, 0.5, {**values, "train/mfu": 0.5})
+    first, second = console.file.getvalue().splitlines()
+    assert first.endswith("train: images_per_second 1,234  data_wait 12.3%")
+    assert second.endswith("data_wait 12.3%  mfu 50.0%")

@@ -5,6 +5,9 @@ import pytest
 
 from jaxnets.config import DataConfig, TableConfig
 from jaxnets.data.sources import open_labelled, open_source
+from jaxnets.data.sources.table.columns import choose
+from jaxnets.data.sources.table.labels import read_labels
+from jaxnets.data.sources.table.rows import Rows, encode
 from jaxnets.errors import UserError
 from tests.data.sources.images import fill
 
@@ -157,6 +160,20 @@ def test_labels_in_one_cell_become_targets(table):
     }
     assert found == {f"images/{i}.png": [int("a" in cells[i]), int("b" in cells[i])] for i in range(8)}
     assert source.splits["train"].labels.tolist() == source.splits["train"].targets.argmax(1).tolist()
+
+
+def test_an_image_without_any_of_several_labels_is_kept(table):
+    source = table("image,tags\n" + ROWS.replace("7.png,b", "7.png,"), known=("a", "b"), separator=" ")
+    assert source.splits["all"].targets[7].tolist() == [0, 0]
+    assert source.splits["all"].targets.sum() == 7
+
+
+def test_labels_that_all_differ_take_no_square_of_their_number():
+    """Gigabytes it would be, of a column that was named by mistake."""
+    columns = choose(["image", "label"], "t", TableConfig())
+    count = 50_000
+    rows = Rows(title="t", unit="row", numbers=np.arange(count), columns=columns, label=encode(map(str, range(count))))
+    assert read_labels(rows, np.ones(count, bool), None, None).labels.tolist() == list(range(count))
 
 
 def test_columns_of_0_and_1_become_targets_in_their_order(table):

@@ -16,7 +16,7 @@ from jaxnets.data.sources.table.checks import (
     say_torn_groups,
     without_duplicates,
 )
-from jaxnets.data.sources.table.labels import Labels, read_labels
+from jaxnets.data.sources.table.labels import read_labels, without_label
 from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, quoted
 
@@ -127,8 +127,11 @@ def assemble(
     files = images.files
     notes: list[str] = []
     kept = np.ones(len(rows), bool) if files is None else files >= 0
+    empty = without_label(rows)
+    roles = _unlabelled_splits(roles, kept, empty)
     labels = read_labels(rows, kept & (roles != _CODE["unlabelled"]), spec.separator, known)
-    kept, roles = _without_labels(rows, labels, kept, roles, spec, notes)
+    if labels.targets is None:
+        kept = _with_labels(rows, kept, roles, empty, spec, notes)
     groups = _groups(rows, images, notes)
     if files is not None:
         kept = without_duplicates(rows, images.name, files, labels, roles, groups, kept, _ROLES, notes)
@@ -179,31 +182,35 @@ def _groups(rows: Rows, images: Images, notes: list[str]) -> UInt64[np.ndarray, 
     return groups
 
 
-def _without_labels(
+def _unlabelled_splits(
+    roles: Int32[np.ndarray, " n"], kept: Bool[np.ndarray, " n"], empty: Bool[np.ndarray, " n"]
+) -> Int32[np.ndarray, " n"]:
+    """Returns the splits of the rows; a test or validation split without any label is none, but unlabelled."""
+    roles = roles.copy()
+    for role in ("test", "validation"):
+        here = kept & (roles == _CODE[role])
+        if empty[here].all():
+            roles[here] = _CODE["unlabelled"]
+    return roles
+
+
+def _with_labels(
     rows: Rows,
-    labels: Labels,
     kept: Bool[np.ndarray, " n"],
     roles: Int32[np.ndarray, " n"],
+    empty: Bool[np.ndarray, " n"],
     spec: TableConfig,
     notes: list[str],
-) -> tuple[Bool[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
-    """Returns which rows are kept and the splits that they are in, rows without a label considered."""
-    roles = roles.copy()
-    for role, code in _CODE.items():
-        here = kept & (roles == code)
-        without = np.flatnonzero(here & ~labels.labelled)
-        if role == "unlabelled" or not len(without):
-            continue
-        if len(without) == here.sum() and role in ("test", "validation"):
-            roles[without] = _CODE["unlabelled"]
-        elif labels.targets is None:
-            named = ", ".join(rows.place(row) for row in without[:_NAMED])
-            more = f" and {len(without) - _NAMED:,} more" if len(without) > _NAMED else ""
-            message = f"{len(without):,} of {here.sum():,} rows of {rows.title} have no label ({named}{more})"
-            if not spec.skip_missing or len(without) == here.sum():
-                raise UserError(
-                    f"{message}: give them one, or leave them out with --config.data.table.skip_missing=true"
-                )
-            kept = kept & labels.labelled
-            notes.append(f"left out: {message}")
-    return kept, roles
+) -> Bool[np.ndarray, " n"]:
+    """Returns the rows that are kept, those without a label left out; refuses such unless the config says so."""
+    wanted = kept & (roles != _CODE["unlabelled"])
+    without = np.flatnonzero(wanted & empty)
+    if not len(without):
+        return kept
+    named = ", ".join(rows.place(row) for row in without[:_NAMED])
+    more = f" and {len(without) - _NAMED:,} more" if len(without) > _NAMED else ""
+    message = f"{len(without):,} of {wanted.sum():,} rows of {rows.title} have no label ({named}{more})"
+    if not spec.skip_missing or len(without) == wanted.sum():
+        raise UserError(f"{message}: give them one, or leave them out with --config.data.table.skip_missing=true")
+    notes.append(f"left out: {message}")
+    return kept & ~(wanted & empty)

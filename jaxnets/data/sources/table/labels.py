@@ -18,9 +18,16 @@ _WHOLE = re.compile(r"[-+]?\d+(\.0+)?")
 class Labels:
     names: tuple[str, ...]
     labels: Int32[np.ndarray, " n"]  # 0 where there is none
-    labelled: Bool[np.ndarray, " n"]
     targets: UInt8[np.ndarray, "n classes"] | None  # where an image may have several
     notes: tuple[str, ...] = ()
+
+
+def without_label(rows: Rows) -> Bool[np.ndarray, " n"]:
+    """Returns which rows have an empty cell where their label should be."""
+    if rows.label is None:
+        return np.zeros(len(rows), bool)
+    empty = [value.strip().lower() in NO_VALUE for value in rows.label.values]
+    return np.array(empty, bool)[rows.label.codes]
 
 
 def read_labels(
@@ -35,51 +42,45 @@ def read_labels(
     Args:
         rows: of the table.
         counts: which of them count: what the others say makes no class.
-        separator: between the labels of one cell.
+        separator: between the labels of one cell; an empty one is an image with none of them.
         known: classes of the model to evaluate; numbers that are no names of its classes are their positions then.
 
     Raises:
         UserError: for labels that are none of those known, or contradict `rows.class_names`.
     """
     if rows.flags is not None:
-        cells: list[tuple[str, ...]] = [(printable(name.strip()),) for name in rows.columns.labels]
-        member = rows.flags
-        labelled = np.ones(len(rows), bool)
-    else:
-        assert rows.label is not None
-        cells = _cells(rows.label.values, separator)
-        member = None
-        labelled = np.array([bool(cell) for cell in cells], bool)[rows.label.codes]
-    present = np.zeros(len(cells), bool)
-    if member is None and rows.label is not None:
-        present[rows.label.codes[counts]] = True
-    else:
-        present[:] = True
-    found = list(dict.fromkeys(name for cell, there in zip(cells, present, strict=True) if there for name in cell))
-    names, position, notes = _names(rows, found, known)
-    # [different cells, classes]: which labels a cell means
-    meaning = np.zeros((len(cells), len(names)), np.uint8)
-    for row, cell in enumerate(cells):
-        if present[row]:
-            meaning[row, [position[name] for name in cell]] = 1
-    several = rows.flags is not None or separator is not None
-    if not several:
-        assert rows.label is not None
-        label_of = meaning.argmax(1).astype(np.int32) if names else np.zeros(len(cells), np.int32)
-        return Labels(names=names, labels=label_of[rows.label.codes], labelled=labelled, targets=None, notes=notes)
-    if member is not None:
+        columns = [printable(name.strip()) for name in rows.columns.labels]
+        names, position, notes = _names(rows, columns, known)
         targets = np.zeros((len(rows), len(names)), np.uint8)
-        targets[:, [position[cell[0]] for cell in cells]] = member
-    else:
-        assert rows.label is not None
-        targets = meaning[rows.label.codes]
+        targets[:, [position[name] for name in columns]] = rows.flags
+        return _of_targets(rows, targets, counts, names, notes)
+    assert rows.label is not None
+    codes, cells = rows.label.codes, _cells(rows.label.values, separator)
+    present = np.unique(codes[counts]).tolist()
+    names, position, notes = _names(rows, list(dict.fromkeys(name for i in present for name in cells[i])), known)
+    if separator is None:
+        label_of = np.zeros(len(cells), np.int32)
+        for i in present:
+            label_of[i] = position[cells[i][0]] if cells[i] else 0
+        return Labels(names=names, labels=label_of[codes], targets=None, notes=notes)
+    meaning = np.zeros((len(cells), len(names)), np.uint8)  # which labels each different cell means
+    for i in present:
+        meaning[i, [position[name] for name in cells[i]]] = 1
+    return _of_targets(rows, meaning[codes], counts, names, notes)
+
+
+def _of_targets(
+    rows: Rows,
+    targets: UInt8[np.ndarray, "n classes"],
+    counts: Bool[np.ndarray, " n"],
+    names: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> Labels:
     labels = targets.argmax(1).astype(np.int32) if names else np.zeros(len(rows), np.int32)
-    looked_at = counts & (labelled if member is None else True)
-    if counts.any() and (targets[looked_at].sum(1) == 1).all():
+    if counts.any() and (targets[counts].sum(1) == 1).all():
         notes = (*notes, f"every image of {rows.title} has exactly one label, so each label is a class")
-        return Labels(names=names, labels=labels, labelled=labelled, targets=None, notes=notes)
-    # An empty cell among several labels is an image that shows none of them.
-    return Labels(names=names, labels=labels, labelled=labelled, targets=targets, notes=notes)
+        return Labels(names=names, labels=labels, targets=None, notes=notes)
+    return Labels(names=names, labels=labels, targets=targets, notes=notes)
 
 
 def sorted_names(names: Sequence[str]) -> list[str]:
