@@ -4,23 +4,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jaxnets.config import Config, resolve
+from jaxnets.config import Config, default_config, resolve
 from jaxnets.config_files import LIST, read_config
 from jaxnets.errors import UserError
 from jaxnets.keys import TRUTHS, all_keys, did_you_mean, groups
 
 
-def load_config(file: str, overrides: list[str]) -> Config:
+def load_config(file: str | None, overrides: list[str]) -> Config:
     """Reads a config file, changes it by `--config.key=value` arguments and resolves it.
 
     Args:
-        file: a path, or the name of a config that ships with jaxnets.
+        file: a path, or the name of a config that ships with jaxnets; None for the defaults.
 
     Raises:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
     changes = dict(_changes(overrides))
-    values = read_config(file).to_dict()
+    values = (default_config() if file is None else read_config(file)).to_dict()
     for name, value in changes.items():
         *above, last = name.split(".")
         group = values

@@ -77,6 +77,27 @@ def init_state(model: nn.Module, preprocess: Preprocess, recipe: Recipe, seed: i
     )
 
 
+def step_key(seed: int, step: Array | int) -> Key[Array, ""]:
+    """Returns the key of what a step draws for its batch as a whole."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _DROPOUT), step)
+
+
+def make_prepare(recipe: Recipe, classes: int, seed: int) -> Callable[[Batch, Key[Array, ""]], Prepared]:
+    """Returns the function that takes a batch, and the step's key, to what the model sees: cut, ops, target, mix."""
+
+    def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
+        image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
+        if recipe.cut is not None:
+            keys = keys_of(len(recipe.ops), seed=seed, epoch=batch.epoch, index=batch.index)
+            image = recipe.cut(keys, image, batch.aspect)
+        image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
+        if recipe.mix is not None:
+            image, target = recipe.mix(jax.random.fold_in(key, _MIX), image, target)
+        return Prepared(image, target, batch.label)
+
+    return prepare
+
+
 def make_train_step(
     model: nn.Module,
     preprocess: Preprocess,
@@ -98,15 +119,7 @@ def make_train_step(
     classes: int = model.num_classes
     dtype: Any = model.dtype
 
-    def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
-        image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
-        if recipe.cut is not None:
-            keys = keys_of(len(recipe.ops), seed=seed, epoch=batch.epoch, index=batch.index)
-            image = recipe.cut(keys, image, batch.aspect)
-        image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
-        if recipe.mix is not None:
-            image, target = recipe.mix(jax.random.fold_in(key, _MIX), image, target)
-        return Prepared(image, target, batch.label)
+    prepare = make_prepare(recipe, classes, seed)
 
     def gradient_of(state: TrainState, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
         x = preprocess.normalise(examples.image, dtype)
@@ -127,8 +140,7 @@ def make_train_step(
         return Gradient(gradient, batch_stats, sums_of(table.TRAINING, outcome))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
-        key = jax.random.fold_in(jax.random.key(seed), _DROPOUT)
-        key = jax.random.fold_in(key, state.step)
+        key = step_key(seed, state.step)
         examples, gradient = prepare(batch, key), partial(gradient_of, state)
         found = accumulate(gradient, examples, key, micro_batches, sharding)
         updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, state.params)
