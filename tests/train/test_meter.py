@@ -103,7 +103,7 @@ class Slow:
 def test_devices_wait_only_while_they_have_nothing_to_do(monkeypatch, one_device):
     clock = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr("jaxnets.train.feed.time.perf_counter", lambda: next(clock))
-    examples = SimpleNamespace(shape=(4, 4, 1))
+    examples = SimpleNamespace(shape=(4, 4, 1), labels=np.zeros(2, np.int32))
     stream = StreamFeed(examples, Draws(order=None, batch_size=2, stop_step=1), None, 1, one_device)
     busy = SimpleNamespace(is_ready=lambda: False)
     stream._last = {"loss": busy}
