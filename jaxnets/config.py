@@ -56,8 +56,11 @@ class BatchNormConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
-    image: str | None = None  # column of csv:, parquet: or hf: with the images, or their paths; None: by its name
+    # Column of csv:, parquet: or hf: with the images, or their paths, and feature of tfrecord:; None: by its name.
+    image: str | None = None
     label: str | None = None  # column with their classes (of tar:, key of the JSON beside each); None: by its name
+    label_offset: int = 0  # of tfrecord:, what is taken off each number: 1 where they count from 1, as ImageNet's do
+    classes: str | None = None  # of tfrecord:, a file that names the classes of the numbers, one a line
     labels: tuple[str, ...] = ()  # instead: columns of 0 and 1, one for each label of images that may have several
     separator: str | None = None  # between the labels of one cell, where an image may have several; None: it has one
     split: str | None = None  # column that says train, val or test; None: by its name; "": none
@@ -67,7 +70,8 @@ class TableConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME or tfds:NAME
+    # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME, tfrecord:GLOB,
+    # tfds:NAME or prepared:DIR
     source: str = "digits"
     # Pixels, one number for a square or HEIGHTxWIDTH; None: the pretrained model's, else the source's own size.
     image_size: Pixels | None = None

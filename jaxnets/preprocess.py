@@ -45,7 +45,9 @@ class Preprocess:
     # the mean colour (letterbox); squeeze: the whole image is brought to the model's shape, whatever its aspect.
     fitting: Fitting = "crop"
 
-    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
+    def fit(
+        self, image: np.ndarray, original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """Resizes, crops the centre or pads, and converts the channels, as torchvision's and timm's evaluations do.
 
         The image is resized to `resized` by Pillow's antialiased filters; one that already has the model's size stays
@@ -54,14 +56,16 @@ class Preprocess:
         Args:
             image: uint8, `[h, w]`, or `[h, w, c]` with c = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which is laid
                 over white).
+            original: height and width that an image had before it was squeezed to another shape, in whose geometry it
+                is then fitted.
 
         Raises:
             ValueError: if the image has another shape or dtype.
         """
         image = with_channels(image, self.channels)
-        if self.keeps(image.shape):
+        height, width = self.resized(*(original or image.shape[:2]))
+        if self.keeps(image.shape) and (height, width) == image.shape[:2]:
             return image
-        height, width = self.resized(*image.shape[:2])
         rows, columns = min(height, self.height), min(width, self.width)
         cut = self._resize_and_crop(image, (height, width), (rows, columns))
         if (rows, columns) == (self.height, self.width):

@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan", "audit"],
+    ["evaluate", "export", "plan", "prepare", "audit"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],

@@ -109,6 +109,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "batch_size": options.batch_size,
         "threads": threads,
     }
+    files = _files(options)  # the quickest to be refused
     missing: dict[str, str] = {}
     commands = {"stream": ([*_OURS, "stream"], job), "copy": ([*_OURS, "copy"], job), "cut": ([*_OURS, "cut"], job)}
     if options.source.startswith("prepared:"):
@@ -120,7 +121,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             missing["prepared"] = prepared
         else:
             commands["prepared"] = [*_OURS, "prepared"], {**job, **prepared}
-    files = _files(options)
     for name in PEERS:
         if isinstance(files, str):
             missing[name] = files

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxnets.benchmark.peers import Open, serve
 from jaxnets.config import DataConfig
-from jaxnets.data.canvas import choose_canvas
+from jaxnets.data.canvas import canvas_for
 from jaxnets.data.examples import Examples
 from jaxnets.data.order import Order
 from jaxnets.data.pipeline import train_stream
@@ -32,7 +32,7 @@ def open_examples(job: dict[str, Any]) -> tuple[Examples, Preprocess]:
     source = open_source(DataConfig(source=job["source"], directory=job["directory"]), seed=0)
     size, channels = job["size"], source.channels
     preprocess = Preprocess(height=size, width=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)
-    canvas = choose_canvas(preprocess, source.image_size, job["canvas_size"])
+    canvas = canvas_for(source, preprocess, job["canvas_size"])
     train = source.splits["train"]
     return Examples(train, np.arange(len(train)), canvas, skip_corrupt=True), preprocess
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxnets.data.sources.base import Reduced
+from jaxnets.data.sources.base import Reduced, Source
 from jaxnets.preprocess import Preprocess, with_channels
 from jaxnets.schema import sides
 
@@ -22,8 +22,10 @@ class Canvas:
     width: int
     channels: int
 
-    def fit(self, image: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-        """Squeezes an image as `squeeze` does, into a new array."""
+    def fit(
+        self, image: np.ndarray, original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """Squeezes an image as `squeeze` does, into a new array; its `original` size makes no difference."""
         out = np.empty((self.height, self.width, self.channels), np.uint8)
         self.squeeze(image, out)
         return out
@@ -49,7 +51,8 @@ class Canvas:
         from jaxnets.data.squeeze import MOST, resize_into, squeeze_into  # OpenCV, which only training wants
 
         image = with_channels(read.image, self.channels)
-        height, width = (side / read.by for side in read.original)
+        # One that was squeezed before has pixels of another size than its original's.
+        height, width = image.shape[:2] if read.by == 1 else (side / read.by for side in read.original)
         if self.keeps(image.shape) and read.by == 1:
             out[...] = image
         elif read.by > 1 or height > MOST * self.height or width > MOST * self.width:
@@ -60,6 +63,14 @@ class Canvas:
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         return shape == (self.height, self.width, self.channels)
+
+
+def canvas_for(source: Source, preprocess: Preprocess, asked: int | tuple[int, int] | None) -> Canvas:
+    """Returns the canvas for a source's images: that on which they are stored, or the one that is chosen."""
+    stored = source.stored
+    if stored is not None and stored.squeezed:
+        return Canvas(height=stored.height, width=stored.width, channels=preprocess.channels)
+    return choose_canvas(preprocess, source.image_size, asked)
 
 
 def choose_canvas(

@@ -8,15 +8,16 @@ import numpy as np
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
-from jaxnets.data.canvas import choose_canvas
+from jaxnets.data.canvas import canvas_for
 from jaxnets.data.division import NAMED, Selection, count_notes, divide
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
 from jaxnets.data.order import Order
-from jaxnets.data.sources import Source, Split, Subset, open_labelled, open_source
+from jaxnets.data.sources import Source, Split, Subset, classes_by_rarity, open_labelled, open_source
+from jaxnets.data.sources.base import Stored
 from jaxnets.errors import UserError, nearest
 from jaxnets.preprocess import Preprocess
-from jaxnets.schema import sides
+from jaxnets.schema import sides, written
 
 _MEASURED = 4096  # training images, evenly spaced, that mean and standard deviation are measured on
 
@@ -48,6 +49,11 @@ class Dataset(Labelled):
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     selections: Mapping[str, Selection] = field(default_factory=dict)
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.training.several_labels
+
     def fingerprint(self) -> dict[str, int]:
         """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
         return fingerprint(self.selections)
@@ -77,7 +83,9 @@ def open_dataset(
     threads = cores() if data.threads is None else data.threads
     fitted = preprocess or _preprocess(data, source, pretrained)
     trained = _for_training(data, source, pretrained, fitted)
-    canvas = choose_canvas(trained, source.image_size, data.canvas_size)
+    if source.stored is not None:
+        _refuse_mismatch(data, source, source.stored, fitted, trained)
+    canvas = canvas_for(source, trained, data.canvas_size)
     if data.canvas_size is not None and (canvas.height < trained.height or canvas.width < trained.width):
         raise UserError(
             f"config.data.canvas_size {canvas.height}×{canvas.width} is smaller than the images of "
@@ -102,7 +110,7 @@ def open_dataset(
             for name, (split, chosen) in selections.items()
         },
         training=training,
-        order=Order(config.seed, training.labels, data.balance),
+        order=Order(config.seed, classes_by_rarity(training.labels), data.balance),
         canvas_is_input=source.image_size == (canvas.height, canvas.width) and trained.keeps(training.shape),
         threads=threads,
         notes=(*_notes(source), *count_notes(source.class_names, selections)),
@@ -123,6 +131,8 @@ def open_evaluation(config: Config, preprocess: Preprocess, class_names: Sequenc
     """
     data = config.data
     source = open_labelled(data, class_names)
+    if source.stored is not None:
+        _refuse_coarse(source, source.stored, preprocess)
     return Labelled(
         splits={
             name: Examples(*_selection(split), preprocess, skip_corrupt=data.skip_corrupt)
@@ -142,6 +152,36 @@ def _selection(split: Split) -> Selection:
 def _notes(source: Source) -> tuple[str, ...]:
     names = ", ".join(source.class_names[:NAMED]) + (", …" if len(source.class_names) > NAMED else "")
     return (f"{len(source.class_names)} classes: {names}", *source.notes)
+
+
+def _refuse_mismatch(data: DataConfig, source: Source, stored: Stored, fitted: Preprocess, trained: Preprocess) -> None:
+    """Refuses what was prepared for a model of other images than the run's."""
+    size = f"{stored.height}×{stored.width}"
+    if stored.squeezed and data.canvas_size is not None and sides(data.canvas_size) != (stored.height, stored.width):
+        asked = "×".join(map(str, sides(data.canvas_size)))
+        raise UserError(
+            f"config.data.canvas_size is {asked}, and {source.description} holds canvases of {size}: leave it out, or "
+            f"prepare the data again with --size {written(data.canvas_size)}"
+        )
+    if fitted.channels != source.channels:
+        names = {1: "grey", 3: "RGB"}
+        raise UserError(
+            f"{source.description} holds {names[source.channels]} images, and the run is of {names[fitted.channels]} "
+            f"ones: prepare the data again with --config.data.channels={fitted.channels}, or set "
+            f"config.data.channels to {source.channels}"
+        )
+    _refuse_coarse(source, stored, trained)
+
+
+def _refuse_coarse(source: Source, stored: Stored, fitted: Preprocess) -> None:
+    """Refuses images that were made smaller than what the model takes."""
+    wanted = fitted.height, fitted.width
+    if not stored.exact and (stored.height < wanted[0] or stored.width < wanted[1]):
+        raise UserError(
+            f"{source.description} holds images of {stored.height}×{stored.width}, smaller than the model's input of "
+            f"{fitted.height}×{fitted.width}, for which they would be enlarged: prepare the data again with --size "
+            f"{max(wanted)} or more, or set config.data.image_size to less"
+        )
 
 
 def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None) -> Preprocess:

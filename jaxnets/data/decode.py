@@ -1,6 +1,7 @@
 """From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-from jaxnets.data import jpeg
+from jaxnets.data import dicom, jpeg
 from jaxnets.data.sources.base import CorruptImage, Reduced
 
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp")  # of files taken for images, in lower case
+_PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (*_PLAIN, *dicom.SUFFIXES)  # of files taken for images, in lower case
 
 # What is tried, whatever the suffix says: half the formats that Pillow knows have no place in a training set, and each
 # is code that reads the bytes of strangers.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+READABLE = "JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM"  # as messages say it
 
 # EXIF orientation (tag 274) and what turns the stored image upright.
 _UPRIGHT = {
@@ -32,7 +36,10 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)  # height and width change places
 _TOP_DOWN, _LEFT_RIGHT = (3, 4, 6, 7), (2, 3, 7, 8)  # turned round, before the sides change places
 
-_SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a grey PNG of 16 bits
+_SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a grey PNG or TIFF of 16 bits
+_DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the arguments of its decoders, where they read the upper eight bits
+_SIZE, _TILE = (256, 257), (322, 323)  # tags of a TIFF: width and height as they are stored, and of its tiles
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # of a TIFF: a tag, and its value where small numbers are bright
 
 
 WHITE = 65535  # the value of white in an image of 16 bits that uses all of them
@@ -47,23 +54,27 @@ class Header(NamedTuple):
     bits: int  # per channel and pixel, 8 or 16, as they are stored
 
 
+_TOO_LARGE = "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+
+
 class Levels(NamedTuple):
     brightest: int  # value, of 0 … 65535
     coloured: bool  # then Pillow reads the upper eight bits alone
 
 
 def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:
-    """Decodes one JPEG, PNG, WebP or BMP image and turns it upright as its EXIF orientation says.
+    """Decodes one JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM image and turns it upright as its EXIF orientation says.
 
     Args:
         file: where it is, or its bytes as a file opened for reading (`io.BytesIO`).
         name: what the messages call it.
-        white_level: of a grey image of 16 bits, the value that becomes 255; 4095 where only 12 bits are used.
+        white_level: of a grey image of 16 bits, the value that becomes 255; 4095 where only 12 bits are used. What a
+            DICOM file says of its own range goes before it (`jaxnets.data.dicom`).
 
     Returns:
         The pixels, c = 1 for grey, 3 for RGB, 4 for RGB with alpha. A palette becomes RGB, or RGBA where it has a
-        transparent colour; CMYK becomes RGB; grey with alpha becomes RGBA; 16 bits are scaled and rounded to 8; the
-        first frame stands for an animation.
+        transparent colour; CMYK becomes RGB; grey with alpha becomes RGBA; 16 bits are scaled and rounded to 8, in
+        colour cut to the upper eight; the first frame stands for an animation, the first page for a document.
 
     Raises:
         CorruptImage: if it is missing, is no such image, is cut off or damaged, or has more than
@@ -83,9 +94,21 @@ def decode_reduced(
     data = _jpeg_bytes(file, name)
     if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
         return reduced
-    with _loaded(file if data is None else io.BytesIO(data), name) as image:
-        pixels = _to_array(_upright(image), white_level)
-        return Reduced(pixels, (pixels.shape[0], pixels.shape[1]))
+    pixels = _decode_whole(file if data is None else io.BytesIO(data), name, white_level)
+    return Reduced(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def _decode_whole(file: Path | BinaryIO, name: str, white_level: int) -> UInt8[np.ndarray, "h w c"]:
+    # Before Pillow, which takes one that begins as a TIFF does for a TIFF.
+    if dicom.is_called_one(file) and dicom.is_dicom(file):
+        return dicom.decode(file, name, white_level)
+    try:
+        with _loaded(file, name) as image:
+            return _to_array(_upright(image), white_level)
+    except _Unidentified:
+        if dicom.is_dicom(file):
+            return dicom.decode(file, name, white_level)
+        raise
 
 
 def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
@@ -134,7 +157,7 @@ def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndar
     name = str(getattr(image, "filename", "")) or "the image"
     refuse_huge(image, name)
     try:
-        image.load()
+        _load(image)
         return _to_array(_upright(image), white_level)
     except Exception as error:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
@@ -149,38 +172,58 @@ def levels(path: Path, name: str) -> Levels:
         return Levels(int(colours.max()) * 257, coloured=True)
 
 
+class _Unidentified(CorruptImage):
+    """A file that is nothing that Pillow is asked to read."""
+
+
 @contextmanager
 def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged bytes: one case here.
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             refuse_huge(image, name)
-            image.load()
+            _refuse_huge_tiles(image, name)
+            _load(image)
             yield image
     except CorruptImage:
         raise
     except UnidentifiedImageError:
-        raise CorruptImage(f"{name} is not an image that can be read (JPEG, PNG, WebP or BMP)") from None
+        raise _Unidentified(f"{name} is not an image that can be read ({READABLE})") from None
     except FileNotFoundError:
         raise CorruptImage(f"{name} does not exist") from None
+    except Image.DecompressionBombError as error:
+        raise CorruptImage(f"{name} is too large ({error}): {_TOO_LARGE}") from None
     except Exception as error:
         raise CorruptImage(f"{name} cannot be decoded: {error or type(error).__name__}") from error
 
 
 def read_header(path: Path | BinaryIO) -> Header | None:
     """Returns what the header says, the shape as `decode` will give it; None if it is unreadable."""
+    if dicom.is_called_one(path) and dicom.is_dicom(path):
+        return _dicom_header(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             # For a PNG without EXIF in its header, getexif would decode all of it to look behind the pixels.
-            has_exif = "exif" in image.info or image.format in ("JPEG", "MPO")
-            width, height = image.size
+            has_exif = "exif" in image.info or image.format in ("JPEG", "MPO", "TIFF")
+            # A TIFF's size may be that of the upright image before it is turned.
+            stored = (image.tag_v2[tag] for tag in _SIZE) if isinstance(image, TiffImageFile) else image.size
+            width, height = stored
             if has_exif and _orientation(image) in _SIDEWAYS:
                 height, width = width, height
             # Pillow reads colours of 16 bits as 8, and only its decoder's arguments show it.
-            deep = image.mode in _SIXTEEN_BIT or (image.format == "PNG" and str(image.tile[0][3]).endswith(";16B"))
+            deep = image.mode in _SIXTEEN_BIT or (
+                image.format in ("PNG", "TIFF") and bool(_DEEP_COLOUR.search(str(image.tile[0][3])))
+            )
             return Header(height, width, _channels(image), 16 if deep else 8)
+    except UnidentifiedImageError:
+        return _dicom_header(path)
     except Exception:
         return None
+
+
+def _dicom_header(file: Path | BinaryIO) -> Header | None:
+    shape = dicom.read_shape(file)
+    return Header(*shape, bits=8) if shape else None  # whatever it stores, it says its range itself
 
 
 def refuse_huge(image: Image.Image, name: str) -> None:
@@ -188,9 +231,33 @@ def refuse_huge(image: Image.Image, name: str) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise CorruptImage(
-            f"{name} has {image.width} × {image.height} pixels, more than the {limit:,} that are allowed: shrink it, "
-            f"or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            f"{name} has {image.width} × {image.height} pixels, more than the {limit:,} that are allowed: {_TOO_LARGE}"
         )
+
+
+def _refuse_huge_tiles(image: Image.Image, name: str) -> None:
+    """Raises CorruptImage for a TIFF whose tiles are larger than an image may be: each is decoded whole."""
+    if isinstance(image, TiffImageFile):
+        width, height = (int(image.tag_v2.get(tag, 0)) for tag in _TILE)
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and width * height > limit:
+            raise CorruptImage(f"{name} has tiles of {width} × {height} pixels, more than the {limit:,} allowed")
+
+
+def _load(image: Image.Image) -> None:
+    """Decodes the pixels; those of a TIFF without mapping its file, which Pillow does by the size of the turned image.
+
+    What lies on its side is then scrambled (seen with 13.0 on files without compression).
+    """
+    if not isinstance(image, TiffImageFile):
+        image.load()
+        return
+    filename = image.filename
+    image.filename = ""
+    try:
+        image.load()
+    finally:
+        image.filename = filename
 
 
 def _channels(image: Image.Image) -> int:
@@ -200,13 +267,25 @@ def _channels(image: Image.Image) -> int:
 
 
 def _to_array(image: Image.Image, white_level: int) -> UInt8[np.ndarray, "h w c"]:
+    if image.mode == "F":
+        raise ValueError(
+            "its pixels are floating-point numbers, and what is black and white among them it does not say: convert it "
+            "to 8 or 16 bits"
+        )
     if image.mode in _SIXTEEN_BIT:
         wide = np.asarray(image).astype(np.int64).clip(0, white_level)
+        if _is_inverted(image):
+            wide = white_level - wide
         return ((wide * 255 + white_level // 2) // white_level).astype(np.uint8)[..., None]  # rounded
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[_channels(image)]
     converted = image if image.mode == mode and "transparency" not in image.info else image.convert(mode)
     # A copy: an array that shares Pillow's memory cannot be written to.
     return np.array(converted).reshape(image.height, image.width, -1)
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether small values are bright; Pillow turns that round for images of 8 bits alone."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _upright(image: Image.Image) -> Image.Image:

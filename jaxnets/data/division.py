@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources import Source, Split
+from jaxnets.data.sources import Source, Split, classes_by_rarity, labels_of
 from jaxnets.data.split import few_of_each, fold_of, hold_out
 from jaxnets.errors import UserError
 
@@ -28,16 +28,16 @@ def divide(data: DataConfig, source: Source, selections: Mapping[str, Selection]
             )
         groups = train.groups[chosen] if train.groups is not None else None
         if data.folds is None:
-            kept, held_out = hold_out(
-                train.identities[chosen], train.labels[chosen], data.validation, seed, "validation", groups
-            )
+            classes = classes_by_rarity(labels_of(train)[chosen])
+            kept, held_out = hold_out(train.identities[chosen], classes, data.validation, seed, "validation", groups)
         else:
             held = fold_of(train.identities[chosen], data.folds, seed, groups) == data.fold
             kept, held_out = np.flatnonzero(~held), np.flatnonzero(held)
         divided["validation"] = train, chosen[held_out]
         chosen = chosen[kept]
     if data.shots is not None:
-        chosen = chosen[few_of_each(train.identities[chosen], train.labels[chosen], data.shots, seed)]
+        classes = classes_by_rarity(labels_of(train)[chosen])
+        chosen = chosen[few_of_each(train.identities[chosen], classes, data.shots, seed)]
     return {**divided, "train": (train, chosen)}
 
 
@@ -45,8 +45,11 @@ def count_notes(class_names: Sequence[str], selections: Mapping[str, Selection])
     """Returns how many images each class has in each split, and a word where one is rare in training."""
     notes = []
     for name, (split, chosen) in selections.items():
-        labels = split.labels[chosen]
-        counts = np.bincount(labels[labels >= 0], minlength=len(class_names))  # below 0: TFDS's unknown ones
+        labels = labels_of(split)[chosen]
+        if labels.ndim == 2:
+            counts = labels.sum(0, dtype=np.int64)
+        else:
+            counts = np.bincount(labels[labels >= 0], minlength=len(class_names))  # below 0: TFDS's unknown ones
         if len(class_names) <= NAMED:
             each = ", ".join(f"{label} ({count:,})" for label, count in zip(class_names, counts, strict=True))
             notes.append(f"{name}: {each}")

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 
 from jaxnets.data.canvas import Canvas
-from jaxnets.data.sources import ArraySplit, CorruptImage, Split
+from jaxnets.data.sources import ArraySplit, Canvases, CorruptImage, Split, Subset, labels_of
 from jaxnets.data.sources.base import read_reduced
 from jaxnets.errors import UserError
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 class Example(NamedTuple):
     image: UInt8[np.ndarray, "h w c"]
-    label: int
+    label: int | UInt8[np.ndarray, " classes"]  # the class, or 1 for each that it has
     readable: bool  # False: the file is corrupt, and the image black
     aspect: float  # width / height of the original
 
@@ -34,7 +34,12 @@ class Fit(Protocol):
     def width(self) -> int: ...
     @property
     def channels(self) -> int: ...
-    def fit(self, image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width channels"]: ...
+    def fit(
+        self, image: UInt8[np.ndarray, "..."], original: tuple[int, int] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """Fits an image, or what it was squeezed to from the `original` height and width."""
+        ...
+
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Tells whether `fit` leaves images of this shape as they are."""
         ...
@@ -48,7 +53,9 @@ class Examples:
     """
 
     def __init__(self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool) -> None:
-        self.labels: Int32[np.ndarray, " n"] = split.labels[chosen]
+        self.labels: Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"] = labels_of(split)[chosen]
+        while isinstance(split, Subset):
+            chosen, split = split.chosen[chosen], split.whole
         self._split = split
         self._chosen = chosen
         self.fit = fit
@@ -62,6 +69,15 @@ class Examples:
             everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
             self._images = split.images if everything else split.images[chosen]
             self.aspects[:] = fit.width / fit.height
+        self._canvases = split if isinstance(split, Canvases) and self._takes(split) else None
+        if self._canvases is not None:
+            height, width = self._canvases.sizes[chosen].T
+            self.aspects[:] = width / height
+
+    def _takes(self, split: Canvases) -> bool:
+        """Whether what the split stores is what the fit makes of it."""
+        unchanged = isinstance(self.fit, Canvas) or bool((split.sizes[self._chosen] == split.shape[:2]).all())
+        return unchanged and self.fit.keeps(split.shape)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -75,6 +91,11 @@ class Examples:
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of each image once it is fitted."""
         return self.fit.height, self.fit.width, self.fit.channels
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, or none: `labels` are then `[n, classes]`."""
+        return self.labels.ndim == 2
 
     @property
     def in_memory(self) -> bool:
@@ -91,6 +112,19 @@ class Examples:
         """Indices of the images that were found to be corrupt so far."""
         return frozenset(self._corrupt)
 
+    @property
+    def copied(self) -> bool:
+        """Whether images only have to be copied, from memory or from where they are stored (`copy`)."""
+        return self._canvases is not None or (self.whole and not self._corrupt)
+
+    def copy(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
+        """Copies images into the rows of `out`, where they are `copied`."""
+        if self._images is not None and self._loaded is None:
+            np.take(self._images, indices, axis=0, out=out, mode="clip")  # other modes take a copy first
+        else:
+            assert self._canvases is not None
+            self._canvases.read_into(self._chosen[indices], out)
+
     def read(self, index: int) -> Example:
         """Returns one example.
 
@@ -102,7 +136,7 @@ class Examples:
         else:
             image = np.empty(self.shape, np.uint8)
             readable = self.read_into(index, image)
-        return Example(image, int(self.labels[index]), readable, float(self.aspects[index]))
+        return Example(image, self.labels[index], readable, float(self.aspects[index]))
 
     def read_into(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> bool:
         """Reads one example's image into an array and notes its aspect; returns whether it is readable, else black.
@@ -120,7 +154,7 @@ class Examples:
                 self.fit.squeeze_reduced(read, out)
             else:
                 read = read_reduced(self._split, chosen, None)
-                out[...] = self.fit.fit(read.image)
+                out[...] = self.fit.fit(read.image, read.original)
             self.aspects[index] = read.aspect
             return True
         except CorruptImage as error:
@@ -151,6 +185,8 @@ class Examples:
 
         With `chosen` only those are read, and what is returned holds nothing in place of the others.
         """
+        if self._images is None and self._canvases is not None and chosen is None:
+            self._images = self._canvases.view(self._chosen)  # read from the disk as it is needed, if at all
         if self._images is None:
             if chosen is not None:
                 self._loaded = np.zeros(len(self), bool)
@@ -158,7 +194,10 @@ class Examples:
             images = np.empty((len(self), *self.shape), np.uint8)
 
             def read(index: int) -> None:
-                self.read_into(index, images[index])
+                if self._canvases is not None:
+                    self._canvases.read_into(self._chosen[index : index + 1], images[index : index + 1])
+                else:
+                    self.read_into(index, images[index])
 
             _for_each(read, range(len(self)) if chosen is None else chosen.tolist(), threads)
             self._images = images

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int64
 
-from jaxnets.data.sources import Split
+from jaxnets.data.sources import Split, labels_of
 
 _CHECKSUMS = {
     "labels_crc32": "images have other classes than they had",
@@ -25,7 +25,7 @@ def fingerprint(splits: Mapping[str, tuple[Split, Int64[np.ndarray, " n"]]]) -> 
     """
     sums = dict.fromkeys(_CHECKSUMS, 0)
     for split, chosen in (splits[name] for name in sorted(splits)):
-        sums["labels_crc32"] = zlib.crc32(split.labels[chosen].tobytes(), sums["labels_crc32"])
+        sums["labels_crc32"] = zlib.crc32(labels_of(split)[chosen].tobytes(), sums["labels_crc32"])
         sums["examples_crc32"] = zlib.crc32(split.identities[chosen].tobytes(), sums["examples_crc32"])
         content = split.content_crc32(chosen)
         sums["content_crc32"] = zlib.crc32(content.to_bytes(4, "little"), sums["content_crc32"])

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from jaxnets.data.batch import Batch
+from jaxnets.data.batch import Batch, batch_labels
 from jaxnets.data.examples import Examples
 from jaxnets.data.loader import Assembly, Loader
 from jaxnets.data.order import Order
 
 _BATCHES_AHEAD = 4  # at most, that are made before they are asked for
+_COPIED_AT_ONCE = 2 * 2**20  # bytes, about, of images that only have to be copied
 _BYTES_AHEAD = 256 * 2**20  # that they may fill; one is made ahead whatever its size
 
 
@@ -38,7 +39,8 @@ def train_stream(
 
     def begin(step: int) -> _Rows:
         index, epoch = order.draw(step * batch_size, batch_size)
-        return _Training(examples, images.take(), index[chosen], epoch[chosen])
+        kind = _Copies if examples.copied else _Training
+        return kind(examples, images.take(), index[chosen], epoch[chosen])
 
     return _loader(begin, start_step, stop_step, examples, len(chosen), threads)
 
@@ -116,7 +118,7 @@ class _Rows:
         # NumPy arrays, until the caller puts them on a device.
         arrays: dict[str, Any] = {
             "image": self._image,
-            "label": self._examples.labels[self._read],
+            "label": batch_labels(self._examples.labels[self._read]),
             "mask": self._mask,
             "index": self._index,
             "epoch": self._epoch,
@@ -128,6 +130,25 @@ class _Rows:
 class _Training(_Rows):
     def fill(self, row: int) -> None:
         self._read[row] = self._examples.read_substituting(int(self._index[row]), self._image[row])
+
+
+class _Copies(_Rows):
+    """Rows that only have to be copied, many in one call; what is filled at a time is one of their groups."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+    ) -> None:
+        super().__init__(examples, image, index, epoch)
+        self._group = max(_COPIED_AT_ONCE // math.prod(examples.shape), 1)
+        self.rows = -(-len(index) // self._group)
+
+    def fill(self, row: int) -> None:
+        group = slice(row * self._group, (row + 1) * self._group)
+        self._examples.copy(self._index[group], self._image[group])
 
 
 class _Evaluation(_Rows):

@@ -1,6 +1,7 @@
 """Evaluates: `python -m jaxnets.evaluate --workdir DIR [--split S]` writes DIR/report/metrics.json."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
 from jaxnets.run.storage import Place
+
+_SHARES_OF_SEVERAL = ("precision", "recall", "f1", "average_precision")  # of a class, where images have several labels
 
 
 def main() -> None:
@@ -63,24 +66,36 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     write_json(target, report)
 
     console = terminal.console()
+    shares = _SHARES_OF_SEVERAL if "micro_f1" in report else ("accuracy",)
     table = Table(
         "class",
         "examples",
-        "accuracy",
+        *(key.replace("_", " ") for key in shares),
         title=f"{report['model']}, step {report['step']}, {report['split']}",
     )
     for name, row in report["per_class"].items():
-        accuracy = "—" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
-        table.add_row(terminal.shown(name), str(row["count"]), accuracy)
+        table.add_row(terminal.shown(name), str(row["count"]), *(_percent(row[key]) for key in shares))
     said = "; ".join((f"{report['source']}, {report['split']}", *report["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
+    if "micro_f1" in report:
+        console.print(
+            f"mean average precision {_percent(report['mean_average_precision'])}, F1 "
+            f"{_percent(report['macro_f1'])} over classes and {_percent(report['micro_f1'])} over all labels, "
+            f"{_percent(report['label_accuracy'])} of the labels right",
+            soft_wrap=True,
+        )
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
+    what = "all labels of an image right" if "micro_f1" in report else "accuracy"
     console.print(
-        f"accuracy {report['accuracy']:.2%} ({report['correct']} of {report['count']}){top5}, loss {report['loss']:.4f}"
+        f"{what} {report['accuracy']:.2%} ({report['correct']} of {report['count']}){top5}, loss {report['loss']:.4f}"
     )
     console.print(f"written to {target}", soft_wrap=True)
     return 0
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None or math.isnan(share) else f"{share:.2%}"
 
 
 def report_target(out: Path | None, report: Place) -> Place:

@@ -75,12 +75,13 @@ def evaluate_run(
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
     examples = data.split(split)
+    loss = find_loss(config.loss, several_labels=examples.several_labels)
     classifier = load(run.path, checkpoint, weights)
     mesh = make_mesh()
     everywhere = replicated(mesh)
     jax.config.update("jax_default_matmul_precision", card.matmul_precision)
     total = evaluate_split(
-        jit_eval_step(make_eval_step(classifier.model, card.preprocess, find_loss(config.loss)), mesh),
+        jit_eval_step(make_eval_step(classifier.model, card.preprocess, loss), mesh),
         jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
         examples,
         batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),

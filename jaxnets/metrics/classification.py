@@ -1,4 +1,8 @@
-"""Loss, accuracy, the best five, and each class by itself."""
+"""Loss, accuracy, the best five, and each class by itself.
+
+Where an image may have several labels, accuracy is the share of images whose labels are all right and have no other
+beside them (subset accuracy, as in scikit-learn); what else is measured then is in `several_labels`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +21,8 @@ def _loss(outcome: Outcome) -> Sums:
 
 
 def _correct(outcome: Outcome) -> jax.Array:
+    if outcome.several_labels:
+        return outcome.mask & (outcome.decisions == (outcome.label > 0.5)).all(-1)
     return outcome.mask & (jnp.argmax(outcome.logits, -1).astype(jnp.int32) == outcome.label)
 
 
@@ -25,7 +31,7 @@ def _accuracy(outcome: Outcome) -> Sums:
 
 
 def _top5(outcome: Outcome) -> Sums:
-    if outcome.logits.shape[-1] < _TOP5_CLASSES:
+    if outcome.several_labels or outcome.logits.shape[-1] < _TOP5_CLASSES:
         return {}
     best = jax.lax.top_k(outcome.logits, 5)[1]
     within = outcome.mask & (best == outcome.label[:, None]).any(-1)
@@ -33,6 +39,8 @@ def _top5(outcome: Outcome) -> Sums:
 
 
 def _classes(outcome: Outcome) -> Sums:
+    if outcome.several_labels:
+        return {}
     nothing = jnp.zeros(outcome.logits.shape[-1], jnp.int32)
     return {
         "class_count": nothing.at[outcome.label].add(outcome.mask.astype(jnp.int32)),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 Sums = dict[str, Array]  # by name; those of two batches add up
 
@@ -15,9 +15,19 @@ class Outcome(NamedTuple):
     """What a batch of examples came to."""
 
     logits: Float[Array, "b classes"]
-    label: Int32[Array, " b"]
+    label: Int32[Array, " b"] | Float32[Array, "b classes"]  # the class, or 1 for each that an image has
     mask: Bool[Array, " b"]  # False on what does not count
     loss: Float[Array, " b"]
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, each decided by itself."""
+        return self.label.ndim == 2
+
+    @property
+    def decisions(self) -> Bool[Array, "b classes"]:
+        """Of each class by itself, whether it is more probable than not."""
+        return self.logits > 0
 
 
 class Update(NamedTuple):

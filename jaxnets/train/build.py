@@ -112,7 +112,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         cut=cut,
         ops=ops,
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
-        loss=find_loss(config.loss),
+        loss=find_loss(config.loss, several_labels=data.several_labels),
         label_smoothing=config.loss.label_smoothing,
         optimizer=make_optimizer(config.optimizer, schedule, rates),
         schedule=schedule,

@@ -97,5 +97,5 @@ class Evaluator:
         )
 
     def _compile(self, variables: Variables, examples: Examples) -> EvalStep:
-        like = batch_like(self._batch_size, examples.shape, self._mesh)
+        like = batch_like(self._batch_size, examples.shape, self._mesh, *examples.labels.shape[1:])
         return self._jitted.lower(variables, like).compile()

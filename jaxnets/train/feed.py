@@ -183,7 +183,7 @@ class StreamFeed:
 
     def __init__(self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh) -> None:
         self._function, self._mesh = step, mesh
-        self._batch_like = batch_like(draws.batch_size, examples.shape, mesh)
+        self._batch_like = batch_like(draws.batch_size, examples.shape, mesh, *examples.labels.shape[1:])
         self._shard = lambda batch: shard_rows(batch, draws.batch_size, mesh)
         self._open = lambda start: train_stream(
             examples,

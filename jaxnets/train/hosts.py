@@ -141,6 +141,17 @@ def _others_around() -> bool:
         return False
 
 
+def place_among_others() -> tuple[int, int]:
+    """Returns the number of this process and how many there are, as the environment says; (0, 1) where it is alone.
+
+    They are not joined: for work that is divided beforehand.
+    """
+    if not _others_around():
+        return 0, 1
+    found = _addresses(DistributedConfig())
+    return found["process_id"], found["num_processes"]
+
+
 _SIGNS = (
     "SLURM_STEP_NODELIST",
     "OMPI_MCA_orte_hnp_uri",

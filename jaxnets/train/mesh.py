@@ -81,8 +81,11 @@ def shard_rows(local: T, rows: int, mesh: Mesh) -> T:
     return jax.tree.map(whole, local)
 
 
-def batch_like(batch_size: int, shape: tuple[int, int, int], mesh: Mesh) -> Batch:
-    """Returns the shapes and shardings of a batch over the devices, to compile a step for; `shape` is an image's."""
+def batch_like(batch_size: int, shape: tuple[int, int, int], mesh: Mesh, several_labels: int | None = None) -> Batch:
+    """Returns the shapes and shardings of a batch over the devices, to compile a step for.
+
+    `shape` is an image's; `several_labels` the number of classes of which an image may have several.
+    """
 
     def array(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=over_data(mesh))
@@ -90,7 +93,7 @@ def batch_like(batch_size: int, shape: tuple[int, int, int], mesh: Mesh) -> Batc
     numbers = array(jnp.int32)
     return Batch(
         image=array(jnp.uint8, *shape),
-        label=numbers,
+        label=numbers if several_labels is None else array(jnp.float32, several_labels),
         mask=array(jnp.bool),
         index=numbers,
         epoch=numbers,

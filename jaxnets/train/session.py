@@ -1,5 +1,6 @@
 """One stretch of training, from the step where it starts to the end or to where it is asked to stop."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -152,7 +153,8 @@ class Session:
         evaluation = found["eval"]
         is_best = chooses and is_better(evaluation, self.progress.best)
         if is_best:
-            best = {"step": step, "accuracy": evaluation["accuracy"], "loss": evaluation["loss"]}
+            compared = dict.fromkeys((table.chief(evaluation), "accuracy", "loss"))
+            best = {"step": step, **{name: evaluation[name] for name in compared}}
             self.progress = replace(self.progress, best=best)
         self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
         return is_best
@@ -197,8 +199,14 @@ class Session:
 
 
 def is_better(evaluation: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
-    """Tells whether an evaluation beats the best so far: in accuracy, and between equals in loss."""
+    """Tells whether an evaluation beats the best so far: in accuracy, and between equals in loss.
+
+    With several labels per image it is their mean average precision instead of accuracy.
+    """
     if best is None:
         return True
+    name = table.chief(evaluation)
+    # Without an image of any class it is no number, and saved as null.
+    ours, theirs = (-np.inf if x is None or math.isnan(x) else x for x in (evaluation[name], best.get(name)))
     # Runs of an earlier version did not note the loss of their best.
-    return (evaluation["accuracy"], -evaluation["loss"]) > (best["accuracy"], -best.get("loss", -np.inf))
+    return (ours, -evaluation["loss"]) > (theirs, -best.get("loss", -np.inf))

@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
 
     image: UInt8[Array, "b h w c"]
     target: Float[Array, "b classes"]
-    label: Int32[Array, " b"]
+    label: Int32[Array, " b"] | Float32[Array, "b classes"]
 
 
 class Gradient(NamedTuple):
@@ -200,7 +200,7 @@ def make_chunk(
         state: TrainState,
         images: UInt8[Array, "n h w c"],
         aspects: Float32[Array, " n"],
-        labels: Int32[Array, " n"],
+        labels: Int32[Array, " n"] | UInt8[Array, "n classes"],
         index: Int32[Array, "k b"],
         epoch: Int32[Array, "k b"],
         count: Int32[Array, ""],
@@ -209,7 +209,7 @@ def make_chunk(
             chosen = index[i]
             batch = Batch(
                 image=images[chosen],
-                label=labels[chosen],
+                label=labels[chosen].astype(jnp.int32 if labels.ndim == 1 else jnp.float32),
                 mask=jnp.ones(chosen.shape, bool),
                 index=chosen,
                 epoch=epoch[i],

@@ -23,6 +23,8 @@ LABELS = np.arange(23, dtype=np.int32)
 class Files:
     """A split that has to be read, some of it corrupt."""
 
+    targets = None
+
     def __init__(self, corrupt=()):
         self.labels = LABELS
         self.corrupt = corrupt

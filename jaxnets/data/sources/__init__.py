@@ -12,12 +12,33 @@ from typing import Any
 import numpy as np
 
 from jaxnets.config import DataConfig
-from jaxnets.data.sources.base import ArraySplit, CorruptImage, Source, Split, Subset
+from jaxnets.data.sources.base import (
+    ArraySplit,
+    Canvases,
+    CorruptImage,
+    Source,
+    Split,
+    Subset,
+    classes_by_rarity,
+    labels_of,
+)
 from jaxnets.data.sources.bucket import BUCKET
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError, nearest
 
-__all__ = ["ArraySplit", "CorruptImage", "Source", "Split", "Subset", "open_labelled", "open_source"]
+__all__ = [
+    "ArraySplit",
+    "Canvases",
+    "CorruptImage",
+    "Source",
+    "Split",
+    "Subset",
+    "classes_by_rarity",
+    "labels_of",
+    "open_labelled",
+    "open_source",
+    "open_undivided",
+]
 
 # (what follows the colon, the config's group, the classes to evaluate on or None to train) -> Source. To train it has
 # "train" at least. To evaluate it may have any splits and fewer classes; the classes are matched by name here.
@@ -44,6 +65,8 @@ _KINDS = {
     "parquet": _Kind(form="parquet:FILE", opener="parquet_file:open_parquet"),
     "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar"),
     "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf"),
+    "tfrecord": _Kind(form="tfrecord:GLOB", opener="tfrecord_shards:open_tfrecord"),
+    "prepared": _Kind(form="prepared:DIR", opener="prepared:open_prepared"),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -55,7 +78,12 @@ def with_absolute_paths(spec: DataConfig) -> DataConfig:
     if rest and (given or (kind == "hf" and _is_local(rest))):
         rest = _absolute(rest)
     root = spec.root if (spec.root or "").startswith(BUCKET) else spec.root and _absolute(spec.root)
-    return replace(spec, source=kind + colon + rest, directory=spec.directory and _absolute(spec.directory), root=root)
+    classes = spec.table.classes
+    if classes is not None and not classes.startswith(BUCKET):
+        classes = _absolute(classes)
+    table = replace(spec.table, classes=classes)
+    directory = spec.directory and _absolute(spec.directory)
+    return replace(spec, source=kind + colon + rest, directory=directory, root=root, table=table)
 
 
 def _is_local(name: str) -> bool:
@@ -81,15 +109,21 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     Raises:
         UserError: if the name is unknown or incomplete, or the data set is missing or not laid out as its kind needs.
     """
-    opener, location = _find(spec.source)
-    source = opener(location, spec, None)
+    source = open_undivided(spec)
     if "test" in source.splits:
         return source
     train = source.splits["train"]
-    kept, chosen = hold_out(train.identities, train.labels, spec.test_share, seed, "test", train.groups)
+    strata = classes_by_rarity(labels_of(train))
+    kept, chosen = hold_out(train.identities, strata, spec.test_share, seed, "test", train.groups)
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
     note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
     return replace(source, splits=splits, notes=(*source.notes, note))
+
+
+def open_undivided(spec: DataConfig) -> Source:
+    """Opens the data set that `spec.source` names with the splits that it has itself, "train" among them."""
+    opener, location = _find(spec.source)
+    return opener(location, spec, None)
 
 
 def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:

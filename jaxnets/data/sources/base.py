@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+from jaxtyping import Int, Int32, Int64, UInt8, UInt64
 
 from jaxnets.data.sources.names import hashes
 
@@ -59,8 +59,37 @@ class Split(Protocol):
         ...
 
 
+@runtime_checkable
+class Encoded(Protocol):
+    """A split of image files, or of what else `decode` makes images of."""
+
+    def encoded(self, index: int) -> bytes:
+        """Returns a file's bytes; raises CorruptImage where they cannot be read."""
+        ...
+
+
+@runtime_checkable
+class Canvases(Protocol):
+    """A split whose images are stored squeezed to one size, and are copied from there without being decoded."""
+
+    shape: tuple[int, int, int]  # of each
+
+    @property
+    def sizes(self) -> Int32[np.ndarray, "n 2"]:
+        """Height and width of the originals."""
+        ...
+
+    def read_into(self, indices: Int[np.ndarray, " b"], out: UInt8[np.ndarray, "b h w c"]) -> None:
+        """Copies these into the rows of `out`, from any thread."""
+        ...
+
+    def view(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"] | None:
+        """Returns these without copying them where they lie side by side, to be read alone; None elsewhere."""
+        ...
+
+
 class Reduced(NamedTuple):
-    """An image, perhaps decoded at a part of its size."""
+    """An image, perhaps decoded at a part of its size, or squeezed to another shape."""
 
     image: UInt8[np.ndarray, "h w c"]
     original: tuple[int, int]  # height and width of the whole
@@ -93,6 +122,16 @@ class CorruptImage(Exception):
     """An image that cannot be decoded. The message names it and says why."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How images that were prepared are stored."""
+
+    height: int  # pixels of each; where they were not squeezed, both are the most that a shorter side has
+    width: int
+    squeezed: bool  # each whole, to a canvas of this size
+    exact: bool  # none is smaller than its original
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A data set: named splits of labelled images; for training "train" and "test" at least."""
@@ -103,6 +142,7 @@ class Source:
     image_size: tuple[int, int] | None  # pixels, height and width that all images have; None where they differ
     channels: int  # 1 (grey) or 3 (RGB)
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
+    stored: Stored | None = None  # None: images are as they are
     notes: tuple[str, ...] = ()  # how it was understood and what was passed over, a sentence each
 
 
@@ -180,3 +220,20 @@ class Subset:
 
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
         return self.whole.content_crc32(self.chosen[chosen])
+
+
+def labels_of(split: Split) -> Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]:
+    """Returns all that is known of the classes of a split's images: `targets` where there are some, else `labels`."""
+    return split.labels if split.targets is None else split.targets
+
+
+def classes_by_rarity(labels: Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]) -> Int32[np.ndarray, " n"]:
+    """Returns the one class that each image is divided and drawn by, so that no class is forgotten.
+
+    Of several labels (`labels_of`) it is the rarest, which needs it most; images of none are a class of their own.
+    """
+    if labels.ndim == 1:
+        return labels
+    counts = labels.sum(0, dtype=np.int64)
+    rarest = np.where(labels.astype(bool), counts, len(labels) + 1).argmin(1)
+    return np.where(labels.any(1), rarest, labels.shape[1]).astype(np.int32)

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import UserError
@@ -26,6 +27,14 @@ def read_whole(path: str) -> bytes:
         return content
     except FileNotFoundError:
         raise
+    except Exception as error:
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def download(path: str, to: Path) -> None:
+    """Copies an object to a file; raises OSError, of whatever the library raises."""
+    try:
+        _bucket().get_file(path, str(to))
     except Exception as error:
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 

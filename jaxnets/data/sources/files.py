@@ -42,6 +42,14 @@ class FileSplit:
     def identities(self) -> UInt64[np.ndarray, " n"]:
         return hashes(self.name(index).encode() for index in range(len(self)))
 
+    def encoded(self, index: int) -> bytes:
+        """Returns a file's bytes; raises CorruptImage with its path."""
+        path = self.paths[index]
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise CorruptImage(f"{printable(path)} cannot be read: {error.strerror}") from error
+
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one file (`jaxnets.data.decode`); raises CorruptImage with its path."""
         return self.reduced(index, None).image

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.config import DataConfig
+from jaxnets.data.decode import READABLE
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.files import FileSplit, survey
 from jaxnets.data.sources.layout import EXPECTED, Classes, read_labelled, read_layout
@@ -24,8 +25,8 @@ def open_folder(location: str, spec: DataConfig, known: Sequence[str] | None) ->
 
     `DIR/train/CLASS/*` with `DIR/test/CLASS/*`, under any of the names that splits have; where there is no test split,
     the validation split is it, and where there is one, a split "validation" of its own. Or `DIR/CLASS/*` alone, which
-    is "train". Images may lie in folders within a class folder. Links are followed. Hidden files and those of other
-    suffixes than .jpg, .jpeg, .jfif, .jpe, .png, .webp and .bmp are passed over, which the notes count.
+    is "train". Images may lie in folders within a class folder. Links are followed. Hidden files, and those that are
+    neither called as images (`jaxnets.data.decode.SUFFIXES`) nor DICOM files, are passed over, which the notes count.
 
     Args:
         location: the folder.
@@ -96,7 +97,7 @@ def image_files(given: Iterable[Path]) -> list[Path]:
         sentence = passed_over(other_files([folder]), f"in {printable(str(path))}")
         if not found:
             raise UserError(
-                f"there is no image (JPEG, PNG, WebP or BMP) in the folder {printable(str(path))}"
+                f"there is no image ({READABLE}) in the folder {printable(str(path))}"
                 + (f"; {sentence}" if sentence else "")
             )
         if sentence:

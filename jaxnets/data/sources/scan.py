@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+from jaxnets.data import dicom
 from jaxnets.data.decode import SUFFIXES
 from jaxnets.data.sources.names import printable
 from jaxnets.errors import UserError
@@ -17,9 +19,10 @@ _JUNK_FOLDERS = frozenset(
         "lost+found", "__macosx", "__pycache__",
     }
 )  # fmt: skip
-_JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"})
+_DICOM = "DICOM"  # in place of the suffix of a file that is one, where they cannot be read
 _COUNTED = 6  # suffixes that a sentence names
-_IMAGES_TOO = (".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".dcm", ".svg", "")
+_IMAGES_TOO = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".dcm", ".svg", "")
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,16 @@ class Folder:
                         folder = Folder(entry.path, above)
                         if not entry.is_symlink() or folder._identity not in above:
                             folders.append(folder)
-                    elif suffix in SUFFIXES:
+                    elif suffix in SUFFIXES and (suffix not in dicom.SUFFIXES or dicom.is_readable()):
                         images.append(name)
-                    elif name.lower() not in _JUNK_FILES:
+                    elif name.lower() in _JUNK_FILES:
+                        continue
+                    elif dicom.may_be_named(suffix) and dicom.is_dicom(Path(entry.path)):
+                        if dicom.is_readable():
+                            images.append(name)
+                        else:
+                            others[_DICOM] += 1
+                    else:
                         others[suffix] += 1
         except OSError as error:
             raise UserError(
@@ -132,12 +142,15 @@ def other_files(folders: Iterable[Folder]) -> Counter[str]:
 def counted(others: Counter[str]) -> str:
     """Returns "12 of .tif, 3 without a suffix", the most frequent first; an empty string for none."""
     ordered = sorted(others.items(), key=lambda item: (-item[1], item[0]))
-    listed = [
-        f"{count:,} of {printable(suffix)}" if suffix else f"{count:,} without a suffix"
-        for suffix, count in ordered[:_COUNTED]
-    ]
+    listed = [_count(suffix, count) for suffix, count in ordered[:_COUNTED]]
     rest = sum(count for _, count in ordered[_COUNTED:])
     return ", ".join(listed) + (f", {rest:,} more" if rest else "")
+
+
+def _count(suffix: str, count: int) -> str:
+    if suffix == _DICOM:
+        return f"{count:,} DICOM files (to read such files: {dicom.REMEDY})"
+    return f"{count:,} of {printable(suffix)}" if suffix else f"{count:,} without a suffix"
 
 
 def passed_over(others: Counter[str], where: str) -> str | None:
@@ -145,5 +158,6 @@ def passed_over(others: Counter[str], where: str) -> str | None:
     if not others:
         return None
     images = any(suffix in _IMAGES_TOO for suffix in others)
-    remedy = f"; convert those that are images to {', '.join(SUFFIXES)}" if images else ""
+    plain = ", ".join(suffix for suffix in SUFFIXES if suffix not in dicom.SUFFIXES)
+    remedy = f"; convert those that are images to {plain}" if images else ""
     return f"passed over {where}: {counted(others)}{remedy}"

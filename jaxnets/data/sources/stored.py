@@ -100,6 +100,10 @@ class StoredSplit:
             return self.stored.content
         return hashes(name.encode() for name in self.stored.names)
 
+    def encoded(self, index: int) -> bytes:
+        """Returns the bytes of one image; raises CorruptImage with its name."""
+        return self.stored.read(index)
+
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Decodes one image; raises CorruptImage with its name."""
         return self.reduced(index, None).image

@@ -5,15 +5,15 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
+from jaxnets.data.decode import READABLE
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.bucket import BUCKET, read_whole
+from jaxnets.data.sources.class_file import CLASSES, beside, read_class_names
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.shards import find_shards, shard_names, shard_roles
 from jaxnets.data.sources.stored import Stored, StoredImages, surveyed
@@ -24,7 +24,6 @@ from jaxnets.data.sources.tar_folders import source_of_folders
 from jaxnets.data.sources.tar_index import LABELS, Members, key_of, read_members
 from jaxnets.errors import UserError, quoted
 
-_CLASSES = "classes.txt"
 _BETWEEN = "\x1f"  # labels that are a list in JSON; no name holds it (ASCII's unit separator)
 _IMAGE = "image"
 
@@ -53,7 +52,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     with ThreadPoolExecutor(cores()) as pool:
         members = list(pool.map(read_members, shards))
     if not any(text is None for each in members for text in each.texts):
-        raise UserError(f"{title} has no image (JPEG, PNG, WebP or BMP)")
+        raise UserError(f"{title} has no image ({READABLE})")
     roles, notes = shard_roles(shards, title, known is not None)
     if links := sum(each.links for each in members):
         notes.append(f"passed over in {title}: {links:,} links")
@@ -73,7 +72,8 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
             names=[sample.name for sample in samples],
             content=None,
         )
-        rows, table = _rows(samples, roles, title, spec, _class_names(shards[0]), known is None)
+        named = read_class_names(beside(shards[0], CLASSES))
+        rows, table = _rows(samples, roles, title, spec, named, known is None)
         codes, said = roles_of(rows, known is not None)
         source = assemble(rows, StoredImages(stored, spec.white_level), codes, table.table, known, description)
         notes += said
@@ -205,24 +205,3 @@ def _written(value: Any) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _class_names(shard: str) -> list[str] | None:
-    """Returns the lines of classes.txt beside the archives, None where there is none."""
-    path = os.path.join(os.path.dirname(shard), _CLASSES)
-    try:
-        content = read_whole(path) if shard.startswith(BUCKET) else Path(path).read_bytes()
-        names = [printable(line.strip()) for line in content.decode("utf-8-sig").splitlines()]
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"{printable(path)} cannot be read: {error}") from error
-    while names and not names[-1]:
-        names.pop()
-    if "" in names or len(set(names)) < len(names):
-        wrong = next(number for number, name in enumerate(names) if not name or name in names[:number])
-        raise UserError(
-            f"{printable(path)} must have the name of a class in each line, all different, found "
-            f"{quoted(names[wrong])} in line {wrong + 1}"
-        )
-    return names

@@ -87,6 +87,10 @@ class RecordSplit:
         return self.reduced(index, None).image
 
     def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+        return decode_reduced(io.BytesIO(self.encoded(index)), self.name(index), least=least)
+
+    def encoded(self, index: int) -> bytes:
+        """Returns an image as it was encoded; raises CorruptImage with its split and number."""
         name = self.name(index)
         try:
             stored = self._stored(self._records[int(index)])
@@ -94,7 +98,7 @@ class RecordSplit:
             raise CorruptImage(f"{name} cannot be read: {error}") from error
         if not stored:
             raise CorruptImage(f"{name} has no {self._keys.image!r}")
-        return decode_reduced(io.BytesIO(stored), name, least=least)
+        return stored
 
     def name(self, index: int) -> str:
         return f"{self._name}[{index}]"
@@ -287,7 +291,8 @@ def _splits(
             formats = ", ".join(sorted(each.value for each in builder.info.available_file_formats()))
             raise UserError(
                 f"{name} is prepared in {builder.data_path} as {formats}, which cannot be read in any order without "
-                f"TensorFlow: set config.data.directory to another folder, and it is prepared there as array_record"
+                f"TensorFlow: set config.data.directory to another folder, and it is prepared there as array_record; "
+                f"TFRecords are read as they are with config.data.source=tfrecord:{builder.data_path}"
             ) from None
         return RecordSplit(source, keys, f"{name}/{split}", classes, cache)
 

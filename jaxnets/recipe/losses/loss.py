@@ -3,6 +3,7 @@
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from jaxnets.models.forward import Activation
@@ -28,5 +29,5 @@ def soft_target(
     (multi-hot) are smoothed towards one half, each class by itself.
     """
     if label.ndim == 2:
-        return label * (1 - smoothing) + smoothing / 2
+        return jnp.asarray(label, float) * (1 - smoothing) + smoothing / 2
     return jax.nn.one_hot(label, classes) * (1 - smoothing) + smoothing / classes

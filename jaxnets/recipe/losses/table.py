@@ -1,8 +1,9 @@
 """The losses that a config can name."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from jaxnets.errors import UserError
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from jaxnets.recipe.losses.focal import Focal
 from jaxnets.recipe.losses.loss import Loss
@@ -20,7 +21,21 @@ class LossConfig:
     focal: Focal = field(default_factory=Focal)
 
 
-def find_loss(spec: LossConfig) -> Loss:
-    """Returns the loss that a config names, with its parameters."""
+def find_loss(spec: LossConfig, *, several_labels: bool = False) -> Loss:
+    """Returns the loss that a config names, with its parameters.
+
+    Raises:
+        UserError: if images may have several labels, and the loss takes exactly one to be right.
+    """
     loss: Loss = getattr(spec, spec.name)
+    if several_labels and loss.activation != "sigmoid":
+        fit = [name for name in (entry.name for entry in fields(spec)) if _takes_several(getattr(spec, name))]
+        raise UserError(
+            f"the data has images with several labels, and the loss {spec.name} takes exactly one of the classes to be "
+            f"right: train with --config.loss.name={' or '.join(fit)}"
+        )
     return loss
+
+
+def _takes_several(loss: object) -> bool:
+    return isinstance(loss, Loss) and loss.activation == "sigmoid"

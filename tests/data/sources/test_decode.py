@@ -1,11 +1,14 @@
 """Image files of every kind that turns up become uint8 [h, w, 1, 3 or 4]; damaged ones say what is wrong."""
 
 import io
+import re
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image
 
 from jaxnets.data import decode as decoding
@@ -33,7 +36,15 @@ def _refused(data: bytes, name: str = "x") -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        *(("TIFF", {"compression": kind}) for kind in (None, "tiff_lzw", "tiff_deflate", "packbits")),
+    ],
+)
 def test_rgb_without_loss_is_exact(format, options):
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(RGB), format, **options)), RGB)
 
@@ -81,14 +92,37 @@ def test_16_bits_are_rounded_to_8():
     np.testing.assert_array_equal(_decode(_bytes(Image.fromarray(wide)))[0, :, 0], np.round(wide[0] / 257))
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("white_level", [1, 255, 4095, 10_000, 65_534])
-def test_a_white_level_becomes_255_and_what_is_above_it_too(white_level):
+def test_a_white_level_becomes_255_and_what_is_above_it_too(white_level, format):
     wide = np.linspace(0, 65535, 64).astype(np.uint16)[None]
     wide[0, :2] = white_level, white_level // 2
-    image = decode(io.BytesIO(_bytes(Image.fromarray(wide))), "a", white_level)
+    image = decode(io.BytesIO(_bytes(Image.fromarray(wide), format)), "a", white_level)
     expected = np.round(np.minimum(wide.astype(float), white_level) * 255 / white_level)
     np.testing.assert_allclose(image[0, :, 0], expected[0], atol=1)
     assert image[0, 0, 0] == 255
+
+
+@pytest.mark.parametrize("white_level", [4095, 65535])
+def test_a_tiff_whose_zero_is_white_is_turned_round(white_level):
+    wide = np.linspace(0, white_level, 16).astype(np.uint16)[None]
+    inverted = Image.fromarray(white_level - wide)
+    data = _bytes(inverted, "TIFF", tiffinfo={262: 0})
+    plain = decode(io.BytesIO(_bytes(Image.fromarray(wide), "TIFF")), "a", white_level)
+    np.testing.assert_array_equal(decode(io.BytesIO(data), "a", white_level), plain)
+
+
+def test_a_tiff_of_floating_point_numbers_is_refused_as_its_range_is_not_known():
+    assert "what is black and white among them it does not say" in _refused(
+        _bytes(Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)), "TIFF")
+    )
+
+
+def test_a_tiff_with_tiles_larger_than_an_image_may_be_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    data = io.BytesIO()
+    tifffile.imwrite(data, RGB, tile=(16, 16), photometric="rgb")
+    assert "tiles of 16 × 16 pixels, more than the 200" in _refused(data.getvalue())
 
 
 def test_eight_bits_know_no_white_level():
@@ -97,10 +131,14 @@ def test_eight_bits_know_no_white_level():
 
 def test_a_header_tells_how_many_bits_there_are(tmp_path):
     for bits, pixels in ((8, RGB), (8, RGB[..., 0]), (16, RGB[..., 0].astype(np.uint16))):
-        Image.fromarray(pixels).save(tmp_path / "a.png")
-        header = read_header(tmp_path / "a.png")
-        assert header is not None
-        assert header.bits == bits
+        for name in ("a.png", "a.tif"):
+            Image.fromarray(pixels).save(tmp_path / name)
+            header = read_header(tmp_path / name)
+            assert header is not None
+            assert header.bits == bits
+    cv2.imwrite(str(tmp_path / "b.tif"), RGB.astype(np.uint16) * 257)
+    assert read_header(tmp_path / "b.tif") == (6, 9, 3, 16)
+    np.testing.assert_array_equal(decode(tmp_path / "b.tif", "b"), RGB[..., ::-1])
 
 
 def test_a_cmyk_jpeg_becomes_rgb():
@@ -111,7 +149,7 @@ def test_a_cmyk_jpeg_becomes_rgb():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
 def test_exif_orientation_turns_the_image_upright(orientation, format, options):
     stored = {
         1: RGB,
@@ -135,9 +173,10 @@ def test_a_damaged_exif_block_does_not_spoil_the_image():
     assert _decode(data).shape == (16, 24, 1)
 
 
-def test_the_first_frame_stands_for_an_animation():
+@pytest.mark.parametrize(("format", "options"), [("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {}), ("PNG", {})])
+def test_the_first_frame_stands_for_an_animation(format, options):
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
-    data = _bytes(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    data = _bytes(frames[0], format, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(_decode(data)[..., :3], RGB)
 
 
@@ -151,7 +190,8 @@ def test_a_file_s_content_counts_and_not_its_suffix(tmp_path):
 
 
 def test_text_is_refused_with_what_can_be_read():
-    assert _refused(b"hello", "notes.txt") == "notes.txt is not an image that can be read (JPEG, PNG, WebP or BMP)"
+    said = "notes.txt is not an image that can be read (JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM)"
+    assert _refused(b"hello", "notes.txt") == said
 
 
 def test_an_empty_file_is_refused():
@@ -159,7 +199,7 @@ def test_an_empty_file_is_refused():
 
 
 def test_other_formats_are_refused():
-    assert "x is not an image that can be read" in _refused(_bytes(Image.fromarray(RGB), "GIF"))
+    assert "x is not an image that can be read" in _refused(_bytes(Image.fromarray(RGB), "PPM"))
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -167,7 +207,7 @@ def test_a_missing_file_is_refused(tmp_path):
         decode(tmp_path / "gone.png", "gone.png")
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
 def test_a_file_that_was_cut_off_is_refused_by_name(format):
     data = _bytes(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)), format)
     assert _refused(data[: len(data) // 2], "cut.x").startswith("cut.x ")
@@ -183,13 +223,16 @@ def test_a_decompression_bomb_is_refused():
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
-    assert "3600000000 pixels" in _refused(data)
+    assert re.fullmatch(
+        r"x is too large \(.*900000000 pixels.*\): shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it",
+        _refused(data),
+    )
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP"])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
 def test_damaged_bytes_give_a_image_or_a_corrupt_image_and_nothing_else(format):
     data = _bytes(Image.fromarray(RGB), format)
     for _ in range(200):
@@ -204,10 +247,11 @@ def test_damaged_bytes_give_a_image_or_a_corrupt_image_and_nothing_else(format):
         assert image.shape[2] in (1, 3, 4)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
-def test_a_header_foretells_the_decoded_shape(tmp_path, mode):
+def test_a_header_foretells_the_decoded_shape(tmp_path, mode, suffix):
     image = Image.new(mode, (9, 6))
-    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    path = tmp_path / ("a.jpg" if (mode, suffix) == ("CMYK", ".png") else f"a{suffix}")
     image.save(path)
     assert read_header(path)[:3] == decode(path, "a").shape
 
@@ -215,8 +259,11 @@ def test_a_header_foretells_the_decoded_shape(tmp_path, mode):
 def test_a_header_foretells_the_shape_of_a_image_that_lies_on_its_side(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", exif=exif)
-    assert read_header(tmp_path / "a.jpg")[:3] == decode(tmp_path / "a.jpg", "a").shape == (24, 16, 1)
+    for name in ("a.jpg", "a.tif"):
+        Image.fromarray(SMOOTH).save(tmp_path / name, exif=exif)
+        image = decode(tmp_path / name, "a")
+        assert read_header(tmp_path / name)[:3] == image.shape == (24, 16, 1)
+        np.testing.assert_allclose(image[..., 0], np.rot90(SMOOTH, -1), atol=8)
 
 
 def test_an_unreadable_header_is_none(tmp_path):

@@ -97,7 +97,7 @@ def test_folders_within_a_class_are_searched(tmp_path):
     assert np.bincount(_open(tmp_path).splits["train"].labels).tolist() == [7, 3]
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".jfif", ".JPE", ".Png", ".webp", ".BMP"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".jfif", ".JPE", ".Png", ".webp", ".BMP", ".tif", ".TIFF", ".gif"])
 def test_suffixes_count_in_any_case(tmp_path, suffix):
     fill(_two_levels(tmp_path) / "train" / "cat", count=4, suffix=suffix)
     assert len(_open(tmp_path).splits["train"]) == 10
@@ -213,13 +213,13 @@ def test_the_white_level_is_what_becomes_255(tmp_path):
 
 def test_files_that_are_passed_over_are_counted_and_said(tmp_path):
     root = _two_levels(tmp_path)
-    for number, suffix in enumerate([".tif", ".tif", ".gif", "", ".AVIF", ".txt"]):
+    for number, suffix in enumerate([".jp2", ".jp2", ".heic", "", ".AVIF", ".txt"]):
         (root / "train" / "cat" / f"x{number}{suffix}").write_bytes(b"x")
-    (root / "test" / "dog" / "y.tif").write_bytes(b"x")
+    (root / "test" / "dog" / "y.jp2").write_bytes(b"x")
     (said,) = _open(root).notes
     assert said == (
-        f"passed over in the class folders of {root}: 3 of .tif, 1 without a suffix, 1 of .avif, 1 of .gif, 1 of .txt; "
-        f"convert those that are images to .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp"
+        f"passed over in the class folders of {root}: 3 of .jp2, 1 without a suffix, 1 of .avif, 1 of .heic, 1 of .txt"
+        f"; convert those that are images to .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .tif, .tiff, .gif"
     )
 
 
@@ -232,9 +232,9 @@ def test_what_systems_leave_behind_is_not_counted(tmp_path, name):
 def test_files_that_predict_passes_over_are_said(tmp_path, caplog):
     fill(tmp_path / "new", 2)
     (tmp_path / "new" / "deep").mkdir()
-    (tmp_path / "new" / "deep" / "a.tif").write_bytes(b"x")
+    (tmp_path / "new" / "deep" / "a.jp2").write_bytes(b"x")
     assert [file.name for file in image_files([tmp_path / "new"])] == ["0.png", "1.png"]
-    assert f"passed over in {tmp_path / 'new'}: 1 of .tif; convert" in caplog.text
+    assert f"passed over in {tmp_path / 'new'}: 1 of .jp2; convert" in caplog.text
 
 
 def test_a_file_that_is_named_is_taken_whatever_its_suffix(tmp_path):
@@ -242,8 +242,8 @@ def test_a_file_that_is_named_is_taken_whatever_its_suffix(tmp_path):
 
 
 def test_a_folder_without_images_is_refused_with_what_it_has(tmp_path):
-    (tmp_path / "a.gif").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"there is no image .* in the folder .*; passed over in .*: 1 of \.gif"):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"there is no image .* in the folder .*; passed over in .*: 1 of \.heic"):
         image_files([tmp_path])
 
 
@@ -293,6 +293,6 @@ def test_an_empty_class_folder_is_refused_by_name(tmp_path):
 def test_a_class_folder_of_other_files_is_refused_with_what_was_found(tmp_path):
     eel = _two_levels(tmp_path) / "train" / "eel"
     eel.mkdir()
-    for name in ("a.gif", "b.gif", "c.txt"):
+    for name in ("a.heic", "b.heic", "c.txt"):
         (eel / name).write_bytes(b"x")
-    assert "found 2 of .gif, 1 of .txt" in _refused(tmp_path)
+    assert "found 2 of .heic, 1 of .txt" in _refused(tmp_path)

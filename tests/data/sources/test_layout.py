@@ -166,8 +166,8 @@ def test_a_layout_that_cannot_be_told_is_refused(tmp_path, folders, expected):
 
 def test_an_unreadable_test_folder_is_said(tmp_path):
     tree(tmp_path, "train/cat", "train/dog", "test/cat/")
-    (tmp_path / "test" / "cat" / "0.tif").write_bytes(b"x")
-    assert "passed over test: no images, but 1 of .tif" in _open(tmp_path).notes
+    (tmp_path / "test" / "cat" / "0.jp2").write_bytes(b"x")
+    assert "passed over test: no images, but 1 of .jp2" in _open(tmp_path).notes
 
 
 def test_a_class_without_validation_images_is_said(tmp_path):

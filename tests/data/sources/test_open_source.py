@@ -30,6 +30,7 @@ def test_an_unknown_kind_is_answered_with_all_there_are():
         "parquet:FILE",
         "tar:GLOB",
         "hf:NAME",
+        "prepared:DIR",
         "tfds:NAME",
     ]
     said = _refused("mnist")

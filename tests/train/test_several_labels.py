@@ -1,0 +1,174 @@
+"""Images that may have several labels, from the source to the answer."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxnets.data.dataset
+from jaxnets.classifier import load
+from jaxnets.data.canvas import Canvas
+from jaxnets.data.dataset import open_dataset
+from jaxnets.data.examples import Examples
+from jaxnets.data.order import Order
+from jaxnets.data.pipeline import evaluation_batches, train_stream
+from jaxnets.data.sources import ArraySplit, Source, Subset, classes_by_rarity
+from jaxnets.data.split import hold_out
+from jaxnets.errors import UserError
+from jaxnets.evaluate.run import evaluate
+from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy
+from jaxnets.run.checkpoints import read_progress
+from jaxnets.run.directory import RunDirectory
+from jaxnets.train.build import build
+from jaxnets.train.display import Display
+from jaxnets.train.feed import Draws, ResidentFeed, StreamFeed
+from jaxnets.train.hosts import Hosts
+from jaxnets.train.loop import train
+from jaxnets.train.mesh import over_data, replicated
+from tests.train import test_step
+from tests.train.runs import rows_of, short
+
+NAMES = ("left", "middle", "right")
+
+
+def made(count: int, seed: int) -> ArraySplit:
+    """Returns grey images of which each third may be bright, in any combination: a label for each."""
+    random = np.random.default_rng(seed)
+    targets = (random.random((count, 3)) < 0.5).astype(np.uint8)
+    images = random.integers(0, 60, (count, 8, 9, 1), np.uint8) + 190 * np.repeat(targets, 3, axis=1)[:, None, :, None]
+    labels = targets.argmax(1).astype(np.int32)
+    return ArraySplit(images.astype(np.uint8), labels, f"made{seed}", targets=targets)
+
+
+@pytest.fixture
+def source(monkeypatch):
+    """Opens the made set instead of what a config names."""
+    splits = {"train": made(64, 0), "test": made(32, 1), "validation": made(24, 2)}
+    opened = Source(description="made", class_names=NAMES, splits=splits, image_size=(8, 9), channels=1)
+    monkeypatch.setattr(jaxnets.data.dataset, "open_source", lambda data, seed: opened)
+    return opened
+
+
+def several(**changed):
+    data = {"validation": 0.0, **changed.pop("data", {})}
+    return short(**{"loss": {"name": "sigmoid_cross_entropy"}, "data": data, "augment": {}, **changed})
+
+
+@pytest.mark.usefixtures("source")
+def test_a_made_set_is_learned_and_evaluated_and_answers_with_a_probability_for_each_label(tmp_path, one_device):
+    workdir = tmp_path / "run"
+    train(several(steps=40, log_every_steps=20, eval_every_steps=20), workdir, Display(quiet=True), one_device)
+    rows = rows_of(workdir)
+    assert [row["train/loss"] for row in rows if "train/loss" in row][-1] < 0.3
+    assert RunDirectory(workdir).read_model().activation == "sigmoid"
+    best = read_progress(workdir / "checkpoints", 40).best
+    assert best["mean_average_precision"] == max(r["eval/mean_average_precision"] for r in rows if "eval/loss" in r)
+    report = evaluate(workdir)
+    assert report["mean_average_precision"] > 0.95
+    assert report["label_accuracy"] > 0.9
+    assert report["per_class"].keys() == set(NAMES)
+    assert all(row["f1"] > 0.8 for row in report["per_class"].values())
+    json.dumps(report, allow_nan=False)
+    test = made(32, 1)
+    both = int(np.flatnonzero(test.targets.sum(1) == 2)[0])
+    answer = load(workdir).predict(test.images[both])[0]
+    assert ((answer > 0.5) == test.targets[both].astype(bool)).all()
+    assert answer.sum() > 1.2  # each label's own, and no shares of one
+
+
+@pytest.mark.parametrize("kind", [ResidentFeed, StreamFeed])
+def test_steps_with_several_labels_in_one_go_and_in_two_give_the_same_bits(one_device, kind):
+    step, state = test_step.setup(recipe={"loss": SigmoidCrossEntropy(), "cut": None, "ops": ()})
+    split = made(40, 0)
+    wide = ArraySplit(split.images[:, :, :8], split.labels, targets=np.c_[split.targets, split.targets[:, :1]])
+    examples = Examples(wide, np.arange(40), test_step.PREPROCESS, skip_corrupt=False)
+    draws = Draws(order=Order(0, split.labels), batch_size=16, stop_step=4)
+
+    def feed():
+        hosts = () if kind is StreamFeed else (Hosts(),)
+        opened = kind(examples, draws, step, 1, one_device, *hosts)
+        opened.compile(jax.device_put(state, replicated(one_device)))
+        return opened
+
+    def advance(feed, state, start, count):
+        return feed.advance(jax.device_put(jax.tree.map(np.asarray, state), replicated(one_device)), start, count)[0]
+
+    whole = advance(feed(), state, 0, 4)
+    halves = advance(feed(), advance(feed(), state, 0, 2), 2, 2)
+    for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(halves), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_batch_holds_each_images_labels_as_numbers_of_32_bits():
+    split = made(20, 0)
+    examples = Examples(split, np.arange(20), Canvas(height=8, width=9, channels=1), skip_corrupt=False)
+    (batch,) = train_stream(examples, order=Order(0, split.labels), batch_size=8, start_step=1, stop_step=2, threads=1)
+    assert batch.label.dtype == np.float32
+    np.testing.assert_array_equal(batch.label, split.targets[batch.index])
+    last = list(evaluation_batches(examples, batch_size=8, threads=1))[-1]
+    assert last.label.shape == (8, 3)
+    np.testing.assert_array_equal(last.label[last.mask], split.targets[16:])
+
+
+def test_a_step_with_several_labels_agrees_on_one_and_eight_devices(one_device, eight_devices):
+    step, state = test_step.setup(recipe={"loss": SigmoidCrossEntropy(), "optimizer": optax.sgd(0.1)})
+    batch = test_step.batch_at(0)
+    batch = batch.replace(label=np.maximum(np.eye(4, dtype=np.float32)[batch.label], np.float32([0, 0, 0, 1])))
+
+    def on(mesh):
+        compiled = jax.jit(step, out_shardings=replicated(mesh))
+        return compiled(jax.device_put(state, replicated(mesh)), jax.device_put(batch, over_data(mesh)))
+
+    one, eight = on(one_device), on(eight_devices)
+    assert one[1]["label_count"] == 16 * 4
+    test_step.assert_close(one[0].params, eight[0].params, 1e-5)
+    test_step.assert_close(one[1], eight[1], 1e-5)
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "focal"])
+def test_a_loss_that_wants_one_class_to_be_right_is_refused_at_the_start(tmp_path, one_device, name):
+    with pytest.raises(UserError, match=r"several labels.*--config\.loss\.name=sigmoid_cross_entropy"):
+        train(several(loss={"name": name}), tmp_path / "run", Display(quiet=True), one_device)
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def test_images_of_one_label_may_be_trained_with_sigmoids():
+    config = short(loss={"name": "sigmoid_cross_entropy"})
+    assert build(config, open_dataset(config)).recipe.loss.activation == "sigmoid"
+
+
+def test_no_class_is_missing_on_either_side_of_a_split():
+    targets = np.zeros((200, 3), np.uint8)
+    targets[:150, 0] = 1
+    targets[100:103, 1] = 1  # beside the first
+    targets[[3, 7], 2] = 1  # likewise
+    split = ArraySplit(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1), targets.argmax(1).astype(np.int32))
+    split = ArraySplit(split.images, split.labels, targets=targets)
+    np.testing.assert_array_equal(np.bincount(classes_by_rarity(targets)), [145, 3, 2, 50])
+    for seed in range(5):
+        kept, held_out = hold_out(split.identities, classes_by_rarity(targets), 0.1, seed, "validation")
+        assert targets[kept].any(0).all()
+        assert targets[held_out].any(0).all()
+
+
+def test_labels_that_count_another_model_s_classes_are_renumbered():
+    split = made(20, 0)
+    subset = Subset(split, np.arange(5, 15), np.array([3, 0, 1], np.int32), 4)
+    np.testing.assert_array_equal(subset.targets[:, [3, 0, 1]], split.targets[5:15])
+    assert not subset.targets[:, 2].any()
+
+
+def test_a_label_that_is_added_is_noticed(source):
+    before = open_dataset(several()).fingerprint()
+    source.splits["train"].targets[0] ^= 1
+    assert open_dataset(several()).fingerprint()["labels_crc32"] != before["labels_crc32"]
+
+
+@pytest.mark.usefixtures("source")
+def test_each_split_s_notes_count_the_images_of_each_label():
+    targets = made(64, 0).targets
+    counts = ", ".join(f"{name} ({count})" for name, count in zip(NAMES, targets.sum(0), strict=True))
+    assert f"train: {counts}" in open_dataset(several(data={"balance": 0.5})).notes
