@@ -67,7 +67,8 @@ def _finding(kind: str, cases: Sequence[Case]) -> Finding:
             kind=kind,
             severity="problem",
             title="one image in several splits",
-            advice="the test's accuracy comes out too high: keep each image, and what was made of it, in one split",
+            advice="the test's accuracy comes out too high: keep one of each, or all that is made of one image in one "
+            "split",
             unit=unit,
             cases=tuple(cases),
         )

@@ -90,15 +90,17 @@ def _needed(agreed: Agreement, way: int, least: float) -> np.ndarray:
 def _sample(thumbnails: np.ndarray, described: np.ndarray) -> tuple[float, float]:
     """Returns how alike neighbours in this set are by chance, and from which product on pairs are compared."""
     rows = np.unique(np.linspace(0, len(described) - 1, _SAMPLE).astype(int))
-    products = [turn(described[rows], way) @ described.T for way in range(len(TURNS))]
-    for product in products:
+    upright, parts = rows, []
+    for way in range(len(TURNS)):  # one by one: of a large set each is 200 MB
+        product = turn(described[rows], way) @ described.T
         product[np.arange(len(rows)), rows] = -1
-    upright = products[0].argmax(1)
+        upright = product.argmax(1) if way == 0 else upright
+        parts.append(product[product > _CANDIDATE])
+    above = np.concatenate(parts)
     likeness = agreement(thumbnails[rows], thumbnails[upright]).likeness
     n = len(described)
     # Each pair is met from both sides here.
     most = int(2 * len(rows) * min(_PER_IMAGE, max(_PAIRS / n, _PER_IMAGE_OF_MANY)))
-    above = np.concatenate([product[product > _CANDIDATE] for product in products])
     candidate = _CANDIDATE if len(above) <= most else float(np.partition(above, len(above) - most)[len(above) - most])
     return float(np.percentile(likeness, _BY_CHANCE)), candidate
 
