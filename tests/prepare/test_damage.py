@@ -242,7 +242,7 @@ def test_an_index_that_cannot_be_is_refused(copy, change, said):
         {"sizes": lambda table: table.sizes * 0},
         {"targets": lambda table: np.zeros((len(table), 3), np.uint8)},
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )
 def test_a_table_that_cannot_be_is_refused(copy, change):
     file, index = copy[1] / "train-00001-of-00006.npz", copy[1] / INDEX
