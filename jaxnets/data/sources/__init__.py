@@ -116,7 +116,8 @@ def open_source(spec: DataConfig, seed: int) -> Source:
     strata = classes_by_rarity(labels_of(train))
     kept, chosen = hold_out(train.identities, strata, spec.test_share, seed, "test", train.groups)
     splits = {**source.splits, "train": Subset(train, kept), "test": Subset(train, chosen)}
-    note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of each class"
+    of = "each class" if train.groups is None else "the groups"
+    note = f"test: {len(chosen):,} images drawn from train, about {spec.test_share:.0%} of {of}"
     return replace(source, splits=splits, notes=(*source.notes, note))
 
 
