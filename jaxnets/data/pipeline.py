@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from jaxnets.data.allocator import keep_freed_memory
 from jaxnets.data.batch import Batch, batch_labels
 from jaxnets.data.examples import Examples
 from jaxnets.data.loader import Assembly, Loader
@@ -67,6 +68,7 @@ def evaluation_batches(
 def _loader(
     begin: Callable[[int], Assembly], start: int, stop: int, examples: Examples, rows: int, threads: int
 ) -> Loader:
+    keep_freed_memory()
     fits = _BYTES_AHEAD // (rows * math.prod(examples.shape))
     return Loader(begin, start, stop, threads=threads, ahead=min(_BATCHES_AHEAD, fits))
 
