@@ -71,8 +71,8 @@ class CentreCut:
         down = self.height / self.rows * within(1.0, relative)
         across = self.width / self.columns * within(1.0, 1 / relative)
         box = jnp.stack([(1 - down) / 2, (1 - across) / 2, down, across], -1)
-        mirrored = self.flip.draw(keys) if self.flip else None
-        bicubic = drawn_filter(self.filter, keys)
+        mirrored = self.flip.draw(keys.fold(0)) if self.flip else None
+        bicubic = drawn_filter(self.filter, keys.fold(1))
         fill = self.fill if self.fitting == "pad" else None
         return cut_out(canvas, box, self.height, self.width, bicubic=bicubic, mirrored=mirrored, fill=fill)
 
@@ -86,10 +86,7 @@ def drawn_filter(named: Filter, keys: Keys) -> Bool[Array, " b"] | bool:
     """Returns whether each image is resized bicubically."""
     if named != "random":
         return named == "bicubic"
-    return jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, _FILTER)))(keys.each_epoch)
-
-
-_FILTER = 2  # folded into an example's key; `Flip` folds 1
+    return jax.vmap(jax.random.bernoulli)(keys.each_epoch)
 
 
 def cut_out(

@@ -38,7 +38,7 @@ class Flip:
             horizontally ^= keys.epoch % 2 == 1
         vertically = jnp.zeros_like(horizontally)
         if self.vertical:
-            own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys.each_epoch)
+            own = keys.fold(1).each_epoch  # the key itself has drawn the other way
             vertically = jax.vmap(lambda key: jax.random.bernoulli(key, self.vertical))(own)
         return Mirrored(horizontally, vertically)
 

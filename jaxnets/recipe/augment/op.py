@@ -14,6 +14,14 @@ class Keys(NamedTuple):
     lasting: Key[Array, " b"]  # the same in every epoch
     epoch: Int32[Array, " b"]
 
+    def fold(self, number: int) -> "Keys":
+        """Returns what one of several draws of the op draws from."""
+
+        def folded(keys: Key[Array, " b"]) -> Key[Array, " b"]:
+            return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+        return Keys(folded(self.each_epoch), folded(self.lasting), self.epoch)
+
 
 @runtime_checkable
 class Op(Protocol):

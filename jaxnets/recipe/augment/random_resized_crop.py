@@ -38,17 +38,10 @@ class RandomCut:
     def __call__(
         self, keys: Keys, canvas: UInt8[Array, "b s t c"], aspect: Float32[Array, " b"]
     ) -> UInt8[Array, "b {self.height} {self.width} c"]:
-        boxes = jax.vmap(partial(draw_box, area=self.area, ratio=self.aspect))(_own_keys(keys), aspect)
-        mirrored = self.flip.draw(keys) if self.flip else None
-        bicubic = drawn_filter(self.filter, keys)
+        mirrored = self.flip.draw(keys.fold(0)) if self.flip else None
+        bicubic = drawn_filter(self.filter, keys.fold(1))
+        boxes = jax.vmap(partial(draw_box, area=self.area, ratio=self.aspect))(keys.fold(2).each_epoch, aspect)
         return cut_out(canvas, boxes, self.height, self.width, bicubic=bicubic, mirrored=mirrored)
-
-
-def _own_keys(keys: Keys) -> Key[Array, " b"]:
-    return jax.vmap(lambda key: jax.random.fold_in(key, _BOX))(keys.each_epoch)
-
-
-_BOX = 3  # folded into an example's key; `Flip` folds 1, the filter 2
 
 
 def draw_box(

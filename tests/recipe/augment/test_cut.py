@@ -80,7 +80,7 @@ def by_pillow(image, box, filter, height, width) -> np.ndarray:
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
 def test_random_boxes_of_photographs_are_resized_as_pillow_does(filter):
-    count = 100
+    count = 200
     index = np.arange(count, dtype=np.int32)
     keys = keys_of(0, seed=1, epoch=index * 0, index=index).each_epoch
     photographs = load_sample_images().images  # 427 × 640
