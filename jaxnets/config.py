@@ -7,7 +7,7 @@ config files and flags to change; `resolve` turns that back into frozen specs, o
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
@@ -29,8 +29,10 @@ from jaxnets.schema import (
     Range,
     ZeroToBelowOne,
     ZeroToOne,
+    flatten,
     to_config_dict,
     to_spec,
+    written,
 )
 
 
@@ -176,6 +178,42 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
     return resolved
 
 
+def without_effect(config: Config) -> list[str]:
+    """Returns a sentence for each group of keys that were changed and do nothing beside the others."""
+    augment, source = config.augment, config.data.source.partition(":")[0]
+    schedule, optimizer = config.schedule.name, config.optimizer.name
+    losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
+    rules = [  # what begins so, whether it has an effect, why not
+        ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
+        ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
+        ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
+        ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
+        ("schedule.factor", schedule == "step", f"schedule.name is {schedule}"),
+        *(
+            (f"optimizer.{key}", optimizer == "sgd", f"optimizer.name is {optimizer}")
+            for key in ("momentum", "nesterov")
+        ),
+        *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        ("data.table.", source in _TABLES, f"data.source is {source}"),
+        ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),
+        ("data.directory", source in ("tfds", "hf"), f"data.source is {source}"),
+    ]
+    defaults = flatten(Config())
+    changed = [key for key, value in flatten(config).items() if value != defaults[key]]
+    return [
+        f"config.{key} has no effect: {why}"
+        for key in changed
+        for start, has_effect, why in rules
+        if key.startswith(start) and not has_effect
+    ]
+
+
+_OF_ADAMW = ("beta1", "beta2", "epsilon")
+_TABLES = ("csv", "parquet", "hf", "tar", "tfrecord")
+
+
 def _refuse_contradictions(config: Config) -> None:
     data, schedule, group = config.data, config.schedule, config.batch_norm.group_size
     if group is not None and config.batch_size % group:
@@ -221,6 +259,16 @@ def _refuse_contradictions(config: Config) -> None:
                 f"config.data.mean and config.data.std are of pixels scaled to 0…1, std above 0, found {data.mean} and "
                 f"{data.std}: divide them by 255 if they are of pixels 0…255"
             )
+    if data.test_size is not None and data.image_size is None:
+        raise UserError(
+            f"config.data.test_size {written(data.test_size)} goes with config.data.image_size, what is trained at: "
+            f"give both, or image_size alone to train and test at one size"
+        )
+    if config.augment.flip.alternate and not config.augment.flip.horizontal:
+        raise UserError(
+            "config.augment.flip.alternate would mirror all images of every second epoch: set "
+            "config.augment.flip.horizontal to 0.5 with it, so that half of them begin mirrored"
+        )
     crop = config.augment.random_resized_crop
     if crop.area is not None and not (len(crop.area) == 2 and 0 < crop.area[0] <= crop.area[1] <= 1):
         raise UserError(

@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
-from jaxnets.config import RESUMABLE, Config, default_config, resolve
+from jaxnets.config import RESUMABLE, Config, default_config, resolve, without_effect
 from jaxnets.errors import UserError
 from jaxnets.schema import flatten
 
@@ -59,6 +59,7 @@ def test_resumable_keys_exist():
         ({"distributed": {"coordinator": "a:1"}}, "are given together or not at all, found a:1, None and None"),
         ({"distributed": {"coordinator": "a", "processes": 2, "process": 0}}, "must be HOST:PORT, found 'a'"),
         ({"distributed": {"coordinator": "a:1", "processes": 2, "process": 2}}, "process 2 is not one of 2 processes"),
+        ({"augment": {"flip": {"alternate": True}}}, "would mirror all images of every second epoch"),
         ({"epochs": 5.0, "schedule": {"warmup_epochs": 5.0}}, "leaves nothing of config.epochs"),
     ],
 )
@@ -66,3 +67,34 @@ def test_what_cannot_work_is_refused_with_its_key(given, expected):
     with pytest.raises(UserError) as error:
         resolve(given)
     assert expected in str(error.value)
+
+
+def test_keys_without_effect_are_named():
+    changed = {
+        "augment": {"random_resized_crop": {"aspect": (0.5, 2.0)}, "pad_and_crop": {"mode": "edge"}},
+        "loss": {"focal": {"gamma": 3.0}},
+        "schedule": {"name": "step", "final": 0.1},
+        "optimizer": {"name": "adamw", "momentum": 0.5},
+        "data": {"root": "images", "table": {"label": "breed"}},
+    }
+    named = {sentence.split()[0] for sentence in without_effect(resolve(changed))}
+    assert named == {
+        "config.augment.random_resized_crop.aspect",
+        "config.augment.pad_and_crop.mode",
+        "config.loss.focal.gamma",
+        "config.schedule.final",
+        "config.optimizer.momentum",
+        "config.data.root",
+        "config.data.table.label",
+    }
+
+
+def test_keys_that_have_an_effect_are_not_named():
+    changed = {
+        "augment": {"random_resized_crop": {"area": (0.5, 1.0), "aspect": (0.5, 2.0)}, "pad_and_crop": {"padding": 1}},
+        "loss": {"name": "focal", "focal": {"gamma": 3.0}},
+        "schedule": {"name": "step", "milestones": (0.5,)},
+        "optimizer": {"momentum": 0.5},
+        "data": {"source": "csv:labels.csv", "root": "images", "table": {"label": "breed"}},
+    }
+    assert without_effect(resolve(changed)) == []

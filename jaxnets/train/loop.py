@@ -1,5 +1,6 @@
 """A run from start to end: data, model, steps, evaluation, checkpoints; it goes on where an earlier session stopped."""
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxnets.chips import peak_flops
-from jaxnets.config import Config
+from jaxnets.config import Config, without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
@@ -35,6 +36,8 @@ from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stop, Stopped, listening, unless
 from jaxnets.train.timetable import Timetable
 from jaxnets.train.watch import Watch, watching
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -114,6 +117,8 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
     create_model(config.model.name, **model_fields(config, 2))
     if hosts.leads:
         run.check_writable()
+        for sentence in without_effect(config):
+            _log.warning("%s", sentence)
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
@@ -214,9 +219,8 @@ def _session(
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
     feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
-    meter = Meter(
-        feed, peak_flops(mesh.devices.flatten().tolist()), remedy_of(config.data, data.training, data.threads)
-    )
+    remedy = remedy_of(config.data, data.training, data.threads)
+    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
     return Session(
         timetable=timetable,
         splits=data.splits,

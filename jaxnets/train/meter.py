@@ -19,10 +19,11 @@ class Meter:
         feed: whose steps are compiled by the first row.
         peak: operations per second of such a device (`jaxnets.chips`); None: not known, as of a CPU.
         remedy: what to do where the devices wait.
+        micro_batches: of a step. XLA counts what stands in their loop once.
     """
 
-    def __init__(self, feed: Feed, peak: float | None, remedy: str) -> None:
-        self._feed, self._peak = feed, peak
+    def __init__(self, feed: Feed, peak: float | None, remedy: str, micro_batches: int = 1) -> None:
+        self._feed, self._peak, self._micro_batches = feed, peak, micro_batches
         self._remedy: str | None = remedy
         self._waited_before = self._trained = 0.0
         self._begin()
@@ -48,7 +49,7 @@ class Meter:
         seconds = self._seconds
         figures: dict[str, Any] = {"data_wait": round(self._waited / seconds, 4) if seconds else None}
         if self._peak and self._feed.flops:
-            done = self._feed.flops * self._steps
+            done = self._feed.flops * self._micro_batches * self._steps
             figures["mfu"] = round(done / (self._peak * seconds), 4) if seconds else None
         self._trained += seconds
         self._begin()

@@ -32,6 +32,12 @@ def test_the_share_is_of_the_time_since_the_last_row():
     assert meter.figures() == {"data_wait": 0.0}
 
 
+def test_the_operations_of_each_micro_batch_count():
+    meter = Meter(feed(flops=3e12), 100e12, "", micro_batches=4)
+    meter.add(10, 2.0)
+    assert meter.figures()["mfu"] == pytest.approx(4 * 10 * 3e12 / 2.0 / 100e12)
+
+
 def test_utilisation_is_the_operations_done_by_those_that_could_have_been():
     meter = Meter(feed(flops=3e12), 100e12, "")
     meter.add(10, 1.0)
