@@ -82,7 +82,7 @@ def open_dataset(
         )
     threads = cores() if data.threads is None else data.threads
     fitted = preprocess or _preprocess(data, source, pretrained)
-    trained = _for_training(data, source, pretrained, fitted)
+    trained = _for_training(data, fitted)
     if source.stored is not None:
         _refuse_mismatch(data, source, source.stored, fitted, trained)
     canvas = canvas_for(source, trained, data.canvas_size)
@@ -215,15 +215,11 @@ def _preprocess(data: DataConfig, source: Source, pretrained: Preprocess | None)
     )
 
 
-def _for_training(data: DataConfig, source: Source, pretrained: Preprocess | None, tested: Preprocess) -> Preprocess:
+def _for_training(data: DataConfig, tested: Preprocess) -> Preprocess:
     """Returns the preprocessing at the size that is trained at."""
-    if data.image_size is not None:
-        height, width = sides(data.image_size)
-    elif data.test_size is not None:
-        own = pretrained and (pretrained.height, pretrained.width)
-        height, width = own or source.image_size or (tested.height, tested.width)
-    else:
-        height, width = tested.height, tested.width
+    if data.image_size is None:
+        return tested
+    height, width = sides(data.image_size)
     return replace(tested, height=height, width=width)
 
 

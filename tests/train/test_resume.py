@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, pla
 @pytest.mark.parametrize("placement", ["device", "stream"])
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path, one_device, placement):
     augment = {"random_resized_crop": {"area": (0.5, 1.0)}, "flip": {"horizontal": 0.5, "alternate": True}}
-    data = {"placement": placement, "balance": 0.5, "folds": 10, "validation": 0.0, "test_size": 9}
+    data = {"placement": placement, "balance": 0.5, "folds": 10, "validation": 0.0, "image_size": 8, "test_size": 9}
     config = {"log_every_steps": 4, "data": data, "augment": augment}
     train(short(steps=8, **config), tmp_path / "whole", Display(), one_device)
     for steps, threads in ((4, 0), (8, 2)):
