@@ -71,10 +71,10 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
     read = pyarrow.concat_tables(
         [each.data.table.select(wanted) for each in tables.values()], promote_options="permissive"
     )
-    split = None
+    part = None
     if set(parts) != {"all"}:
-        split = encode(name for name, each in tables.items() for _ in range(len(each)))
-    rows = read_rows(read, columns, described, title, split)
+        part = encode(name for name, each in tables.items() for _ in range(len(each)))
+    rows = read_rows(read, columns, described, title, part)
     if not len(rows):
         raise UserError(f"{title} has no rows")
     stored = store(
@@ -83,7 +83,7 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
         [f"{each._fingerprint}/{columns.image}" for each in tables.values()],
     )
     missing = refuse_missing(rows, stored.size < 0, "is empty", table_spec)
-    codes, said = roles_of(rows, known is not None)
+    codes, _, said = roles_of(rows, table_spec, known is not None)
     source = surveyed(assemble(rows, StoredImages(stored, spec.white_level), codes, table_spec, known, title))
     return replace(source, notes=(*notes, *said, *missing, *source.notes))
 

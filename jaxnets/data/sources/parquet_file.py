@@ -77,17 +77,17 @@ def open_parquet(location: str, spec: DataConfig, known: Sequence[str] | None) -
         raise UserError(f"{title} has no rows: expected one for each image")
     lengths = [table.metadata.num_rows for table in tables]
     roles, notes = shard_roles(files, title, known is not None)
-    split = None
-    if set(roles) != {"all"}:
-        split = encode(role for role, length in zip(roles, lengths, strict=True) for _ in range(length))
-    rows = read_rows(read, columns, described, title, split)
+    part = None
+    if set(roles) != {"train" if known is None else "all"}:
+        part = encode(role for role, length in zip(roles, lengths, strict=True) for _ in range(length))
+    rows = read_rows(read, columns, described, title, part)
     description = f"parquet:{printable(location)}"
     if not stands_within:
         cells = cells_of(read[columns.image])
         return source_of_files(rows, cells, files[0], spec, known, description)
     stored = _joined([_unpack(*each, columns.image) for each in zip(files, tables, shard_names(files), strict=True)])
     missing = refuse_missing(rows, stored.size < 0, "is empty", spec.table)
-    codes, said = roles_of(rows, known is not None)
+    codes, _, said = roles_of(rows, spec.table, known is not None)
     source = surveyed(assemble(rows, StoredImages(stored, spec.white_level), codes, spec.table, known, description))
     return replace(source, notes=(*notes, *said, *missing, *source.notes))
 

@@ -74,7 +74,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
         )
         named = read_class_names(beside(shards[0], CLASSES))
         rows, table = _rows(samples, roles, title, spec, named, known is None)
-        codes, said = roles_of(rows, known is not None)
+        codes, _, said = roles_of(rows, spec.table, known is not None)
         source = assemble(rows, StoredImages(stored, spec.white_level), codes, table.table, known, description)
         notes += said
     return replace(surveyed(source), notes=(*notes, *source.notes))
@@ -180,7 +180,7 @@ def _rows(
         names=[sample.name for sample in samples],
         columns=columns,
         label=encode(labels),
-        split=None if set(roles) == {"all"} else encode(roles[sample.shard] for sample in samples),
+        part=None if set(roles) == {"all"} else encode(roles[sample.shard] for sample in samples),
         group=encode(groups) if has_groups else None,
         class_names=class_names,
     )

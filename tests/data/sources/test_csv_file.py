@@ -133,6 +133,16 @@ def test_folders_say_the_splits_where_no_column_does(table, tmp_path):
     assert sum(map(len, table("image,label\n" + rows + ROWS, split="").splits.values())) == 16
 
 
+def test_folders_say_the_splits_where_a_column_does_not(table, tmp_path):
+    for name in ("train", "test"):
+        fill(tmp_path / name, 4)
+    rows = "".join(f"{name}/{i}.png,{'ab'[i % 2]},z\n" for name in ("train", "test") for i in range(4))
+    assert {name: len(part) for name, part in table("image,label,set\n" + rows).splits.items()} == {
+        "train": 4,
+        "test": 4,
+    }
+
+
 def test_one_name_in_two_folders_is_the_one_of_the_split(table, tmp_path):
     for name in ("train", "test"):
         fill(tmp_path / name, 12)

@@ -115,3 +115,33 @@ def test_what_is_no_such_table_is_refused(tmp_path):
     _write(tmp_path, "u.parquet", image=_images(2), klass=["a", "b"])
     with pytest.raises(UserError, match=r"has other columns \(image, klass\)"):
         open_source(DataConfig(source=f"parquet:{tmp_path}/[tu].parquet"), 0)
+
+
+def test_a_column_that_says_no_split_leaves_the_word_to_the_files(tmp_path):
+    _write(tmp_path, "train-0.parquet", image=_images(6), label=list("ababab"), subset=["x"] * 6)
+    _write(tmp_path, "test-0.parquet", image=_images(2), label=list("ab"), subset=["y"] * 2)
+    source = open_source(DataConfig(source=f"parquet:{tmp_path}"), 0)
+    assert {name: len(part) for name, part in source.splits.items()} == {"train": 6, "test": 2}
+    assert any("the column 'subset'" in note for note in source.notes)
+
+
+def test_files_and_a_column_that_say_different_splits_are_refused_unless_one_is_named(tmp_path):
+    _write(tmp_path, "train-0.parquet", image=_images(6), label=list("ababab"), split=["val"] * 2 + ["train"] * 4)
+    _write(tmp_path, "test-0.parquet", image=_images(2), label=list("ab"), split=["train", "test"])
+
+    def sizes(split):
+        source = open_source(DataConfig(source=f"parquet:{tmp_path}", table=TableConfig(split=split)), 0)
+        return {name: len(part) for name, part in source.splits.items()}
+
+    with pytest.raises(UserError, match=r"row 0 is in the test split by its file, and in train by the column 'split'"):
+        sizes(None)
+    assert sizes("") == {"train": 6, "test": 2}
+    assert sizes("split") == {"train": 5, "validation": 2, "test": 1}
+
+
+def test_folders_of_paths_say_the_splits_as_in_a_csv(tmp_path):
+    for split in ("train", "test"):
+        fill(tmp_path / split, 4)
+    paths = [f"{split}/{i}.png" for split in ("train", "test") for i in range(4)]
+    source = open_source(_write(tmp_path, image=paths, label=list("abababab")), 0)
+    assert [source.splits["test"].name(i) for i in range(4)] == paths[4:]

@@ -74,9 +74,9 @@ def choose_columns(
 
 
 def read_rows(
-    table: "pyarrow.Table", columns: Columns, described: Described, title: str, split: Codes | None = None
+    table: "pyarrow.Table", columns: Columns, described: Described, title: str, part: Codes | None = None
 ) -> Rows:
-    """Returns the rows of a table apart from its images; `split` is that of each row where no column says it."""
+    """Returns the rows of a table apart from its images; `part` is the split of the file that each is in."""
     count = len(table)
     numbers = np.arange(count)
     flags = None
@@ -102,7 +102,8 @@ def read_rows(
         columns=columns,
         label=label,
         flags=flags,
-        split=split if columns.split is None else encode(cells_of(table[columns.split])),
+        split=None if columns.split is None else encode(cells_of(table[columns.split])),
+        part=part,
         group=None if columns.group is None else encode(cells_of(table[columns.group])),
         class_names=class_names,
     )

@@ -117,7 +117,7 @@ def source_of_files(
     if not in_bucket and not os.path.isdir(root):
         raise UserError(f"config.data.root must be a folder, found {printable(root)}, which is none")
     tree: Tree = ListedTree(sizes_below(BUCKET + root.strip("/"))) if in_bucket else DiskTree(root)
-    roles, notes = roles_of(rows, known is not None)
+    roles, said, notes = roles_of(rows, spec.table, known is not None)
     located = locate(cells, role_names(roles), root, beside, tree, rows.title, rows.place)
     missing = [row for row, name in enumerate(located.names) if name is None]
     if missing:
@@ -128,7 +128,7 @@ def source_of_files(
                 + ("" if len(missing) == len(cells) else "; --config.data.table.skip_missing=true leaves such rows out")
             )
         notes.append(f"left out: {message}")
-    if rows.split is None and known is None and spec.table.split != "":
+    if not said and known is None and spec.table.split != "":
         roles = _roles_of_folders(located.names, roles, rows.title, notes)
     notes = [*located.notes, *notes]
     if isinstance(tree, ListedTree):
