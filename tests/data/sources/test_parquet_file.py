@@ -1,5 +1,7 @@
 """Parquet files of images, and of paths of images."""
 
+import json
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -77,6 +79,20 @@ def test_lists_of_labels_become_targets(tmp_path):
     labels = [["a"], [], ["b", "a"], ["b"]] * 2
     part = open_labelled(_write(tmp_path, image=_images(), labels=labels), ("b", "a")).splits["all"]
     assert part.targets.tolist() == [[int("b" in row), int("a" in row)] for row in labels]
+    labels = [["a", None], ["b", "a"]] * 4
+    fixed = pyarrow.array(labels, pyarrow.list_(pyarrow.string(), 2))
+    part = open_labelled(_write(tmp_path, image=_images(), labels=fixed), ("b", "a")).splits["all"]
+    assert part.targets.tolist() == [[int("b" in row), int("a" in row)] for row in labels]
+
+
+def test_files_whose_numbers_mean_different_classes_are_refused(tmp_path):
+    for split, names in (("train", ["bee", "ant"]), ("test", ["ant", "bee"])):
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = pyarrow.table({"image": _images(4), "label": [0, 1] * 2})
+        about = {"huggingface": json.dumps({"info": {"features": features}})}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(about), tmp_path / f"{split}.parquet")
+    with pytest.raises(UserError, match=r"train.parquet has, .* the class 'bee' for 0, and the first has 'ant'"):
+        open_source(DataConfig(source=f"parquet:{tmp_path}"), 0)
 
 
 def test_groups_and_numbers_of_files_are_read(tmp_path):

@@ -69,6 +69,8 @@ def test_a_file_names_the_classes_of_numbers(tmp_path):
     (tmp_path / "classes.txt").write_text("ant\nbee\n")
     with pytest.raises(UserError, match=r"has the label '2', which is neither a name nor a number of its 2 classes"):
         _open(tmp_path / "x.tar")
+    with pytest.raises(UserError, match=r"has the labels '1', a number, and 'ant', a name: write one kind"):
+        _open(pack(tmp_path / "x.tar", _samples(["1", "ant"] * 4)))
 
 
 def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
