@@ -282,6 +282,7 @@ def test_paths_may_leave_the_folder_within_the_root_that_is_given(table, tmp_pat
         ("a,label\nimages/0.png,1\n", {}, "no column that is called like an image (image, file, path, id, …), found"),
         ("image,label\n" + ROWS, {"label": "labl"}, "names the column 'labl', which labels.csv does not have (did you"),
         ("image,label,class\nimages/0.png,1,2\n", {}, "has the columns 'label', 'class', and each may be the label"),
+        ("image,label,is_train,is_test\nimages/0.png,1,1,0\n", {}, "'is_train', 'is_test', and each may be the split"),
         ("image,label,label\nimages/0.png,1,2\n", {}, "has 2 columns called 'label'"),
         ("image,label\n" + ROWS + "images/0.png,b\n", {}, "'images/0.png' is 'a' in line 2 and 'b' in line 10"),
         ("image,label\n" + ROWS + "images/8.png,b\n", {}, "names 1 images (of 9) that are not in"),
