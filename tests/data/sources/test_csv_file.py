@@ -97,6 +97,8 @@ def test_cells_in_quotes_hold_delimiters_and_newlines(table):
 
 def test_numbers_are_classes_by_value_however_they_are_written(table):
     assert table("image,label\nimages/0.png,10.0\nimages/1.png,9\nimages/2.png,9.0\n").class_names == ("9", "10")
+    large = ("9007199254740992", "9007199254740993")  # of which float64 has but one
+    assert table(f"image,label\nimages/0.png,{large[0]}.0\nimages/1.png,{large[1]}.0\n").class_names == large
 
 
 def test_repeated_rows_count_once_and_are_counted(table):

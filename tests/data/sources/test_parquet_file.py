@@ -85,6 +85,15 @@ def test_lists_of_labels_become_targets(tmp_path):
     assert part.targets.tolist() == [[int("b" in row), int("a" in row)] for row in labels]
 
 
+@pytest.mark.parametrize("kind", [pyarrow.list_(pyarrow.int64()), pyarrow.list_(pyarrow.float32(), 3), None])
+def test_vectors_of_0_and_1_are_not_taken_for_the_labels_0_and_1(tmp_path, kind):
+    labels = (
+        pyarrow.array([[1, 0, 0], [0, 1, 1]] * 4, kind) if kind else [[True, False, False], [False, True, True]] * 4
+    )
+    with pytest.raises(UserError, match=r"the labels of t.parquet are 3 numbers 0 or 1 for each image"):
+        open_source(_write(tmp_path, image=_images(), labels=labels), 0)
+
+
 def test_files_whose_numbers_mean_different_classes_are_refused(tmp_path):
     for split, names in (("train", ["bee", "ant"]), ("test", ["ant", "bee"])):
         features = {"label": {"names": names, "_type": "ClassLabel"}}

@@ -11,6 +11,7 @@ from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, nearest, quoted
 
+_BITS = frozenset({"0", "1", "true", "false"})
 _WHOLE = re.compile(r"[-+]?\d+(\.0+)?")
 
 
@@ -57,6 +58,8 @@ def read_labels(
     assert rows.label is not None
     codes, cells = rows.label.codes, _cells(rows.label.values, separator)
     present = np.unique(codes[counts]).tolist()
+    if separator is not None:
+        _refuse_vectors(rows.title, [cells[i] for i in present])
     names, position, notes = _names(rows, list(dict.fromkeys(name for i in present for name in cells[i])), known)
     if separator is None:
         label_of = np.zeros(len(cells), np.int32)
@@ -93,8 +96,18 @@ def _cells(values: Sequence[str], separator: str | None) -> list[tuple[str, ...]
     divided = [[value] if separator is None else value.split(separator) for value in values]
     cells = [[printable(name) for part in parts if (name := part.strip()).lower() not in NO_VALUE] for parts in divided]
     if all(_WHOLE.fullmatch(name) for cell in cells for name in cell):  # pandas writes 3.0 where a column has gaps
-        cells = [[str(int(float(name))) if "." in name else name for name in cell] for cell in cells]
+        cells = [[str(int(name.partition(".")[0])) if "." in name else name for name in cell] for cell in cells]
     return [tuple(cell) for cell in cells]
+
+
+def _refuse_vectors(title: str, cells: Sequence[Sequence[str]]) -> None:
+    """Refuses what says of each label whether it is set: read as names, they are the labels 0 and 1 of all images."""
+    lengths = {len(cell) for cell in cells}
+    if len(lengths) == 1 and max(lengths) > 1 and {name for cell in cells for name in cell} <= _BITS:
+        raise UserError(
+            f"the labels of {title} are {max(lengths)} numbers 0 or 1 for each image ({', '.join(cells[0][:9])}): "
+            f"write in their place which labels it has, or give a column for each, with config.data.table.labels"
+        )
 
 
 def _names(
