@@ -90,6 +90,27 @@ def test_the_order_of_the_rows_is_of_no_account(table):
         assert one.labels.tolist() == other.labels.tolist()
 
 
+def test_an_example_is_the_same_whichever_root_is_given_and_however_its_cell_is_written(table, tmp_path):
+    def identities(text, root):
+        source = table("image,label\n" + text, root=root)
+        return {split: sorted(part.identities.tolist()) for split, part in source.splits.items()}
+
+    bare = ROWS.replace("images/", "")
+    expected = identities(bare, None)
+    assert len({each for split in expected.values() for each in split}) == 8
+    for root in (tmp_path, tmp_path / "images"):
+        assert identities(bare, str(root)) == expected
+        assert identities(bare.replace(".png", ""), str(root)) == expected
+    (tmp_path / "elsewhere" / "a").mkdir(parents=True)
+    (tmp_path / "images").rename(tmp_path / "elsewhere" / "a" / "b")
+    assert identities(bare, None) == expected
+    (tmp_path / "elsewhere" / "a" / "b").rename(tmp_path / "images")
+    expected = identities(ROWS, None)
+    assert identities(ROWS, str(tmp_path.parent)) == expected
+    for written in (f"{tmp_path}/images/", "./images/", "images//"):
+        assert identities(ROWS.replace("images/", written), str(tmp_path.parent)) == expected
+
+
 def test_cells_in_quotes_hold_delimiters_and_newlines(table):
     source = table('image,label\nimages/0.png,"a, ""x"""\n"images/1.png","b\nc"\n')
     assert source.class_names == ('a, "x"', "b\\nc")

@@ -31,7 +31,10 @@ class Images(Protocol):
 
     @property
     def files(self) -> Int64[np.ndarray, " n"] | None:
-        """A number of each row's file, −1 where it is missing; rows of one file have one number. None: all differ."""
+        """A number of each row's file, the same for one file, in the order that splits have; −1 where it is missing.
+
+        None: all differ.
+        """
         ...
 
     def name(self, row: int) -> str: ...
@@ -164,6 +167,8 @@ def assemble(
     splits: dict[str, Split] = {}
     unlabelled: dict[str, Sequence[str]] = {}
     chosen = {role: np.flatnonzero(kept & (roles == code)) for role, code in _CODE.items()}
+    if files is not None:  # by their names, so that the order of a table's rows is of no account
+        chosen = {role: members[np.argsort(files[members], kind="stable")] for role, members in chosen.items()}
     for role, members in chosen.items():
         if not len(members):
             continue
