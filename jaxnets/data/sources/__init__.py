@@ -6,7 +6,7 @@ A new kind is a file with its opener, a row in the table here, and a test.
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ Opener = Callable[[str, DataConfig, Sequence[str] | None], Source]
 class _Kind:
     form: str  # as it is written
     opener: str  # MODULE:FUNCTION; a leaf that is imported when it is asked for: TFDS alone takes half a second
+    # Of data.table, and data.root, which it reads; None: what they say was read before.
+    keys: frozenset[str] | None = frozenset()
 
     def load(self) -> Opener:
         module, function = self.opener.split(":")
@@ -56,17 +58,19 @@ class _Kind:
         return opener
 
 
+_ROWS = frozenset({"label", "labels", "separator", "split", "group", "skip_missing"})
+_RECORDS = frozenset({"image", "label", "label_offset", "classes", "separator", "skip_missing"})
 _KINDS = {
     "digits": _Kind(form="digits", opener="digits:open_digits"),
     "idx": _Kind(form="idx:DIR", opener="idx:open_idx"),
     "folder": _Kind(form="folder:DIR", opener="folder:open_folder"),
     "list": _Kind(form="list:FILE", opener="list_file:open_list"),
-    "csv": _Kind(form="csv:FILE", opener="csv_file:open_csv"),
-    "parquet": _Kind(form="parquet:FILE", opener="parquet_file:open_parquet"),
-    "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar"),
-    "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf"),
-    "tfrecord": _Kind(form="tfrecord:GLOB", opener="tfrecord_shards:open_tfrecord"),
-    "prepared": _Kind(form="prepared:DIR", opener="prepared:open_prepared"),
+    "csv": _Kind(form="csv:FILE", opener="csv_file:open_csv", keys=_ROWS | {"image", "root"}),
+    "parquet": _Kind(form="parquet:FILE", opener="parquet_file:open_parquet", keys=_ROWS | {"image", "root"}),
+    "tar": _Kind(form="tar:GLOB", opener="tar_shards:open_tar", keys=_ROWS),
+    "hf": _Kind(form="hf:NAME", opener="hugging_face:open_hf", keys=_ROWS | {"image"}),
+    "tfrecord": _Kind(form="tfrecord:GLOB", opener="tfrecord_shards:open_tfrecord", keys=_RECORDS),
+    "prepared": _Kind(form="prepared:DIR", opener="prepared:open_prepared", keys=None),
     "tfds": _Kind(form="tfds:NAME", opener="tfds:open_tfds"),
 }
 
@@ -122,9 +126,26 @@ def open_source(spec: DataConfig, seed: int) -> Source:
 
 
 def open_undivided(spec: DataConfig) -> Source:
-    """Opens the data set that `spec.source` names with the splits that it has itself, "train" among them."""
+    """Opens the data set that `spec.source` names with the splits that it has itself, "train" among them.
+
+    Raises:
+        UserError: as `open_source`, and for a key of a table that such a data set has no use for.
+    """
     opener, location = _find(spec.source)
+    _refuse_unread(spec)
     return opener(location, spec, None)
+
+
+def _refuse_unread(spec: DataConfig) -> None:
+    """Refuses keys that the kind of source does not read: a group, say, that would not be kept together."""
+    kind = _KINDS[spec.source.partition(":")[0]]
+    table = {key.name: (getattr(spec.table, key.name), key.default) for key in fields(spec.table)}
+    given = {key for key, (value, default) in table.items() if value not in (default, "")}
+    given |= {"root"} if spec.root else set()
+    if kind.keys is not None and (unread := sorted(given - kind.keys)):
+        name = "root" if unread[0] == "root" else f"table.{unread[0]}"
+        readers = ", ".join(each.form for each in _KINDS.values() if each.keys and unread[0] in each.keys)
+        raise UserError(f"config.data.{name} is a key of {readers}, and {kind.form} does not read it: leave it out")
 
 
 def open_labelled(spec: DataConfig, class_names: Sequence[str]) -> Source:

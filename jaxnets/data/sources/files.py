@@ -34,12 +34,15 @@ class FileSplit:
     white_level: int
     groups: UInt64[np.ndarray, " n"] | None = None
     targets: UInt8[np.ndarray, "n classes"] | None = None
+    own: Sequence[str] | None = None  # names that tell them apart, where those from `root` say where they lie too
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @cached_property
     def identities(self) -> UInt64[np.ndarray, " n"]:
+        if self.own is not None:
+            return hashes(printable(name).encode() for name in self.own)
         return hashes(self.name(index).encode() for index in range(len(self)))
 
     def encoded(self, index: int) -> bytes:

@@ -12,7 +12,14 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.split_names import split_roles
 from jaxnets.data.sources.stored import StoredImages, surveyed
-from jaxnets.data.sources.table.arrow import Described, choose_columns, describe, read_rows
+from jaxnets.data.sources.table.arrow import (
+    Described,
+    choose_columns,
+    concatenated,
+    describe,
+    read_rows,
+    refuse_other_names,
+)
 from jaxnets.data.sources.table.assemble import assemble, refuse_missing, roles_of
 from jaxnets.data.sources.table.rows import encode
 from jaxnets.errors import UserError
@@ -54,6 +61,8 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
     parts, notes = _splits(_load(datasets, path if is_local else location, is_local, directory, title), title, known)
     first = next(iter(parts.values()))
     described = _described(datasets, first)
+    for name, part in parts.items():
+        refuse_other_names(described, _described(datasets, part), f"the split {name} of {title}")
     schema = first.data.table.schema
     columns, table_spec = choose_columns(schema, described, title, spec.table, known is None)
     if columns.image not in described.images:
@@ -62,19 +71,19 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
             f"{first.features.get(columns.image)}: name another with config.data.table.image"
         )
     import huggingface_hub.constants
-    import pyarrow
 
     allowed = [datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE, *filter(None, [directory])]
     allowed += [path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))] if is_local else []
     tables = {name: part.flatten_indices() if part._indices is not None else part for name, part in parts.items()}
     wanted = [name for name in columns.wanted() if name != columns.image]
-    read = pyarrow.concat_tables(
-        [each.data.table.select(wanted) for each in tables.values()], promote_options="permissive"
-    )
-    split = None
+    without = [name for name, each in tables.items() if columns.image not in each.column_names]
+    if without:
+        raise UserError(f"the split {without[0]} of {title} has no column {columns.image!r}, which holds the images")
+    read = concatenated([each.data.table for each in tables.values()], wanted, title)
+    part = None
     if set(parts) != {"all"}:
-        split = encode(name for name, each in tables.items() for _ in range(len(each)))
-    rows = read_rows(read, columns, described, title, split)
+        part = encode(name for name, each in tables.items() for _ in range(len(each)))
+    rows = read_rows(read, columns, described, title, part)
     if not len(rows):
         raise UserError(f"{title} has no rows")
     stored = store(
@@ -83,7 +92,7 @@ def open_hf(location: str, spec: DataConfig, known: Sequence[str] | None) -> Sou
         [f"{each._fingerprint}/{columns.image}" for each in tables.values()],
     )
     missing = refuse_missing(rows, stored.size < 0, "is empty", table_spec)
-    codes, said = roles_of(rows, known is not None)
+    codes, _, said = roles_of(rows, table_spec, known is not None)
     source = surveyed(assemble(rows, StoredImages(stored, spec.white_level), codes, table_spec, known, title))
     return replace(source, notes=(*notes, *said, *missing, *source.notes))
 

@@ -16,7 +16,14 @@ from jaxnets.data.sources.bucket import BUCKET
 from jaxnets.data.sources.names import hashes, printable
 from jaxnets.data.sources.shards import find_shards, shard_names, shard_roles
 from jaxnets.data.sources.stored import Stored, StoredImages, surveyed
-from jaxnets.data.sources.table.arrow import cells_of, choose_columns, describe, read_rows
+from jaxnets.data.sources.table.arrow import (
+    cells_of,
+    choose_columns,
+    concatenated,
+    describe,
+    read_rows,
+    refuse_other_names,
+)
 from jaxnets.data.sources.table.assemble import assemble, refuse_missing, roles_of
 from jaxnets.data.sources.table.files import source_of_files
 from jaxnets.data.sources.table.rows import encode
@@ -63,31 +70,32 @@ def open_parquet(location: str, spec: DataConfig, known: Sequence[str] | None) -
                 f"{printable(files[0])} ({', '.join(schema.names)}): give files of one kind"
             )
     described = describe(schema)
+    for file, table in zip(files, tables, strict=True):
+        refuse_other_names(described, describe(table.schema_arrow), printable(file))
     columns, table_spec = choose_columns(schema, described, title, spec.table, known is None)
     spec = replace(spec, table=table_spec)
     stands_within = columns.image in described.images
     wanted = [name for name in columns.wanted() if not (stands_within and name == columns.image)]
     try:
-        import pyarrow
-
-        read = pyarrow.concat_tables([table.read(columns=wanted) for table in tables], promote_options="permissive")
+        parts = [table.read(columns=wanted) for table in tables]
     except Exception as error:  # of pyarrow, on damaged bytes
         raise UserError(f"{title} cannot be read: {_shown(error)}") from error
+    read = concatenated(parts, wanted, title)
     if not len(read):
         raise UserError(f"{title} has no rows: expected one for each image")
     lengths = [table.metadata.num_rows for table in tables]
     roles, notes = shard_roles(files, title, known is not None)
-    split = None
-    if set(roles) != {"all"}:
-        split = encode(role for role, length in zip(roles, lengths, strict=True) for _ in range(length))
-    rows = read_rows(read, columns, described, title, split)
+    part = None
+    if set(roles) != {"train" if known is None else "all"}:
+        part = encode(role for role, length in zip(roles, lengths, strict=True) for _ in range(length))
+    rows = read_rows(read, columns, described, title, part)
     description = f"parquet:{printable(location)}"
     if not stands_within:
         cells = cells_of(read[columns.image])
         return source_of_files(rows, cells, files[0], spec, known, description)
     stored = _joined([_unpack(*each, columns.image) for each in zip(files, tables, shard_names(files), strict=True)])
     missing = refuse_missing(rows, stored.size < 0, "is empty", spec.table)
-    codes, said = roles_of(rows, known is not None)
+    codes, _, said = roles_of(rows, spec.table, known is not None)
     source = surveyed(assemble(rows, StoredImages(stored, spec.white_level), codes, spec.table, known, description))
     return replace(source, notes=(*notes, *said, *missing, *source.notes))
 

@@ -25,7 +25,7 @@ from jaxnets.data.sources.tar_index import LABELS, Members, key_of, read_members
 from jaxnets.errors import UserError, quoted
 
 _BETWEEN = "\x1f"  # labels that are a list in JSON; no name holds it (ASCII's unit separator)
-_IMAGE = "image"
+_IMAGE, _CLS = "image", "cls"
 
 
 def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> Source:
@@ -38,7 +38,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     Args:
         location: an archive, a folder of some, a pattern (`DIR/train-*.tar`, `DIR/{0000..0127}.tar`); of a bucket too
             (`gs://BUCKET/train-*.tar`).
-        spec: `table.label`, `table.group`, `table.separator`, `table.skip_missing`, `white_level`.
+        spec: `table.label`, `.labels`, `.separator`, `.split`, `.group`, `.skip_missing`, `white_level`.
         known: classes to evaluate on, or None to train.
 
     Returns:
@@ -61,7 +61,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     description = f"tar:{printable(location)}"
     names = shard_names(shards)
     samples = [sample for shard, each in enumerate(members) for sample in _samples(each, shard, names[shard])]
-    if not any(sample.label is not None for sample in samples):
+    if not any(sample.texts for sample in samples):
         source = source_of_folders(shards, names, members, roles, spec, known, description)
     else:
         stored = Stored(
@@ -74,7 +74,7 @@ def open_tar(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
         )
         named = read_class_names(beside(shards[0], CLASSES))
         rows, table = _rows(samples, roles, title, spec, named, known is None)
-        codes, said = roles_of(rows, known is not None)
+        codes, _, said = roles_of(rows, spec.table, known is not None)
         source = assemble(rows, StoredImages(stored, spec.white_level), codes, table.table, known, description)
         notes += said
     return replace(surveyed(source), notes=(*notes, *source.notes))
@@ -85,30 +85,29 @@ class _Sample:
     shard: int
     number: int  # of the image among the archive's members
     name: str
-    label: tuple[str, bytes] | None  # suffix and content of the file that says it
+    texts: Mapping[str, bytes]  # of the files that say its label and more, by their suffix
 
 
 def _samples(members: Members, shard: int, title: str) -> list[_Sample]:
-    """Returns the images of an archive, each with the file that says its label."""
+    """Returns the images of an archive, each with the files that say its label."""
     images: dict[str, list[int]] = {}
-    labels: dict[str, tuple[str, bytes]] = {}
+    texts: dict[str, dict[str, bytes]] = {}
     for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True)):
         key, suffix = key_of(name)
         if text is None:
             images.setdefault(key, []).append(number)
             continue
-        kind = "." + suffix
-        if kind in LABELS and (key not in labels or LABELS.index(kind) <= LABELS.index(labels[key][0])):
-            labels[key] = kind, text
-    if not labels.keys() & images.keys():  # folders of classes: every image counts, whatever dots its name has
+        if "." + suffix in LABELS:
+            texts.setdefault(key, {})["." + suffix] = text
+    if not texts.keys() & images.keys():  # folders of classes: every image counts, whatever dots its name has
         return [
-            _Sample(shard, number, f"{title}/{printable(name)}", None)
+            _Sample(shard, number, f"{title}/{printable(name)}", {})
             for number, (name, text) in enumerate(zip(members.names, members.texts, strict=True))
             if text is None
         ]
     chosen = {key: _one_image([members.names[number] for number in each], each, title) for key, each in images.items()}
     return [
-        _Sample(shard, number, f"{title}/{printable(members.names[number])}", labels.get(key))
+        _Sample(shard, number, f"{title}/{printable(members.names[number])}", texts.get(key, {}))
         for key, number in chosen.items()
     ]
 
@@ -135,56 +134,56 @@ def _rows(
     strict: bool,
 ) -> tuple[Rows, DataConfig]:
     """Returns what the files beside the images say, and the spec with the separator of lists of labels."""
-    described: Columns | None = None
-    labels, groups = [], []
+    described = [_parsed(sample) for sample in samples]
+    columns = Columns(
+        image=_IMAGE, label=_CLS, labels=(), split=None, flag=None, surely_split=True, group=None, note=None
+    )
+    keys = dict.fromkeys(key for value in described if isinstance(value, Mapping) for key in value)
+    if keys:
+        table = spec.table if strict else as_far_as_there(spec.table, keys)
+        with_json = [sample for sample in samples if ".json" in sample.texts]
+        if not table.label and not table.labels and all("." + _CLS in sample.texts for sample in with_json):
+            keys[_CLS], table = None, replace(table, label=_CLS)  # a column as any other
+        columns = choose(list(keys), f"the JSON of {title}", table, _IMAGE)
+    labels, splits, groups = [], [], []
     lists = False
-    for sample in samples:
-        label, group = "", ""
-        if sample.label is not None:
-            kind, content = sample.label
-            value: Any = _text(content, sample.name)
-            if kind == ".json":
-                value = _parsed(value, sample.name)
-                if isinstance(value, Mapping):
-                    if described is None:
-                        keys = [str(key) for key in value]
-                        table = spec.table if strict else as_far_as_there(spec.table, keys)
-                        described = choose(keys, f"{sample.name}'s JSON", table, _IMAGE)
-                    group = _written(value.get(described.group or ""))
-                    if described.labels:
-                        flags = {name: _written(value.get(name)) for name in described.labels}
-                        value = [name for name, f in flags.items() if parse_flag(f, title, sample.name, name)]
-                    else:
-                        value = value.get(described.label or "")
-            lists = lists or isinstance(value, list)
-            label = _BETWEEN.join(map(_written, value)) if isinstance(value, list) else _written(value)
-        labels.append(label)
-        groups.append(group)
+    for sample, value in zip(samples, described, strict=True):
+        said = value if isinstance(value, Mapping) else {}
+        splits.append(_written(said.get(columns.split or "")))
+        groups.append(_written(said.get(columns.group or "")))
+        label = _label(sample, value, columns, title)
+        lists = lists or isinstance(label, list)
+        labels.append(_BETWEEN.join(map(_written, label)) if isinstance(label, list) else _written(label))
     if lists:
         spec = replace(spec, table=replace(spec.table, separator=_BETWEEN))
-    has_groups = described is not None and described.group is not None
-    columns = Columns(
-        image=_IMAGE,
-        label="label",
-        labels=(),
-        split=None,
-        flag=None,
-        surely_split=True,
-        group=described.group if described else None,
-        note=described.note if described else None,
-    )
     rows = Rows(
         title=title,
         unit="sample",
         numbers=np.arange(len(samples)),
         names=[sample.name for sample in samples],
-        columns=columns,
+        columns=replace(columns, labels=()),  # which are read: each a name of the label
         label=encode(labels),
-        split=None if set(roles) == {"all"} else encode(roles[sample.shard] for sample in samples),
-        group=encode(groups) if has_groups else None,
+        split=encode(splits) if columns.split is not None else None,
+        part=None if set(roles) == {"all"} else encode(roles[sample.shard] for sample in samples),
+        group=encode(groups) if columns.group is not None else None,
         class_names=class_names,
     )
     return rows, spec
+
+
+def _label(sample: _Sample, described: Any, columns: Columns, title: str) -> Any:
+    """Returns the label of an image: of the first file that is there, of a JSON's keys those that are meant."""
+    kinds = [kind for kind in LABELS if kind in sample.texts]
+    if kinds[:1] == ["." + _CLS] and columns.label != _CLS and isinstance(described, Mapping):
+        kinds = [".json"]  # whose key is asked for
+    if kinds[:1] != [".json"]:
+        return _text(sample.texts[kinds[0]], sample.name) if kinds else None
+    if not isinstance(described, Mapping):
+        return described
+    if not columns.labels:
+        return described.get(columns.label or "")
+    flags = {name: _written(described.get(name)) for name in columns.labels}
+    return [name for name, flag in flags.items() if parse_flag(flag, title, sample.name, name)]
 
 
 def _text(content: bytes, name: str) -> str:
@@ -194,11 +193,15 @@ def _text(content: bytes, name: str) -> str:
         raise UserError(f"the label of {name} must be text in UTF-8: {error}") from None
 
 
-def _parsed(text: str, name: str) -> Any:
+def _parsed(sample: _Sample) -> Any:
+    """Returns what the JSON beside an image holds, None without one."""
+    content = sample.texts.get(".json")
+    if content is None:
+        return None
     try:
-        return json.loads(text)
+        return json.loads(_text(content, sample.name))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the JSON beside {name} cannot be read: {error}") from None
+        raise UserError(f"the JSON beside {sample.name} cannot be read: {error}") from None
 
 
 def _written(value: Any) -> str:

@@ -73,7 +73,7 @@ def open_tfrecord(location: str, spec: DataConfig, known: Sequence[str] | None) 
         names=images.names,
         columns=_columns(keys),
         label=encode(cells),
-        split=None if set(roles) == {"all"} else encode(roles[file] for file in images.records.file.tolist()),
+        part=None if set(roles) == {"all"} else encode(roles[file] for file in images.records.file.tolist()),
         class_names=_class_names(shards[0], keys, spec, indices, cells),
     )
     if rows.class_names is not None and not spec.table.label_offset and "0" not in cells and not several:
@@ -83,7 +83,7 @@ def open_tfrecord(location: str, spec: DataConfig, known: Sequence[str] | None) 
         )
     notes += refuse_missing(rows, images.size < 0, f"is missing: they have no feature {keys.image!r}", spec.table)
     _refuse_raw(images, title, keys)
-    codes, said = roles_of(rows, known is not None)
+    codes, _, said = roles_of(rows, spec.table, known is not None)
     stored = StoredImages(images, spec.white_level)
     source = surveyed(assemble(rows, stored, codes, table, known, f"tfrecord:{printable(location)}"))
     return replace(source, notes=(*notes, *said, *source.notes))

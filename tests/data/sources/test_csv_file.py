@@ -90,6 +90,27 @@ def test_the_order_of_the_rows_is_of_no_account(table):
         assert one.labels.tolist() == other.labels.tolist()
 
 
+def test_an_example_is_the_same_whichever_root_is_given_and_however_its_cell_is_written(table, tmp_path):
+    def identities(text, root):
+        source = table("image,label\n" + text, root=root)
+        return {split: sorted(part.identities.tolist()) for split, part in source.splits.items()}
+
+    bare = ROWS.replace("images/", "")
+    expected = identities(bare, None)
+    assert len({each for split in expected.values() for each in split}) == 8
+    for root in (tmp_path, tmp_path / "images"):
+        assert identities(bare, str(root)) == expected
+        assert identities(bare.replace(".png", ""), str(root)) == expected
+    (tmp_path / "elsewhere" / "a").mkdir(parents=True)
+    (tmp_path / "images").rename(tmp_path / "elsewhere" / "a" / "b")
+    assert identities(bare, None) == expected
+    (tmp_path / "elsewhere" / "a" / "b").rename(tmp_path / "images")
+    expected = identities(ROWS, None)
+    assert identities(ROWS, str(tmp_path.parent)) == expected
+    for written in (f"{tmp_path}/images/", "./images/", "images//"):
+        assert identities(ROWS.replace("images/", written), str(tmp_path.parent)) == expected
+
+
 def test_cells_in_quotes_hold_delimiters_and_newlines(table):
     source = table('image,label\nimages/0.png,"a, ""x"""\n"images/1.png","b\nc"\n')
     assert source.class_names == ('a, "x"', "b\\nc")
@@ -97,6 +118,8 @@ def test_cells_in_quotes_hold_delimiters_and_newlines(table):
 
 def test_numbers_are_classes_by_value_however_they_are_written(table):
     assert table("image,label\nimages/0.png,10.0\nimages/1.png,9\nimages/2.png,9.0\n").class_names == ("9", "10")
+    large = ("9007199254740992", "9007199254740993")  # of which float64 has but one
+    assert table(f"image,label\nimages/0.png,{large[0]}.0\nimages/1.png,{large[1]}.0\n").class_names == large
 
 
 def test_repeated_rows_count_once_and_are_counted(table):
@@ -131,6 +154,16 @@ def test_folders_say_the_splits_where_no_column_does(table, tmp_path):
     with pytest.raises(UserError, match="has images in images, test, train, some of which are called as splits"):
         table("image,label\n" + rows + ROWS)
     assert sum(map(len, table("image,label\n" + rows + ROWS, split="").splits.values())) == 16
+
+
+def test_folders_say_the_splits_where_a_column_does_not(table, tmp_path):
+    for name in ("train", "test"):
+        fill(tmp_path / name, 4)
+    rows = "".join(f"{name}/{i}.png,{'ab'[i % 2]},z\n" for name in ("train", "test") for i in range(4))
+    assert {name: len(part) for name, part in table("image,label,set\n" + rows).splits.items()} == {
+        "train": 4,
+        "test": 4,
+    }
 
 
 def test_one_name_in_two_folders_is_the_one_of_the_split(table, tmp_path):
@@ -272,6 +305,7 @@ def test_paths_may_leave_the_folder_within_the_root_that_is_given(table, tmp_pat
         ("a,label\nimages/0.png,1\n", {}, "no column that is called like an image (image, file, path, id, …), found"),
         ("image,label\n" + ROWS, {"label": "labl"}, "names the column 'labl', which labels.csv does not have (did you"),
         ("image,label,class\nimages/0.png,1,2\n", {}, "has the columns 'label', 'class', and each may be the label"),
+        ("image,label,is_train,is_test\nimages/0.png,1,1,0\n", {}, "'is_train', 'is_test', and each may be the split"),
         ("image,label,label\nimages/0.png,1,2\n", {}, "has 2 columns called 'label'"),
         ("image,label\n" + ROWS + "images/0.png,b\n", {}, "'images/0.png' is 'a' in line 2 and 'b' in line 10"),
         ("image,label\n" + ROWS + "images/8.png,b\n", {}, "names 1 images (of 9) that are not in"),

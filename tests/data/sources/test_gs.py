@@ -23,10 +23,13 @@ def uploaded(objects, tmp_path, monkeypatch):
     return uploaded
 
 
-def _contents(source: str) -> dict[str, list[tuple[bytes, str]]]:
+def _contents(source: str) -> dict[str, list[tuple[bytes, str, int]]]:
     opened = open_source(with_absolute_paths(DataConfig(source=source)), 0)
     return {
-        name: [(part.image(i).tobytes(), opened.class_names[part.labels[i]]) for i in range(len(part))]
+        name: [
+            (part.image(i).tobytes(), opened.class_names[part.labels[i]], int(part.identities[i]))
+            for i in range(len(part))
+        ]
         for name, part in opened.splits.items()
     }
 

@@ -146,3 +146,30 @@ def test_a_name_of_the_hub_stays_and_a_folder_becomes_absolute(tmp_path, monkeyp
     (tmp_path / "here").mkdir()
     found = [with_absolute_paths(DataConfig(source=f"hf:{name}")).source for name in ("owner/name", "here", "./x")]
     assert found == ["hf:owner/name", f"hf:{tmp_path / 'here'}", f"hf:{tmp_path / 'x'}"]
+
+
+def test_numbers_are_positions_also_among_names_that_are_numbers(tmp_path):
+    stars = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["1", "2", "3", "4", "5"])}
+    source = open_source(_save(tmp_path / "d", {"image": IMAGES, "label": [1, 2, 3, 4] * 2}, stars), 0)
+    found = {source.class_names[label] for part in source.splits.values() for label in part.labels}
+    assert found == {"2", "3", "4", "5"}
+    assert any("read as positions among its classes: 0 is 1" in note for note in source.notes)
+
+
+def test_splits_are_understood_together_or_refused(tmp_path):
+    train = datasets.Dataset.from_dict({name: each[:6] for name, each in COLUMNS.items()}, datasets.Features(FEATURES))
+
+    def opened(name, columns, features):
+        test = datasets.Dataset.from_dict(columns, datasets.Features(features))
+        datasets.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / name)
+        return open_source(DataConfig(source=f"hf:{tmp_path / name}"), 0)
+
+    image = {"image": datasets.Image()}
+    assert any("passed over 2 images" in note for note in opened("none", {"image": IMAGES[6:]}, image).notes)
+    turned = {**image, "label": datasets.ClassLabel(names=["ant", "bee"])}
+    with pytest.raises(UserError, match=r"split test of .* has, .* the class 'ant' for 0, and the first has 'bee'"):
+        opened("turned", {"image": IMAGES[6:], "label": [0, 1]}, turned)
+    with pytest.raises(UserError, match=r"the parts of .* do not fit together"):
+        opened("text", {"image": IMAGES[6:], "label": ["a", "b"]}, {**image, "label": datasets.Value("string")})
+    with pytest.raises(UserError, match=r"the split test of .* has no column 'image'"):
+        opened("no-images", {"label": [0, 1]}, {"label": FEATURES["label"]})

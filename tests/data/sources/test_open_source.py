@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from jaxnets.config import DataConfig
-from jaxnets.data.sources import open_source
+from jaxnets.config import DataConfig, TableConfig
+from jaxnets.data.sources import open_labelled, open_source
 from jaxnets.errors import UserError
+from tests.data.sources.images import tree
 
 
 def _refused(source: str) -> str:
@@ -49,6 +50,16 @@ def test_a_kind_without_its_place_is_refused(source):
 
 def test_digits_with_something_after_them_are_refused():
     assert "takes nothing after it, found 'digits:8'" in _refused("digits:8")
+
+
+def test_a_key_that_a_source_does_not_read_is_refused_where_it_is_trained_on(tmp_path):
+    tree(tmp_path, "a*3", "b*3")
+    spec = DataConfig(source=f"folder:{tmp_path}", table=TableConfig(group="patient"))
+    with pytest.raises(UserError, match=r"config.data.table.group is a key of csv:FILE, .*tar:GLOB.* folder:DIR does"):
+        open_source(spec, 0)
+    assert len(open_labelled(spec, ("a", "b")).splits["all"]) == 6  # of a run with its keys, on other data
+    with pytest.raises(UserError, match=r"config.data.root is a key of csv:FILE, parquet:FILE, and digits does not"):
+        open_source(DataConfig(source="digits", root="."), 0)
 
 
 def test_importing_the_sources_imports_no_heavy_library():

@@ -1,5 +1,7 @@
 """Parquet files of images, and of paths of images."""
 
+import json
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -77,6 +79,29 @@ def test_lists_of_labels_become_targets(tmp_path):
     labels = [["a"], [], ["b", "a"], ["b"]] * 2
     part = open_labelled(_write(tmp_path, image=_images(), labels=labels), ("b", "a")).splits["all"]
     assert part.targets.tolist() == [[int("b" in row), int("a" in row)] for row in labels]
+    labels = [["a", None], ["b", "a"]] * 4
+    fixed = pyarrow.array(labels, pyarrow.list_(pyarrow.string(), 2))
+    part = open_labelled(_write(tmp_path, image=_images(), labels=fixed), ("b", "a")).splits["all"]
+    assert part.targets.tolist() == [[int("b" in row), int("a" in row)] for row in labels]
+
+
+@pytest.mark.parametrize("kind", [pyarrow.list_(pyarrow.int64()), pyarrow.list_(pyarrow.float32(), 3), None])
+def test_vectors_of_0_and_1_are_not_taken_for_the_labels_0_and_1(tmp_path, kind):
+    labels = (
+        pyarrow.array([[1, 0, 0], [0, 1, 1]] * 4, kind) if kind else [[True, False, False], [False, True, True]] * 4
+    )
+    with pytest.raises(UserError, match=r"the labels of t.parquet are 3 numbers 0 or 1 for each image"):
+        open_source(_write(tmp_path, image=_images(), labels=labels), 0)
+
+
+def test_files_whose_numbers_mean_different_classes_are_refused(tmp_path):
+    for split, names in (("train", ["bee", "ant"]), ("test", ["ant", "bee"])):
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = pyarrow.table({"image": _images(4), "label": [0, 1] * 2})
+        about = {"huggingface": json.dumps({"info": {"features": features}})}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(about), tmp_path / f"{split}.parquet")
+    with pytest.raises(UserError, match=r"train.parquet has, .* the class 'bee' for 0, and the first has 'ant'"):
+        open_source(DataConfig(source=f"parquet:{tmp_path}"), 0)
 
 
 def test_groups_and_numbers_of_files_are_read(tmp_path):
@@ -115,3 +140,33 @@ def test_what_is_no_such_table_is_refused(tmp_path):
     _write(tmp_path, "u.parquet", image=_images(2), klass=["a", "b"])
     with pytest.raises(UserError, match=r"has other columns \(image, klass\)"):
         open_source(DataConfig(source=f"parquet:{tmp_path}/[tu].parquet"), 0)
+
+
+def test_a_column_that_says_no_split_leaves_the_word_to_the_files(tmp_path):
+    _write(tmp_path, "train-0.parquet", image=_images(6), label=list("ababab"), subset=["x"] * 6)
+    _write(tmp_path, "test-0.parquet", image=_images(2), label=list("ab"), subset=["y"] * 2)
+    source = open_source(DataConfig(source=f"parquet:{tmp_path}"), 0)
+    assert {name: len(part) for name, part in source.splits.items()} == {"train": 6, "test": 2}
+    assert any("the column 'subset'" in note for note in source.notes)
+
+
+def test_files_and_a_column_that_say_different_splits_are_refused_unless_one_is_named(tmp_path):
+    _write(tmp_path, "train-0.parquet", image=_images(6), label=list("ababab"), split=["val"] * 2 + ["train"] * 4)
+    _write(tmp_path, "test-0.parquet", image=_images(2), label=list("ab"), split=["train", "test"])
+
+    def sizes(split):
+        source = open_source(DataConfig(source=f"parquet:{tmp_path}", table=TableConfig(split=split)), 0)
+        return {name: len(part) for name, part in source.splits.items()}
+
+    with pytest.raises(UserError, match=r"row 0 is in the test split by its file, and in train by the column 'split'"):
+        sizes(None)
+    assert sizes("") == {"train": 6, "test": 2}
+    assert sizes("split") == {"train": 5, "validation": 2, "test": 1}
+
+
+def test_folders_of_paths_say_the_splits_as_in_a_csv(tmp_path):
+    for split in ("train", "test"):
+        fill(tmp_path / split, 4)
+    paths = [f"{split}/{i}.png" for split in ("train", "test") for i in range(4)]
+    source = open_source(_write(tmp_path, image=paths, label=list("abababab")), 0)
+    assert [source.splits["test"].name(i) for i in range(4)] == paths[4:]

@@ -69,6 +69,8 @@ def test_a_file_names_the_classes_of_numbers(tmp_path):
     (tmp_path / "classes.txt").write_text("ant\nbee\n")
     with pytest.raises(UserError, match=r"has the label '2', which is neither a name nor a number of its 2 classes"):
         _open(tmp_path / "x.tar")
+    with pytest.raises(UserError, match=r"has the labels '1', a number, and 'ant', a name: write one kind"):
+        _open(pack(tmp_path / "x.tar", _samples(["1", "ant"] * 4)))
 
 
 def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
@@ -82,12 +84,35 @@ def test_json_says_labels_groups_and_sets_of_labels(tmp_path):
     assert _open(path, ("a", "b"), labels=("a", "b")).splits["all"].targets.tolist() == part.targets.tolist()
 
 
+def test_json_says_splits_and_groups_also_where_the_first_has_none_and_a_cls_says_the_label(tmp_path):
+    said = [
+        {"w": 8, "split": "test" if i > 5 else "train"} | ({"patient": f"p{i // 2}"} if i else {}) for i in range(8)
+    ]
+    with_label = [row | {"label": "ab"[i % 2]} for i, row in enumerate(said)]
+    cls = {f"{i:04}.cls": "ab"[i % 2].encode() for i in range(8)}
+    for name, rows, more in (("x", with_label, {}), ("y", said, cls)):
+        members = _samples(map(json.dumps, rows), "json") | more
+        source = _open(pack(tmp_path / f"{name}.tar", members))
+        assert {split: part.labels.tolist() for split, part in source.splits.items()} == {
+            "train": [0, 1] * 3,
+            "test": [0, 1],
+        }
+        assert [len(set(part.groups.tolist())) for part in source.splits.values()] == [4, 1]
+
+
+def test_the_key_that_is_asked_for_counts_and_not_the_cls_beside_it(tmp_path):
+    members = _samples(['{"coarse": "x"}', '{"coarse": "y"}', "{}"] * 2, "json") | _samples(["1", "2", "3"] * 2)
+    path = pack(tmp_path / "x.tar", members)
+    assert _open(path).class_names == ("1", "2", "3")
+    assert _open(path, label="coarse", skip_missing=True).class_names == ("x", "y")
+
+
 @pytest.mark.parametrize(
     ("suffix", "label", "expected"),
     [
         ("json", '{"label": ', "the JSON beside x.tar/0007.png cannot be read"),
         ("json", "[" * 60_000, "the JSON beside x.tar/0007.png cannot be read"),
-        ("json", '{"w": 8, "h": 8}', "0007.png's JSON has no column that is called like a label"),
+        ("json", '{"w": 8, "h": 8}', "the JSON of x.tar has no column that is called like a label"),
         ("cls", "", "1 of 8 rows of x.tar have no label"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxnets.config import TableConfig
 from jaxnets.data.sources.table.columns import Columns, as_far_as_there, choose
 from jaxnets.data.sources.table.rows import Codes, Rows, encode, parse_flag
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, quoted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -52,6 +52,40 @@ def describe(schema: "pyarrow.Schema") -> Described:
     return Described(images=tuple(images), class_names=names)
 
 
+def refuse_other_names(one: Described, other: Described, title: str) -> None:
+    """Refuses a part of a data set whose numbers mean other classes than in the first."""
+    for column in one.class_names.keys() & other.class_names.keys():
+        first, second = list(one.class_names[column]), list(other.class_names[column])
+        if first != second:
+            number = next((n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+            differ = (
+                f"{len(second)} classes, and the first has {len(first)}"
+                if number is None
+                else f"the class {quoted(second[number])} for {number}, and the first has {quoted(first[number])}"
+            )
+            raise UserError(f"{title} has, in the column {quoted(column)}, {differ}: write them with the same names")
+
+
+def concatenated(tables: Sequence["pyarrow.Table"], wanted: Sequence[str], title: str) -> "pyarrow.Table":
+    """Returns columns of tables that lie one behind the other, empty where a table has none of that name.
+
+    Raises:
+        UserError: where they are of kinds that cannot be joined.
+    """
+    import pyarrow
+
+    parts = [
+        pyarrow.table(
+            {name: table[name] if name in table.column_names else pyarrow.nulls(len(table)) for name in wanted}
+        )
+        for table in tables
+    ]
+    try:
+        return pyarrow.concat_tables(parts, promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise UserError(f"the parts of {title} do not fit together: {' '.join(str(error).split())[:300]}") from error
+
+
 def choose_columns(
     schema: "pyarrow.Schema", described: Described, title: str, spec: TableConfig, strict: bool
 ) -> tuple[Columns, TableConfig]:
@@ -64,19 +98,21 @@ def choose_columns(
     if not spec.label and not spec.labels and len(described.class_names) == 1:
         spec = replace(spec, label=next(iter(described.class_names)))
     columns = choose(schema.names, title, spec, image)
+    if columns.label is None and not columns.labels:
+        raise UserError(f"{title} has no column for the label, found {', '.join(schema.names)}")
     import pyarrow
 
     if columns.label is not None:
-        kind = schema.field(columns.label).type
-        if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+        lists = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
+        if any(is_one(schema.field(columns.label).type) for is_one in lists):
             spec = replace(spec, separator=_BETWEEN)
     return columns, spec
 
 
 def read_rows(
-    table: "pyarrow.Table", columns: Columns, described: Described, title: str, split: Codes | None = None
+    table: "pyarrow.Table", columns: Columns, described: Described, title: str, part: Codes | None = None
 ) -> Rows:
-    """Returns the rows of a table apart from its images; `split` is that of each row where no column says it."""
+    """Returns the rows of a table apart from its images; `part` is the split of the file that each is in."""
     count = len(table)
     numbers = np.arange(count)
     flags = None
@@ -93,8 +129,6 @@ def read_rows(
         if class_names is not None:
             cells = ["" if cell == "-1" else cell for cell in cells]  # how it is written that none is known
         label = encode(cells)
-    if label is None and flags is None:
-        raise UserError(f"{title} has no column for the label, found {', '.join(table.schema.names)}")
     return Rows(
         title=title,
         unit="row",
@@ -102,7 +136,8 @@ def read_rows(
         columns=columns,
         label=label,
         flags=flags,
-        split=split if columns.split is None else encode(cells_of(table[columns.split])),
+        split=None if columns.split is None else encode(cells_of(table[columns.split])),
+        part=part,
         group=None if columns.group is None else encode(cells_of(table[columns.group])),
         class_names=class_names,
     )

@@ -1,7 +1,7 @@
 """From rows and images to a source: splits, duplicates, contradictions, and what has no label."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
@@ -31,7 +31,10 @@ class Images(Protocol):
 
     @property
     def files(self) -> Int64[np.ndarray, " n"] | None:
-        """A number of each row's file, −1 where it is missing; rows of one file have one number. None: all differ."""
+        """A number of each row's file, the same for one file, in the order that splits have; −1 where it is missing.
+
+        None: all differ.
+        """
         ...
 
     def name(self, row: int) -> str: ...
@@ -49,15 +52,24 @@ class Images(Protocol):
         ...
 
 
-def roles_of(rows: Rows, known: bool) -> tuple[Int32[np.ndarray, " n"], list[str]]:
-    """Returns the split of each row, a number in the order train, test, validation, unlabelled, all; and notes.
+class Roles(NamedTuple):
+    codes: Int32[np.ndarray, " n"]  # of each row, in the order train, test, validation, unlabelled, all
+    said: bool  # by a column or by files, and not for want of both
+    notes: list[str]
+
+
+def roles_of(rows: Rows, spec: TableConfig, known: bool) -> Roles:
+    """Returns the split of each row: what the column says, else what its file does, else "train" or "all".
 
     Raises:
-        UserError: for a value that names no split.
+        UserError: for a value that names no split, and where column and files contradict each other, unless the config
+            names the column.
     """
     whole = np.full(len(rows), _CODE["all" if known else "train"], np.int32)
+    if rows.part is not None:
+        whole = np.array([_CODE[value] for value in rows.part.values], np.int32)[rows.part.codes]
     if rows.split is None:
-        return whole, []
+        return Roles(whole, rows.part is not None, [])
     column, title = rows.columns.split, rows.title
     codes = np.zeros(len(rows.split.values), np.int32)
     for number, value in enumerate(rows.split.values):
@@ -65,14 +77,31 @@ def roles_of(rows: Rows, known: bool) -> tuple[Int32[np.ndarray, " n"], list[str
         if role is None:
             if not rows.columns.surely_split:
                 values = ", ".join(map(quoted, rows.split.values[:_NAMED]))
-                return whole, [f"the column {column!r} of {title} says no split: it has {values}"]
+                note = f"the column {column!r} of {title} says no split: it has {values}"
+                return Roles(whole, rows.part is not None, [note])
             row = int(np.flatnonzero(rows.split.codes == number)[0])
             raise UserError(
                 f"{title}, {rows.place(row)}: the column {quoted(column or '')} says {quoted(value)}, which is no "
                 f"split: expected train, val or test (config.data.table.split names another column, or '' for none)"
             )
         codes[number] = _CODE[role]
-    return codes[rows.split.codes], []
+    own = codes[rows.split.codes]
+    if rows.part is not None and len(rows.part.values) > 1 and not spec.split:
+        _refuse_contradiction(rows, own, whole)
+    return Roles(own, True, [])
+
+
+def _refuse_contradiction(rows: Rows, own: Int32[np.ndarray, " n"], part: Int32[np.ndarray, " n"]) -> None:
+    """Refuses rows whose column says another split than their file; validation may be a part of train's."""
+    wrong = np.flatnonzero((own != part) & ~((own == _CODE["validation"]) & (part == _CODE["train"])))
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(
+            f"{rows.title} contradicts itself: {rows.place(row)} is in the {_ROLES[part[row]]} split by its file, and "
+            f"in {_ROLES[own[row]]} by the column {quoted(rows.columns.split or '')} ({len(wrong):,} such rows): "
+            f"config.data.table.split='' follows the files, config.data.table.split={quoted(rows.columns.split or '')} "
+            f"the column"
+        )
 
 
 def _role(value: str, flag: Role | None) -> Role | None:
@@ -138,6 +167,8 @@ def assemble(
     splits: dict[str, Split] = {}
     unlabelled: dict[str, Sequence[str]] = {}
     chosen = {role: np.flatnonzero(kept & (roles == code)) for role, code in _CODE.items()}
+    if files is not None:  # by their names, so that the order of a table's rows is of no account
+        chosen = {role: members[np.argsort(files[members], kind="stable")] for role, members in chosen.items()}
     for role, members in chosen.items():
         if not len(members):
             continue

@@ -91,11 +91,7 @@ def choose(names: Sequence[str], title: str, spec: TableConfig, image: str | Non
     label = None if given_labels else find("label", spec.label, _LABEL)
     split, flag, surely = None, None, True
     if spec.split != "":
-        split = find("split", spec.split, _SPLIT)
-        flags = [name for name in names if _plain(name) in _FLAGS and name not in taken]
-        if split is None and len(flags) == 1:
-            split = flags[0]
-            taken.add(split)
+        split = find("split", spec.split, _SPLIT) or find("split", None, [_FLAGS])
         flag = _FLAGS.get(_plain(split or ""))
         surely = bool(spec.split) or _plain(split or "") in (*_SPLIT[0], *_FLAGS)
     group = None if spec.group == "" else find("group", spec.group, _GROUP)

@@ -13,21 +13,22 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.bucket import BUCKET, sizes_below
 from jaxnets.data.sources.files import FileSplit, survey
 from jaxnets.data.sources.names import printable
+from jaxnets.data.sources.paths import Paths
 from jaxnets.data.sources.scan import Folder, image_paths
 from jaxnets.data.sources.split_names import role_of
 from jaxnets.data.sources.stored import Stored, StoredSplit, surveyed
 from jaxnets.data.sources.table.assemble import assemble, role_code, role_names, roles_of
-from jaxnets.data.sources.table.locate import locate, missing_message
+from jaxnets.data.sources.table.locate import Located, locate, missing_message
 from jaxnets.data.sources.table.rows import Rows
 from jaxnets.data.sources.table.tree import DiskTree, ListedTree, Tree
 from jaxnets.errors import UserError
 
 
 class FileImages:
-    """Files of a disk; in each split they are sorted by name, so that the order of a table's rows is of no account."""
+    """Files of a disk, called by their paths from the root, and known by what the rows say of these."""
 
-    def __init__(self, root: str, names: Sequence[str | None], white_level: int) -> None:
-        self._root, self._names, self._white_level = root, names, white_level
+    def __init__(self, root: str, located: Located, white_level: int) -> None:
+        self._root, self._names, self._own, self._white_level = root, located.names, located.own, white_level
 
     @cached_property
     def files(self) -> Int64[np.ndarray, " n"]:
@@ -44,38 +45,24 @@ class FileImages:
         groups: UInt64[np.ndarray, " m"] | None,
         targets: UInt8[np.ndarray, "m classes"] | None,
     ) -> FileSplit | StoredSplit:
-        order = np.argsort(self.files[rows], kind="stable")
-        return self._split(
-            rows[order],
-            labels[order],
-            None if groups is None else groups[order],
-            None if targets is None else targets[order],
-        )
+        paths, own = self.paths(rows), Paths(self._own[row] or "" for row in rows.tolist())
+        return FileSplit(self._root, paths, labels, self._white_level, groups=groups, targets=targets, own=own)
 
     def paths(self, rows: Int64[np.ndarray, " m"]) -> list[str]:
         return [os.path.join(self._root, name) for row in rows.tolist() if (name := self._names[row]) is not None]
 
-    def _split(
-        self,
-        rows: Int64[np.ndarray, " m"],
-        labels: Int32[np.ndarray, " m"],
-        groups: UInt64[np.ndarray, " m"] | None,
-        targets: UInt8[np.ndarray, "m classes"] | None,
-    ) -> FileSplit | StoredSplit:
-        return FileSplit(self._root, self.paths(rows), labels, self._white_level, groups=groups, targets=targets)
-
 
 class ObjectImages(FileImages):
-    """Objects of a bucket."""
+    """Objects of a bucket, called by what the rows say of them."""
 
-    def __init__(self, root: str, names: Sequence[str | None], white_level: int, tree: ListedTree) -> None:
-        super().__init__(root, names, white_level)
+    def __init__(self, root: str, located: Located, white_level: int, tree: ListedTree) -> None:
+        super().__init__(root, located, white_level)
         self._tree = tree
 
     def paths(self, rows: Int64[np.ndarray, " m"]) -> list[str]:
         return [BUCKET + path.lstrip("/") for path in super().paths(rows)]
 
-    def _split(
+    def split(
         self,
         rows: Int64[np.ndarray, " m"],
         labels: Int32[np.ndarray, " m"],
@@ -87,7 +74,7 @@ class ObjectImages(FileImages):
             file=np.arange(len(rows), dtype=np.int32),
             offset=np.zeros(len(rows), np.int64),
             size=np.array([self._tree.sizes[self._names[row] or ""] for row in rows.tolist()], np.int64),
-            names=[self.name(row) for row in rows.tolist()],
+            names=[printable(self._own[row] or "") for row in rows.tolist()],
             content=None,
         )
         return StoredSplit(stored=stored, labels=labels, white_level=self._white_level, groups=groups, targets=targets)
@@ -117,7 +104,7 @@ def source_of_files(
     if not in_bucket and not os.path.isdir(root):
         raise UserError(f"config.data.root must be a folder, found {printable(root)}, which is none")
     tree: Tree = ListedTree(sizes_below(BUCKET + root.strip("/"))) if in_bucket else DiskTree(root)
-    roles, notes = roles_of(rows, known is not None)
+    roles, said, notes = roles_of(rows, spec.table, known is not None)
     located = locate(cells, role_names(roles), root, beside, tree, rows.title, rows.place)
     missing = [row for row, name in enumerate(located.names) if name is None]
     if missing:
@@ -128,14 +115,14 @@ def source_of_files(
                 + ("" if len(missing) == len(cells) else "; --config.data.table.skip_missing=true leaves such rows out")
             )
         notes.append(f"left out: {message}")
-    if rows.split is None and known is None and spec.table.split != "":
+    if not said and known is None and spec.table.split != "":
         roles = _roles_of_folders(located.names, roles, rows.title, notes)
     notes = [*located.notes, *notes]
     if isinstance(tree, ListedTree):
-        there = ObjectImages(root, located.names, spec.white_level, tree)
+        there = ObjectImages(root, located, spec.white_level, tree)
         source = surveyed(assemble(rows, there, roles, spec.table, known, description))
         return replace(source, notes=(*notes, *source.notes))
-    images = FileImages(root, located.names, spec.white_level)
+    images = FileImages(root, located, spec.white_level)
     source = assemble(rows, images, roles, spec.table, known, description)
     unlabelled = _beside(Folder(root), {name for name in located.names if name is not None})
     notes += [f"passed over {folder}: {len(paths):,} images without a row" for folder, paths in unlabelled.items()]

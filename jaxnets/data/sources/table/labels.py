@@ -11,6 +11,7 @@ from jaxnets.data.sources.names import printable
 from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, nearest, quoted
 
+_BITS = frozenset({"0", "1", "true", "false"})
 _WHOLE = re.compile(r"[-+]?\d+(\.0+)?")
 
 
@@ -57,6 +58,8 @@ def read_labels(
     assert rows.label is not None
     codes, cells = rows.label.codes, _cells(rows.label.values, separator)
     present = np.unique(codes[counts]).tolist()
+    if separator is not None:
+        _refuse_vectors(rows.title, [cells[i] for i in present])
     names, position, notes = _names(rows, list(dict.fromkeys(name for i in present for name in cells[i])), known)
     if separator is None:
         label_of = np.zeros(len(cells), np.int32)
@@ -93,8 +96,18 @@ def _cells(values: Sequence[str], separator: str | None) -> list[tuple[str, ...]
     divided = [[value] if separator is None else value.split(separator) for value in values]
     cells = [[printable(name) for part in parts if (name := part.strip()).lower() not in NO_VALUE] for parts in divided]
     if all(_WHOLE.fullmatch(name) for cell in cells for name in cell):  # pandas writes 3.0 where a column has gaps
-        cells = [[str(int(float(name))) if "." in name else name for name in cell] for cell in cells]
+        cells = [[str(int(name.partition(".")[0])) if "." in name else name for name in cell] for cell in cells]
     return [tuple(cell) for cell in cells]
+
+
+def _refuse_vectors(title: str, cells: Sequence[Sequence[str]]) -> None:
+    """Refuses what says of each label whether it is set: read as names, they are the labels 0 and 1 of all images."""
+    lengths = {len(cell) for cell in cells}
+    if len(lengths) == 1 and max(lengths) > 1 and {name for cell in cells for name in cell} <= _BITS:
+        raise UserError(
+            f"the labels of {title} are {max(lengths)} numbers 0 or 1 for each image ({', '.join(cells[0][:9])}): "
+            f"write in their place which labels it has, or give a column for each, with config.data.table.labels"
+        )
 
 
 def _names(
@@ -102,14 +115,7 @@ def _names(
 ) -> tuple[tuple[str, ...], dict[str, int], tuple[str, ...]]:
     """Returns the names of the classes, the position of each name that was found, and notes."""
     if rows.class_names is not None:
-        position = _by_number(found, rows.class_names)
-        if position is None:
-            wrong = next(name for name in found if _by_number([name], rows.class_names) is None)
-            raise UserError(
-                f"{rows.title} has the label {quoted(wrong)}{nearest(wrong, rows.class_names)}, which is neither a "
-                f"name nor a number of its {len(rows.class_names)} classes (0 … {len(rows.class_names) - 1})"
-            )
-        return tuple(rows.class_names), position, ()
+        return tuple(rows.class_names), *_described(found, rows.class_names, rows.title)
     if known is None:
         names = found if rows.flags is not None else sorted_names(found)
         return tuple(names), {name: label for label, name in enumerate(names)}, ()
@@ -129,11 +135,30 @@ def _names(
     )
 
 
-def _by_number(found: Sequence[str], names: Sequence[str]) -> dict[str, int] | None:
-    """Returns the position of each: all of them names, or all numbers of names; None where they are neither."""
+def _described(found: Sequence[str], names: Sequence[str], title: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Returns the position of each among classes that the data set names itself, and notes."""
     by_name = {name: label for label, name in enumerate(names)}
+    position = _by_number(found, names)
+    if position is not None:  # also of classes that are called by numbers: 1 is the second, be it called "2"
+        if all(by_name.get(name, label) == label for name, label in position.items()):
+            return position, ()
+        return position, (f"the labels of {title} are numbers, read as positions among its classes: 0 is {names[0]}",)
     if all(name in by_name for name in found):
-        return {name: by_name[name] for name in found}
+        return {name: by_name[name] for name in found}, ()
+    wrong = next((name for name in found if name not in by_name and _by_number([name], names) is None), None)
+    if wrong is None:
+        number, name = (next(each for each in found if (each in by_name) == named) for named in (False, True))
+        raise UserError(
+            f"{title} has the labels {quoted(number)}, a number, and {quoted(name)}, a name: write one kind"
+        )
+    raise UserError(
+        f"{title} has the label {quoted(wrong)}{nearest(wrong, names)}, which is neither a name nor a number of its "
+        f"{len(names)} classes (0 … {len(names) - 1})"
+    )
+
+
+def _by_number(found: Sequence[str], names: Sequence[str]) -> dict[str, int] | None:
+    """Returns the position of each where all are numbers of names."""
     if all(name.isdecimal() and int(name) < len(names) for name in found):
         return {name: int(name) for name in found}
     return None

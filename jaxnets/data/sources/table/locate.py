@@ -22,6 +22,7 @@ Place = Callable[[int], str]  # how messages call a row
 @dataclass
 class Located:
     names: list[str | None]  # of each row's file, from the root; None where there is none
+    own: list[str | None]  # what of them the row says itself, wherever root and files lie; with the file's suffix
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,12 +51,16 @@ def locate(
     inner = beside[len(root) :].strip("/") if beside == root or beside.startswith(root.rstrip("/") + "/") else None
     meant = [_within(cell, root, beside, inner, title, place, row) for row, cell in enumerate(cells)]
     listing = _Listing(tree)
-    found = [next(filter(None, (listing.find(name, title) for name in names)), None) for names in meant]
+    found = [next(filter(None, (listing.find(name, title) for name in names)), None) for names, _ in meant]
     absent = [row for row, name in enumerate(found) if name is None]
     notes: list[str] = []
     if absent:
-        notes += _search_below([names[0] for names in meant], found, absent, roles, tree, title, place)
-    return Located(found, notes)
+        notes += _search_below([names[0] for names, _ in meant], found, absent, roles, tree, title, place)
+    own = [
+        None if name is None else "/".join(name.split("/")[-depth:])
+        for name, (_, depth) in zip(found, meant, strict=True)
+    ]
+    return Located(found, own, notes)
 
 
 def missing_message(
@@ -79,14 +84,18 @@ def _with_another_suffix(cell: str, tree: Tree) -> str:
     return ""
 
 
-def _within(cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int) -> list[str]:
+def _within(
+    cell: str, root: str, beside: str, inner: str | None, title: str, place: Place, row: int
+) -> tuple[list[str], int]:
     """Returns the paths from the root that a cell may mean: written from there, or from the table's own folder.
 
-    `inner` is the latter's path from the root, None where it lies elsewhere.
+    And how many names at the end of them are the row's own: all that it writes; of a path that is absolute or steps
+    back, those from the root or from the table's folder, whichever is nearer. `inner` is that folder's path from the
+    root, None where it lies elsewhere.
     """
     text = cell.strip()
     if text and text[0] not in "./" and _PLAIN.fullmatch(text):  # most are: a million in a second
-        return [text, f"{inner}/{text}"] if inner else [text]
+        return [text, f"{inner}/{text}"] if inner else [text], text.count("/") + 1
     if not text or "\0" in text:
         raise UserError(f"{title}, {place(row)}: expected an image's path, found {quoted(cell)}")
     if text.startswith("gs://") and root.startswith("/"):
@@ -101,7 +110,8 @@ def _within(cell: str, root: str, beside: str, inner: str | None, title: str, pl
     tried = [os.path.normpath(os.path.join(folder, text)) for folder in (root, beside)]
     inside = [path[len(root) :].lstrip("/") for path in tried if root == "/" or path.startswith(root + os.sep)]
     if inside := list(dict.fromkeys(filter(None, inside))):
-        return inside
+        from_table = [path[len(beside) :].lstrip("/") for path in tried if path.startswith(beside + "/")]
+        return inside, min(path.count("/") + 1 for path in (*inside, *from_table))
     common = os.path.commonpath([tried[-1], root])
     raise UserError(
         f"{title}, {place(row)}: {quoted(text)} leads out of {printable(root)}, which a table may not do unasked: "

@@ -32,7 +32,8 @@ class Rows:
     columns: Columns
     label: Codes | None = None
     flags: UInt8[np.ndarray, "n labels"] | None = None  # of the columns `columns.labels`
-    split: Codes | None = None
+    split: Codes | None = None  # of the column `columns.split`
+    part: Codes | None = None  # the split (`Role`, "all") that each row's file or table is of, where they say one
     group: Codes | None = None
     class_names: Sequence[str] | None = None  # where the table says what the numbers of its labels mean
 
