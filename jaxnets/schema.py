@@ -6,6 +6,7 @@ defines the spec that it needs, and `jaxnets.config` puts them together.
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -40,13 +41,16 @@ class Range:
         return f"{low} and {'below' if self.without_high else 'at most'} {self.high:.12g}"
 
 
+_SIZE = re.compile(r"\s*(\d{1,9})\s*(?:[x×]\s*(\d{1,9})\s*)?")
+
+
 class Size:
     """The pixels of an image: one number for a square, or (height, width)."""
 
     def parse(self, value: Any) -> int | tuple[int, int] | None:
         """Returns the value as it is kept; None for what is no size."""
-        if isinstance(value, str) and value.replace("x", " ").replace("×", " ").replace(" ", "").isdecimal():
-            numbers = [int(number) for number in value.replace("×", "x").split("x")]
+        if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
+            numbers = [int(number) for number in found.groups() if number]
             value = numbers[0] if len(numbers) == 1 else numbers
         if isinstance(value, list | tuple) and len(value) == 2 and all(_is_count(number) for number in value):
             return value[0] if value[0] == value[1] else (value[0], value[1])

@@ -1,7 +1,10 @@
 """The benchmark, on configs that training takes."""
 
+import argparse
 import json
+import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -99,6 +102,7 @@ def test_the_input_s_benchmark_says_what_each_delivers_and_what_is_missing(monke
     assert status == 0
     assert found["threads"] == 1
     assert found["peak_mib"] == 12.5
+    assert found["note"] == "tf.data, torchvision, timm read the 1 of 21 images that are JPEG files"
     row = {"images_per_second": 5.0, "repeats": [5.0] * 3, "spread": [5.0, 5.0], "peak_mib": 12.5}
     assert found["stream"] == {**row, "job": f"folder:{folder}", "files": 0}
     assert found["timm"] == {**row, "job": f"folder:{folder}", "files": 1}  # the only JPEG
@@ -114,8 +118,11 @@ def test_the_input_s_benchmark_says_what_each_delivers_and_what_is_missing(monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--repeats", "0"), "--repeats must be above 0, found 0"),
-        (("--batch-size", "-1"), "--batch-size must be above 0, found -1"),
+        (("--repeats", "0"), "--repeats must be above 0 and finite, found 0"),
+        (("--batch-size", "-1"), "--batch-size must be above 0 and finite, found -1"),
+        (("--canvas", "0"), "--canvas must be above 0 and finite, found 0"),
+        (("--seconds", "nan"), "--seconds must be above 0 and finite, found nan"),
+        (("--seconds", "inf"), "--seconds must be above 0 and finite, found inf"),
         (("--threads", "-1"), "--threads must be at least 0, found -1"),
         (("--config.seed=1",), "takes no config, found --config.seed=1"),
         (("--python", "/no/such/python"), "/no/such/python cannot be run"),
@@ -128,6 +135,44 @@ def test_the_input_s_benchmark_refuses_what_it_cannot_do(monkeypatch, capsys, fo
     status, out, err = run_input(monkeypatch, capsys, "--source", f"folder:{folder}", *arguments)
     assert (status, out) == (1, "")
     assert message in err
+
+
+def test_what_is_prepared_to_be_timed_has_the_canvases_that_are_streamed(tmp_path_factory, folder):
+    out = tmp_path_factory.mktemp("prepared")
+    for file in folder.rglob("*.png"):
+        Image.new("RGB", (12, 9)).save(file)
+    (folder / "train" / "cat" / "!.png").write_bytes(b"is left out")
+    options = argparse.ArgumentParser()
+    input.add_options(options)
+    chosen = options.parse_args(["--source", f"folder:{folder}", "--size", "8"])
+    found = input._prepare(chosen, out)
+    assert found == {"source": f"prepared:{out}", "directory": None}
+    job = {"canvas_size": None, "size": 8, "batch_size": 3, "threads": 0}
+    streamed, prepared = (
+        ours.open_examples({**job, **of})[0] for of in ({"source": f"folder:{folder}", "directory": None}, found)
+    )
+    assert prepared.shape == streamed.shape == (9, 12, 3)
+
+
+def test_where_what_is_read_lies_is_said_to_what_prepares(monkeypatch, tmp_path, folder):
+    asked = []
+    monkeypatch.setattr(input, "_canvas_size", lambda options: "8")
+
+    def run(command, **options):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(input.subprocess, "run", run)
+    options = argparse.ArgumentParser()
+    input.add_options(options)
+    input._prepare(options.parse_args(["--source", "tfds:mnist", "--directory", "/data"]), tmp_path)
+    assert "--config.data.directory=/data" in asked[0]
+
+
+def test_fewer_files_than_a_batch_are_refused_where_an_epoch_would_have_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    with pytest.raises(ValueError, match="2 files make no batch of 3"):
+        peers._torch_files({"paths": ["a", "b"], "labels": [0, 1], "batch_size": 3}, None, None)
 
 
 @pytest.mark.parametrize("name", ["stream", "copy", "cut"])

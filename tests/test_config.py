@@ -39,6 +39,10 @@ def test_resumable_keys_exist():
         ({"data": {"sourc": "digits"}}, "config.data.sourc is not a key (did you mean 'source'?)"),
         ({"batch_size": "64"}, "config.batch_size must be int, found '64' (str)"),
         ({"batch_size": True}, "config.batch_size must be int, found True (bool)"),
+        *(
+            ({"data": {"image_size": size}}, "config.data.image_size must be pixels")
+            for size in ("16x", "x16", "16 20")
+        ),
         ({"batch_size": None}, "config.batch_size must be int, found None (NoneType)"),
         ({"batch_size": 0}, "config.batch_size must be at least 1, found 0"),
         ({"epochs": 0.0}, "config.epochs must be above 0, found 0.0"),

@@ -8,6 +8,7 @@ own, and all are measured by turns, so that a machine that slows down slows them
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -50,9 +51,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, overrides: list[str]) -> int:
     if overrides:
         raise UserError(f"the input's benchmark takes no config, found {' '.join(overrides)}: see --help")
-    for name in ("size", "batch_size", "seconds", "repeats"):
-        if getattr(options, name) <= 0:
-            raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(options, name)}")
+    for name in ("size", "canvas", "batch_size", "seconds", "repeats"):
+        number = getattr(options, name)
+        if number is not None and not 0 < number < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0 and finite, found {number}")
     if options.threads is not None and options.threads < 0:
         raise UserError(f"--threads must be at least 0, found {options.threads}")
     with tempfile.TemporaryDirectory() as folder:
@@ -100,16 +102,9 @@ class _Contestant:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Returns a row for each that could be measured, and under "missing" why the others could not."""
-    threads = cores() if options.threads is None else options.threads
-    job = {
-        "source": options.source,
-        "directory": options.directory,
-        "size": options.size,
-        "canvas_size": options.canvas,
-        "batch_size": options.batch_size,
-        "threads": threads,
-    }
+    job = _job(options)
     files = _files(options)  # the quickest to be refused
+    note = "" if isinstance(files, str) else files.pop("note")
     missing: dict[str, str] = {}
     commands = {"stream": ([*_OURS, "stream"], job), "copy": ([*_OURS, "copy"], job), "cut": ([*_OURS, "cut"], job)}
     if options.source.startswith("prepared:"):
@@ -152,11 +147,23 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "source": options.source,
         "size": options.size,
         "batch_size": options.batch_size,
-        "threads": threads,
+        "threads": job["threads"],
         "hardware": f"{cores()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "note": note,
         "peak_mib": ours.get("peak_mib"),
         **rows,
         "missing": missing,
+    }
+
+
+def _job(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "source": options.source,
+        "directory": options.directory,
+        "size": options.size,
+        "canvas_size": options.canvas,
+        "batch_size": options.batch_size,
+        "threads": cores() if options.threads is None else options.threads,
     }
 
 
@@ -180,7 +187,7 @@ def _started(name: str, command: list[str]) -> Iterator[_Contestant]:
 
 
 def _files(options: argparse.Namespace) -> dict[str, Any] | str:
-    """Returns paths and labels of the training images; or why other libraries have none to open."""
+    """Returns paths and labels of the training images, and a note if some are left out; or why others have none."""
     from jaxnets.data.sources import open_source
     from jaxnets.data.sources.base import Subset
 
@@ -190,30 +197,33 @@ def _files(options: argparse.Namespace) -> dict[str, Any] | str:
     if paths is None:
         return f"{options.source} has no files that it could open"
     chosen = split.chosen.tolist() if isinstance(split, Subset) else range(len(split))
-    kept = [(paths[i], int(label)) for i, label in zip(chosen, split.labels, strict=True)]
-    kept = [(path, label) for path, label in kept if path.lower().endswith(_JPEG)]
+    every = [(paths[i], int(label)) for i, label in zip(chosen, split.labels, strict=True)]
+    kept = [(path, label) for path, label in every if path.lower().endswith(_JPEG)]
     if not kept:
         return f"{options.source} has no JPEG files"
-    return {"paths": [path for path, _ in kept], "labels": [label for _, label in kept]}
+    some = f"{', '.join(PEERS)} read the {len(kept):,} of {len(every):,} images that are JPEG files"
+    note = some if len(kept) < len(every) else ""
+    return {"paths": [path for path, _ in kept], "labels": [label for _, label in kept], "note": note}
 
 
 def _prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any] | str:
     """Prepares the source's canvases in a folder; returns what that changes of a job, or why it cannot be done."""
-    if find_spec("jaxnets.prepare") is None:
-        return "there is no jaxnets.prepare"
+    # As `ours.open_examples` reads it: on the same canvas, from the same directory, without what cannot be read.
     command = [sys.executable, "-m", "jaxnets.prepare", "--source", options.source, "--out", str(folder)]
-    size = options.canvas or _canvas_side(options)
-    done = subprocess.run([*command, "--size", str(size)], capture_output=True, text=True)
+    command += ["--size", _canvas_size(options), "--skip-corrupt"]
+    if options.directory is not None:
+        command.append(f"--config.data.directory={options.directory}")
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"jaxnets.prepare ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
     return {"source": f"prepared:{folder}", "directory": None}
 
 
-def _canvas_side(options: argparse.Namespace) -> int:
+def _canvas_size(options: argparse.Namespace) -> str:
     from jaxnets.benchmark.ours import open_examples
 
-    job = {"source": options.source, "directory": options.directory, "size": options.size, "canvas_size": None}
-    return max(open_examples(job)[0].shape[:2])
+    height, width, _ = open_examples(_job(options))[0].shape
+    return f"{height}x{width}"
 
 
 def _python_with(name: str, others: list[str]) -> str | None:
@@ -234,6 +244,8 @@ def _python_with(name: str, others: list[str]) -> str | None:
 def _show(results: Mapping[str, Any]) -> None:
     print(f"{results['source']} at {results['size']}, batches of {results['batch_size']}, {results['threads']} threads")
     print(f"on {results['hardware']}")
+    if results["note"]:
+        print(f"{results['note']}; jaxnets reads all")
     for name, row in results.items():
         if isinstance(row, dict) and "images_per_second" in row:
             low, high = row["spread"]

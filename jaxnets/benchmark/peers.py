@@ -100,6 +100,9 @@ def _torch_files(job: dict[str, Any], transform: Callable[[Any], Any], collate: 
     import torch
     from PIL import Image
 
+    if len(job["paths"]) < job["batch_size"]:  # an epoch would have no batch, and be followed by the next for ever
+        raise ValueError(f"{len(job['paths'])} files make no batch of {job['batch_size']}")
+
     class Files(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(job["paths"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -40,6 +40,7 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # how Pillow opens a gr
 _DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the arguments of its decoders, where they read the upper eight bits
 _SIZE, _TILE = (256, 257), (322, 323)  # tags of a TIFF: width and height as they are stored, and of its tiles
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # of a TIFF: a tag, and its value where small numbers are bright
+_SAMPLE_FORMAT, _SIGNED = 339, 2  # likewise: what its numbers are, and its value where they have a sign
 
 
 WHITE = 65535  # the value of white in an image of 16 bits that uses all of them
@@ -167,7 +168,7 @@ def levels(path: Path, name: str) -> Levels:
     """Returns the brightest value of an image of 16 bits, as it is stored; raises CorruptImage as `decode` does."""
     with _loaded(path, name) as image:
         if image.mode in _SIXTEEN_BIT:
-            return Levels(int(np.asarray(image).max()), coloured=False)
+            return Levels(int(_stored_values(image).max()), coloured=False)
         colours = np.asarray(image.convert("RGB"))
         return Levels(int(colours.max()) * 257, coloured=True)
 
@@ -261,9 +262,11 @@ def _load(image: Image.Image) -> None:
 
 
 def _channels(image: Image.Image) -> int:
+    if image.mode in _SIXTEEN_BIT:
+        return 1
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return 4
-    return 1 if image.mode in ("1", "L", *_SIXTEEN_BIT) else 3
+    return 1 if image.mode in ("1", "L") else 3
 
 
 def _to_array(image: Image.Image, white_level: int) -> UInt8[np.ndarray, "h w c"]:
@@ -272,15 +275,39 @@ def _to_array(image: Image.Image, white_level: int) -> UInt8[np.ndarray, "h w c"
             "its pixels are floating-point numbers, and what is black and white among them it does not say: convert it "
             "to 8 or 16 bits"
         )
-    if image.mode in _SIXTEEN_BIT:
-        wide = np.asarray(image).astype(np.int64).clip(0, white_level)
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("it has no palette, and what colours its numbers are it does not say")
+    if image.mode in _SIXTEEN_BIT or _is_signed(image):
+        values = _stored_values(image)
+        white = white_level if values.itemsize > 1 else 255
+        wide = values.astype(np.int64).clip(0, white)
         if _is_inverted(image):
-            wide = white_level - wide
-        return ((wide * 255 + white_level // 2) // white_level).astype(np.uint8)[..., None]  # rounded
+            wide = white - wide
+        return ((wide * 255 + white // 2) // white).astype(np.uint8)[..., None]  # rounded
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[_channels(image)]
     converted = image if image.mode == mode and "transparency" not in image.info else image.convert(mode)
     # A copy: an array that shares Pillow's memory cannot be written to.
     return np.array(converted).reshape(image.height, image.width, -1)
+
+
+def _stored_values(image: Image.Image) -> Integer[np.ndarray, "h w"]:
+    """Returns the numbers that a grey image holds; raises ValueError where some of them are below 0."""
+    values = np.asarray(image)
+    # Pillow takes the sign from numbers of 8 bits, and gives one to those of 32.
+    if values.dtype == np.uint8 and _is_signed(image):
+        values = values.view(np.int8)
+    elif values.dtype == np.int32 and isinstance(image, TiffImageFile) and not _is_signed(image):
+        values = values.view(np.uint32)
+    if values.min() < 0:
+        raise ValueError(
+            f"its pixels go down to {values.min():,}, and what is black among numbers below 0 it does not say: convert "
+            f"it to 8 or 16 bits without a sign"
+        )
+    return values
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
 
 
 def _is_inverted(image: Image.Image) -> bool:

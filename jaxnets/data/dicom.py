@@ -104,7 +104,8 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = _SET) -> UInt8[n
         brightness = _brightness(stored, about, white_level)
         if about.PhotometricInterpretation == "MONOCHROME1":
             brightness = 1 - brightness
-        return (brightness * 255 + 0.5).astype(np.uint8)[..., None]
+        # What is no number, in an image of floating-point numbers, is as dark as padding.
+        return (np.nan_to_num(brightness, nan=0) * 255 + 0.5).astype(np.uint8)[..., None]
     except CorruptImage:
         raise
     except FileNotFoundError:
@@ -155,8 +156,10 @@ def _brightness(stored: np.ndarray, about: "Dataset", white_level: int) -> Float
     if white_level < _SET:
         low, high = 0.0, float(white_level)
     else:
-        shown = values[~_padding(stored, about)]
-        low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 0.0)
+        shown = values[~_padding(stored, about) & np.isfinite(values)]
+        if not shown.size:
+            return np.zeros(values.shape)
+        low, high = float(shown.min()), float(shown.max())
     return ((values.astype(np.float64) - low) / ((high - low) or 1)).clip(0, 1)
 
 

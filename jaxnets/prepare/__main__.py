@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument(
         "--size",
         help="pixels to which each whole image is squeezed: one number, or HEIGHTxWIDTH; training from files takes a "
-        "quarter more than evaluation resizes to (default: the images' own size, where they have one)",
+        "quarter more than evaluation resizes to (default: config.data.canvas_size, else the images' own, where they "
+        "have one)",
     )
     parser.add_argument(
         "--jpeg", type=int, metavar="QUALITY", help="store JPEG instead, the shorter side limited to --size: a tenth "
@@ -55,10 +56,12 @@ def _prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnets.prepare.run import describe, prepare
 
     spec = with_absolute_paths(replace(config.data, source=options.source))
+    _refuse_within(spec.source, out)
     source = replace(open_undivided(spec), description=spec.source)
     if source.stored is not None:
         raise UserError(f"{spec.source} is prepared already: give --source what it was prepared from")
-    index = describe(source, spec, _size(options.size, source.image_size, options.jpeg), options.jpeg)
+    canvas = None if spec.canvas_size is None or options.jpeg is not None else sides(spec.canvas_size)
+    index = describe(source, spec, _size(options.size, canvas or source.image_size, options.jpeg), options.jpeg)
     progress = Progress()
     for note in source.notes:
         progress.say(f"data: {terminal.shown(note)}")
@@ -145,6 +148,14 @@ def _refuse_bucket(out: str) -> None:
         raise UserError(
             f"--out must be a folder of a disk, found {out}: prepare it there, then copy it to the bucket "
             f"(gcloud storage cp -r DIR {out})"
+        )
+
+
+def _refuse_within(source: str, out: Path) -> None:
+    kind, _, location = source.partition(":")
+    if kind == "folder" and out.resolve().is_relative_to(Path(location).expanduser().resolve()):
+        raise UserError(
+            f"--out {out} lies in {source}, which would then have a folder without images: give one that is beside it"
         )
 
 

@@ -114,6 +114,24 @@ def test_padding_has_no_part_in_the_range():
     assert not image[:2].any()
 
 
+def test_an_image_of_padding_alone_is_dark():
+    assert not shown(np.full((4, 4), 7, np.uint16), PixelPaddingValue=7).any()
+
+
+def test_what_is_no_number_has_no_part_in_the_range_and_is_dark():
+    values = np.linspace(-1, 1, 54, dtype=np.float32).reshape(6, 9)
+    values[0, :2] = np.nan, np.inf
+    made = dcmread(write(TWELVE))
+    del made.PixelData, made.BitsStored, made.HighBit, made.PixelRepresentation
+    made.FloatPixelData, made.BitsAllocated = values.tobytes(), 32
+    file = io.BytesIO()
+    made.save_as(file)
+    file.seek(0)
+    image = decode(file, "x.dcm")[..., 0]
+    assert (image[0, 0], image[0, 1]) == (0, 255)
+    np.testing.assert_array_equal(image.ravel()[2:], scaled(values.ravel()[2:], values[0, 2], 1))
+
+
 def test_monochrome1_is_inverted():
     image = shown(TWELVE, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_allclose(image, 255 - shown(TWELVE, BitsStored=12).astype(int), atol=1)

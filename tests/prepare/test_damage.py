@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from jaxnets.data.sources.prepared import read_index
 from jaxnets.data.sources.prepared_files import INDEX, Table
 from jaxnets.errors import UserError
 from jaxnets.prepare import files
-from jaxnets.prepare.__main__ import _refuse_bucket, _share, _size
+from jaxnets.prepare.__main__ import _refuse_bucket, _refuse_within, _share, _size, main
 from jaxnets.prepare.progress import Progress
 from jaxnets.prepare.run import verify
 from tests.prepare.sets import content, photographs, prepared, silent
@@ -343,6 +344,8 @@ def test_an_evaluation_that_would_enlarge_is_refused(whole):
     ("work", "said"),
     [
         (lambda: _refuse_bucket("gs://bucket/x"), "--out must be a folder of a disk, found gs://bucket/x"),
+        (lambda: _refuse_within("folder:/data/a", Path("/data/a/b")), "lies in folder:/data/a, which would then have"),
+        (lambda: _refuse_within("folder:/data/a", Path("/data/a/../a")), "lies in folder:/data/a, which would"),
         (lambda: _size("x", None, None), "--size must be pixels"),
         (lambda: _size(None, None, None), "the images have different sizes: give --size"),
         (lambda: _size("20x30", None, 90), "the limit of the shorter side, one number"),
@@ -360,3 +363,16 @@ def test_options_mean_what_they_say():
     assert _size(None, (5, 6), None) == (5, 6)
     assert _size(None, (5, 6), 90) == (5, 5)
     assert _share(1, 3) == (1, 3)
+    _refuse_within("folder:/data/a", Path("/data/ab"))
+    _refuse_within("csv:/data/a.csv", Path("/data/a"))
+
+
+def test_the_config_s_canvas_is_what_is_prepared(tmp_path, monkeypatch):
+    folder = photographs(tmp_path / "photographs")
+    arguments = ("--source", f"folder:{folder}", "--out", str(tmp_path / "out"), "--config.data.canvas_size=8x9")
+    monkeypatch.setattr("sys.argv", ["prepare", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    index = read_index(tmp_path / "out", "out")
+    assert (index.height, index.width) == (8, 9)

@@ -118,6 +118,45 @@ def test_a_tiff_of_floating_point_numbers_is_refused_as_its_range_is_not_known()
     )
 
 
+def _tiff(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, photometric="minisblack")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_numbers_below_0_are_refused_and_not_cut_or_taken_for_bright_ones(kind):
+    said = r"go down to -100, and what is black among numbers below 0 it does not say: convert it"
+    assert re.search(said, _refused(_tiff(np.array([[-100, 5, 90]], kind))))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_numbers_that_might_be_below_0_and_are_not_are_read(kind):
+    image = decode(io.BytesIO(_tiff(np.array([[0, 5, 127]], kind))), "x", 255)
+    assert image.ravel().tolist() == [0, 5, 127]
+
+
+def test_the_largest_of_32_bits_are_white():
+    image = _decode(_tiff(np.array([[0, 32896, 70_000, 2**31, 2**32 - 1]], np.uint32)))
+    assert image.ravel().tolist() == [0, 128, 255, 255, 255]
+
+
+def test_a_palette_that_is_missing_is_said():
+    image = Image.fromarray(RGB[..., 0] % 4, "P")
+    image.putpalette(bytes(range(12)))
+    data = _bytes(image)
+    start = data.index(b"PLTE") - 4
+    assert "it has no palette" in _refused(data[:start] + data[start + 12 + 12 :])
+
+
+def test_a_header_says_what_is_decoded_of_16_bits_with_a_transparent_value():
+    data = _bytes(Image.fromarray(np.array([[0, 257, 65535]], np.uint16)), transparency=257)
+    assert "transparency" in Image.open(io.BytesIO(data)).info
+    header = read_header(io.BytesIO(data))
+    assert header is not None
+    assert header[:3] == _decode(data).shape
+
+
 def test_a_tiff_with_tiles_larger_than_an_image_may_be_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     data = io.BytesIO()
