@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8, UInt64
 
-from jaxnets.audit.files import FileFacts, facts_of, path_of
+from jaxnets.audit.files import FileFacts, facts_of, path_of, size_before
 from jaxnets.audit.look import SIDE, Look, look
 from jaxnets.data.dataset import Selection
 from jaxnets.data.sources import CorruptImage, Split
+from jaxnets.data.sources.base import read_reduced
 
 _BATCH = 64  # images embedded at once
 _AHEAD = 4  # batches under way, at most
@@ -24,8 +25,8 @@ class Embedding(Protocol):
     @property
     def name(self) -> str: ...
 
-    def fit(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s t c"]:
-        """Brings an image to the size that `embed` wants."""
+    def fit(self, image: UInt8[np.ndarray, "h w c"], original: tuple[int, int]) -> UInt8[np.ndarray, "s t c"]:
+        """Brings an image, or what it was squeezed to from the `original` height and width, to what `embed` wants."""
         ...
 
     def embed(self, images: UInt8[np.ndarray, "b s t c"]) -> Float32[np.ndarray, "b f"]: ...
@@ -44,7 +45,7 @@ class Album:
     targets: UInt8[np.ndarray, "n classes"] | None  # where images have several labels
     group: UInt64[np.ndarray, " n"] | None  # images of one group must not be split apart
     readable: Bool[np.ndarray, " n"]
-    height: Int32[np.ndarray, " n"]  # pixels
+    height: Int32[np.ndarray, " n"]  # pixels, of the originals of prepared images
     width: Int32[np.ndarray, " n"]
     channels: UInt8[np.ndarray, " n"]
     digest: UInt64[np.ndarray, " n"]  # of the decoded pixels
@@ -128,10 +129,11 @@ def read_album(
         source, number = selections[names[split[example]]][0], int(index[example])
         facts = facts_of(source, number)
         try:
-            image = source.image(number)
+            image, original, _ = read_reduced(source, number, None)
         except CorruptImage as error:
             return None, facts, None, str(error)
-        return look(image), facts, None if embedding is None else embedding.fit(image), ""
+        fitted = None if embedding is None else embedding.fit(image, original)
+        return look(image, size_before(source, number)), facts, fitted, ""
 
     waiting: deque[Future[list[Any]]] = deque()
     starts = iter(range(0, n, _BATCH))

@@ -20,9 +20,9 @@ class ModelEmbedding:
     def name(self) -> str:
         return self.classifier.name
 
-    def fit(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s t c"]:
-        """Brings an image to the model's size."""
-        return self.classifier.preprocess.fit(image)
+    def fit(self, image: UInt8[np.ndarray, "h w c"], original: tuple[int, int]) -> UInt8[np.ndarray, "s t c"]:
+        """Brings an image to the model's size, in the geometry that it had before it was squeezed."""
+        return self.classifier.preprocess.fit(image, original)
 
     def embed(self, images: UInt8[np.ndarray, "b s t c"]) -> Float32[np.ndarray, "b f"]:
         """Returns a vector for each image."""

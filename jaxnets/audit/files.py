@@ -4,13 +4,14 @@ import hashlib
 import io
 import os
 import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from jaxnets.data.sources import CorruptImage, Split
+from jaxnets.data.sources import CorruptImage, Split, Subset
+from jaxnets.data.sources.base import Encoded
+from jaxnets.data.sources.prepared_splits import PreparedSplit
 
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
@@ -44,24 +45,29 @@ def facts_of(split: Split, index: int) -> FileFacts:
 
     Of one that cannot be read as an image the digest is told alone; of a source without files nothing.
     """
-    inner, index = _innermost(split, index)
-    stored = getattr(inner, "stored", None)
-    path = path_of(inner, index)
+    split, index = _innermost(split, index)
+    if not isinstance(split, Encoded):
+        return FileFacts()
     try:
-        if path is not None:
-            return _read(Path(path).read_bytes(), path)
-        if stored is not None:
-            return _read(stored.read(index), inner.name(index))
-    except (OSError, CorruptImage):  # it is named when its pixels are read
-        pass
-    return FileFacts()
+        content = split.encoded(index)
+    except CorruptImage:  # it is named when its pixels are read
+        return FileFacts()
+    return _read(content, path_of(split, index) or split.name(index))
 
 
-def _innermost(split: Split, index: int) -> tuple[Any, int]:
-    inner: Any = split
-    while hasattr(inner, "whole") and hasattr(inner, "chosen"):
-        inner, index = inner.whole, int(inner.chosen[index])
-    return inner, index
+def size_before(split: Split, index: int) -> tuple[int, int] | None:
+    """Returns height and width that an image had before it was prepared; None for one that is as it was."""
+    inner, index = _innermost(split, index)
+    if not isinstance(inner, PreparedSplit):
+        return None
+    height, width = inner.sizes[index].tolist()
+    return height, width
+
+
+def _innermost(split: Split, index: int) -> tuple[Split, int]:
+    while isinstance(split, Subset):
+        index, split = int(split.chosen[index]), split.whole
+    return split, index
 
 
 def _read(content: bytes, name: str) -> FileFacts:

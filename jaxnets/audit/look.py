@@ -17,7 +17,7 @@ _FILL = 128  # what a JPEG decoder writes where the file ends too early
 
 
 class Look(NamedTuple):
-    height: int  # pixels
+    height: int  # pixels, of the original where the image was prepared
     width: int
     channels: int  # 1, 3 or 4
     digest: int  # 64 bits of a hash of shape and pixels
@@ -28,8 +28,11 @@ class Look(NamedTuple):
     lost: float  # share of the rows, from the bottom up, that hold the grey of a file that ended too early
 
 
-def look(image: UInt8[np.ndarray, "h w c"]) -> Look:
-    """Returns what is kept of an image as a source decodes it; alpha is laid over white."""
+def look(image: UInt8[np.ndarray, "h w c"], before: tuple[int, int] | None = None) -> Look:
+    """Returns what is kept of an image as a source decodes it; alpha is laid over white.
+
+    `before` are the height and width that it had before it was prepared, where it was.
+    """
     height, width, channels = image.shape
     shape = f"{height} {width} {channels}".encode()
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8, person=shape[:16]).digest()
@@ -39,9 +42,10 @@ def look(image: UInt8[np.ndarray, "h w c"]) -> Look:
     spread = sample.max(-1) - sample.min(-1)
     grey = with_channels(image, 1)[..., 0]
     small = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    shown_height, shown_width = before or (height, width)
     return Look(
-        height=height,
-        width=width,
+        height=shown_height,
+        width=shown_width,
         channels=channels,
         digest=int.from_bytes(digest, "little"),
         thumbnail=np.asarray(small),

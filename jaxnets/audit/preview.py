@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
@@ -12,6 +13,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.pipeline import train_stream
 from jaxnets.models.registry import create_model
 from jaxnets.recipe.augment.op import Keys
+from jaxnets.recipe.losses.loss import soft_target
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.build import make_recipe, model_fields
 from jaxnets.train.step import make_prepare, step_key
@@ -45,6 +47,9 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
     prepares = {
         name: jax.jit(make_prepare(shortened, classes, config.seed)) for name, shortened in _stages(recipe).items()
     }
+    # What smoothing gives to a class that an image does not have: all but the first, or all where there may be several.
+    label = jnp.zeros((1, classes)) if data.several_labels else jnp.zeros(1, jnp.int32)
+    floor = float(soft_target(label, classes, recipe.label_smoothing).min())
     stream = train_stream(
         data.training,
         order=data.order,
@@ -64,7 +69,7 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
                 **{name: np.asarray(each.image[:images]) for name, each in prepared.items()},
             },
             target=np.asarray(last.target[:images]),
-            floor=recipe.label_smoothing / classes,
+            floor=floor,
             index=np.asarray(batch.index[:images]),
         )
 

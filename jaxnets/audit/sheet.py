@@ -32,15 +32,24 @@ class Thumbnails:
         """Returns an image's thumbnail, None where it cannot be read."""
         if example not in self._kept:
             try:
-                self._kept[example] = thumbnail(self._album.image(example))
+                size = int(self._album.height[example]), int(self._album.width[example])
+                self._kept[example] = thumbnail(self._album.image(example), size)
             except CorruptImage:
                 self._kept[example] = None
         return self._kept[example]
 
 
-def thumbnail(image: UInt8[np.ndarray, "h w c"]) -> Image.Image:
-    """Returns an image in a cell; small ones are enlarged without smoothing, for their pixels to be seen."""
+def thumbnail(image: UInt8[np.ndarray, "h w c"], original: tuple[int, int] | None = None) -> Image.Image:
+    """Returns an image in a cell; small ones are enlarged without smoothing, for their pixels to be seen.
+
+    One that was squeezed gets the aspect of its `original` height and width back.
+    """
     small = Image.fromarray(with_channels(image, 3), "RGB")
+    if original is not None:
+        scale = max(small.size) / max(original)
+        height, width = (max(round(side * scale), 1) for side in original)
+        if (width, height) != small.size:
+            small = small.resize((width, height), Image.Resampling.BILINEAR)
     if max(small.size) < _SMALL:
         times = CELL // (max(small.size) or 1)
         return small.resize((small.width * times, small.height * times), Image.Resampling.NEAREST)

@@ -97,6 +97,11 @@ class Examples:
         """Whether an image may have several classes, or none: `labels` are then `[n, classes]`."""
         return self.labels.ndim == 2
 
+    def allow_several_labels(self, classes: int) -> None:
+        """Makes of each image's class the one label that it has of so many, where they are not labels already."""
+        if not self.several_labels:
+            self.labels = np.eye(classes, dtype=np.uint8)[self.labels]
+
     @property
     def in_memory(self) -> bool:
         """Whether all images are there, or those that `load` was asked for."""

@@ -97,11 +97,22 @@ def open_data(config: Config, card: ModelCard, split: str, source: str | None) -
     """Opens what a run is evaluated on.
 
     Without `source` it is the run's data, where it was. Else it is what `source` names: the run's own data, which may
-    lie elsewhere now, or other data, and then all of it, its classes matched by name.
+    lie elsewhere now, or other data, and then all of it, its classes matched by name. Where the run was of several
+    labels per image, an image with a class has that label and no other, so that its figures are those of the run.
 
     Raises:
         UserError: if it cannot be read, has a class that the model does not know, or has changed since.
     """
+    data = _open(config, card, split, source)
+    if not card.several_labels or all(examples.several_labels for examples in data.splits.values()):
+        return data
+    for examples in data.splits.values():
+        examples.allow_several_labels(len(card.class_names))
+    note = "the model was trained on several labels per image: each image here is judged as having one and no other"
+    return replace(data, notes=(*data.notes, note))
+
+
+def _open(config: Config, card: ModelCard, split: str, source: str | None) -> Labelled:
     if source is None:
         data = open_dataset(config, card.preprocess)
         if changed := _changes(data, card):

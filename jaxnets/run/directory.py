@@ -35,6 +35,7 @@ class ModelCard:
     data: dict[str, int]  # Dataset.fingerprint of what it was trained on
     matmul_precision: str = "default"  # as config.matmul_precision
     activation: Activation = "softmax"  # that turns its logits into probabilities
+    several_labels: bool = False  # whether the images that it was trained on may have several
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -50,6 +51,7 @@ class ModelCard:
             data=dict(saved["data"]),
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
+            several_labels=saved.get("several_labels", False),  # nor these
         )
 
 

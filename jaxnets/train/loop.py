@@ -133,6 +133,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         data=data.fingerprint(),
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
+        several_labels=data.several_labels,
     )
     return Setup(
         mesh=mesh,

@@ -15,7 +15,7 @@ class Colours:
 
     name = "colours"
 
-    def fit(self, image):
+    def fit(self, image, original):
         rgb = Image.fromarray(image if image.shape[2] == 3 else np.repeat(image[..., :1], 3, 2))
         return np.asarray(rgb.resize((2, 2), Image.Resampling.BOX))
 

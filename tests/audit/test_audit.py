@@ -1,17 +1,20 @@
 """What is planted in a folder is found, and what is clean is not accused."""
 
+import io
 import json
 import shutil
 import tarfile
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
+from jaxnets.audit.sheet import Thumbnails
 from jaxnets.config import DataConfig
 from jaxnets.data.sources import ArraySplit, open_source
 from tests.audit.dirt import ALONE, COPIES, MOVED, accused, missed, plant
 from tests.audit.made import Colours, audit_of, audit_of_splits, make, scene
+from tests.prepare.sets import prepared
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +51,6 @@ def test_a_clean_folder_has_no_findings(tmp_path):
     assert audit.left == []
 
 
-@dataclass(frozen=True)
-class Grouped(ArraySplit):
-    """Images that belong to groups, and may have several labels."""
-
-    groups: np.ndarray | None = None
-    targets: np.ndarray | None = None
-
-
 def scenes(count, seed):
     rng = np.random.default_rng(seed)
     return np.stack([np.asarray(scene(rng)) for _ in range(count)])
@@ -67,8 +62,8 @@ def kinds(audit):
 
 def test_a_group_on_both_sides_is_a_problem():
     labels = np.arange(30, dtype=np.int32) % 2
-    train = Grouped(scenes(30, 0), labels, groups=np.arange(30, dtype=np.uint64))
-    test = Grouped(scenes(30, 1), labels, groups=np.arange(28, 58, dtype=np.uint64))
+    train = ArraySplit(scenes(30, 0), labels, groups=np.arange(30, dtype=np.uint64))
+    test = ArraySplit(scenes(30, 1), labels, groups=np.arange(28, 58, dtype=np.uint64))
     found = kinds(audit_of_splits({"train": train, "test": test}, "ab"))["split_group"]
     assert found.severity == "problem"
     assert found.lines == ("2 groups, whose images are 2 in train, 2 in test",)
@@ -79,7 +74,7 @@ def test_one_image_with_other_sets_of_labels_contradicts_itself_and_with_the_sam
     images[1], images[3] = images[0], images[2]
     targets = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.uint8)
     targets[[0, 1, 2, 3]] = (1, 0, 1), (1, 1, 0), (0, 1, 1), (0, 1, 1)
-    audit = audit_of_splits({"train": Grouped(images, np.zeros(40, np.int32), targets=targets)}, "abc")
+    audit = audit_of_splits({"train": ArraySplit(images, np.zeros(40, np.int32), targets=targets)}, "abc")
     assert [case.examples for case in kinds(audit)["contradiction"].cases] == [(0, 1)]
     assert [case.examples for case in kinds(audit)["exact_duplicates"].cases] == [(2, 3)]
 
@@ -121,6 +116,36 @@ def test_images_in_a_tar_are_looked_over_as_files_are(dirty, tmp_path):
     assert {finding.kind: len(finding.examples) for finding in audit.findings} == {
         finding["kind"]: finding["images"] for finding in report["findings"]
     }
+
+
+@pytest.mark.parametrize("jpeg", [None, 90])
+def test_prepared_images_have_the_sizes_of_their_originals(tmp_path, jpeg):
+    folder = make(tmp_path / "images", train=8, test=2)
+    for name, size in (("0", (600, 60)), ("1", (12, 10))):
+        scene(np.random.default_rng(9)).resize(size).save(folder / "train" / "amber" / f"{name}.jpg", quality=92)
+    original = audit_of(folder)
+    prepared(folder, tmp_path / "prepared", (48, 48), jpeg=jpeg)
+    source = open_source(DataConfig(source=f"prepared:{tmp_path / 'prepared'}"), seed=0)
+    audit = audit_of_splits(source.splits, source.class_names)
+    assert audit.to_json()["sizes"] == original.to_json()["sizes"]
+    for kind, text in (("aspect", "600×60"), ("tiny", "12×10")):
+        (case,) = kinds(audit)[kind].cases
+        assert case.text == text
+        shown = Thumbnails(audit.album).get(case.examples[0])
+        width, height = map(int, text.split("×"))
+        assert shown.width / shown.height == pytest.approx(width / height, rel=0.1)
+
+
+def test_what_encoded_images_say_is_told_of_every_source_that_has_them():
+    class Records(ArraySplit):
+        def encoded(self, index):
+            buffer, exif = io.BytesIO(), Image.Exif()
+            exif[ExifTags.Base.Orientation] = 6 if index == 3 else 1
+            Image.fromarray(self.images[index]).save(buffer, "JPEG", exif=exif)
+            return buffer.getvalue()
+
+    audit = audit_of_splits({"train": Records(scenes(20, 7), np.arange(20, dtype=np.int32) % 2)}, "ab")
+    assert [case.examples for case in kinds(audit)["exif_turned"].cases] == [(3,)]
 
 
 def test_digits_that_look_alike_are_no_duplicates():

@@ -9,10 +9,12 @@ from flax import linen as nn
 from jaxnets.audit.preview import describe_target, feed
 from jaxnets.data.dataset import open_dataset
 from jaxnets.data.pipeline import train_stream
+from jaxnets.data.sources import Source
 from jaxnets.models.registry import create_model
 from jaxnets.train.build import make_recipe, model_fields
 from jaxnets.train.step import init_state, make_train_step
 from tests.train.runs import short
+from tests.train.test_several_labels import NAMES, made
 
 CONFIG = short(
     mix={"mixup": 1.0},
@@ -87,3 +89,13 @@ def test_a_target_is_told_without_the_share_of_smoothing():
         "cat 66% + dog 30%"
     )
     assert describe_target(np.array([0.05, 0.95]), 0.05, names[:2]) == "dog 95%"
+
+
+def test_a_target_of_several_labels_names_those_that_the_image_has_and_no_others():
+    splits = {"train": made(64, 0), "test": made(32, 1)}
+    source = Source(description="made", class_names=NAMES, splits=splits, image_size=(8, 9), channels=1)
+    config = short(loss={"name": "sigmoid_cross_entropy", "label_smoothing": 0.2}, data={"validation": 0.0})
+    (batch,) = feed(config, open_dataset(config, source=source), batches=1, images=16)
+    for target, index in zip(batch.target, batch.index, strict=True):
+        own = [f"{name} 90%" for name, label in zip(NAMES, splits["train"].targets[index], strict=True) if label]
+        assert describe_target(target, batch.floor, NAMES) == (" + ".join(own) or "no class")

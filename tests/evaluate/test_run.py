@@ -1,5 +1,6 @@
 """Which images an evaluation is of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def _counts(run: Run, source: str | None, split: str = "test") -> dict[str, list
 )
 def test_new_data_is_evaluated_whole(trained, tmp_path, folders, expected):
     assert _counts(trained, f"folder:{tree(tmp_path / 'new', *folders)}") == expected
+
+
+def test_new_data_of_one_label_is_judged_as_of_several_where_the_run_was(trained, tmp_path):
+    config, card = trained
+    data = open_data(config, replace(card, several_labels=True), "test", f"folder:{tree(tmp_path / 'new', 'tee*7')}")
+    np.testing.assert_array_equal(data.split("all").labels, [[0, 1]] * 7)
+    assert "judged as having one and no other" in data.notes[-1]
 
 
 def test_classes_that_are_missing_are_said(trained, tmp_path):

@@ -62,7 +62,8 @@ def test_a_made_set_is_learned_and_evaluated_and_answers_with_a_probability_for_
     train(several(steps=40, log_every_steps=20, eval_every_steps=20), workdir, Display(quiet=True), one_device)
     rows = rows_of(workdir)
     assert [row["train/loss"] for row in rows if "train/loss" in row][-1] < 0.3
-    assert RunDirectory(workdir).read_model().activation == "sigmoid"
+    card = RunDirectory(workdir).read_model()
+    assert (card.activation, card.several_labels) == ("sigmoid", True)
     best = read_progress(workdir / "checkpoints", 40).best
     assert best["mean_average_precision"] == max(r["eval/mean_average_precision"] for r in rows if "eval/loss" in r)
     report = evaluate(workdir)
