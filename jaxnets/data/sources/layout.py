@@ -63,7 +63,7 @@ def read_layout(root: Folder) -> Layout:
     if "test" not in layout.splits and "validation" in layout.splits:
         layout.splits["test"] = layout.splits.pop("validation")
     for candidate in (*roles.get("unlabelled", ()), *others):
-        _pass_over(candidate, layout, root)
+        _pass_over(candidate, layout, root, classes)
     for child in folder.folders:
         if not child.has_images and not _has_role(child, roles):
             layout.notes.append(f"passed over {_from(root, child)}: no images")
@@ -102,7 +102,7 @@ def read_labelled(root: Folder, class_names: Sequence[str]) -> Layout:
                 layout.splits[role] = found
     for child in folder.with_images:
         if not _has_role(child, roles) or child in roles.get("unlabelled", ()):
-            _pass_over(child, layout, root)
+            _pass_over(child, layout, root, class_names)
     if not layout.splits:
         raise UserError(
             f"{_show(folder)} has no split with folders called as classes of the model: expected some of "
@@ -232,13 +232,20 @@ def _labelled(folder: Folder, classes: Classes, layout: Layout, root: Folder) ->
             + f", which is none of the {len(classes)} known ones ({_brief(classes)}): rename it, add training images "
             f"of it, or remove it"
         )
-    _pass_over(folder, layout, root)
+    _pass_over(folder, layout, root, classes)
     return None
 
 
-def _pass_over(folder: Folder, layout: Layout, root: Folder) -> None:
+def _pass_over(folder: Folder, layout: Layout, root: Folder, classes: Collection[str]) -> None:
     paths = image_paths([folder])
     name = _from(root, folder)
+    called = [child for child in _enter(folder, classes).with_images if printable(child.name) in classes]
+    if called:
+        layout.notes.append(
+            f"passed over {name}: {len(paths):,} images, in folders called as classes ({_names(called)}) but in none "
+            f"called as a split (train, val, test)"
+        )
+        return
     if paths:
         layout.unlabelled[name] = paths
     found = (

@@ -100,6 +100,20 @@ def test_unlabelled_test_images_are_passed_over_and_kept(tmp_path, test, validat
     assert sum(_counts(source)["train"]) + (0 if validation else sum(_counts(source)["test"])) == 40
 
 
+@pytest.mark.parametrize("extra", ["test_small", "extra", "more/extra", "pred"])
+def test_images_that_lie_under_classes_are_not_called_unlabelled(tmp_path, extra):
+    folders = ("train", "test", extra)
+    tree(tmp_path, *(f"{folder}/{name}*2" for folder in folders for name in ("cat", "dog")))
+    source = _open(tmp_path)
+    said = (
+        f"passed over {extra.split('/')[0]}: 4 images, in folders called as classes (cat, dog) but in none called as a "
+        f"split (train, val, test)"
+    )
+    assert source.notes == (said,)
+    assert not source.unlabelled
+    assert open_labelled(DataConfig(source=f"folder:{tmp_path}"), source.class_names).notes == (said,)
+
+
 CLASSES = [
     ("bus", "car", "train"),
     ("cars", "trains"),
