@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.losses.table import LossConfig
 from jaxnets.recipe.mix import MixConfig
 from jaxnets.recipe.optimizer import OptimizerConfig
@@ -148,6 +149,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
 # What a run may change between its sessions: its length, its rate (the remedy for a loss that diverged) and what has no
@@ -156,7 +158,7 @@ RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.clip_norm", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 
@@ -196,6 +198,7 @@ def without_effect(config: Config) -> list[str]:
             for key in ("momentum", "nesterov")
         ),
         *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),
         ("data.directory", source in ("tfds", "hf"), f"data.source is {source}"),

@@ -43,10 +43,16 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache()
     hosts = join(config.distributed)
     from jaxnets.train.display import Display
-    from jaxnets.train.loop import train
 
     display = Display(quiet=not hosts.leads, parameters=options.parameters)
-    outcome = train(config, workdir, display, started=_STARTED)
+    if config.finetune.method is None:
+        from jaxnets.train.loop import train
+
+        outcome = train(config, workdir, display, started=_STARTED)
+    else:
+        from jaxnets.finetune.run import finetune
+
+        outcome = finetune(config, workdir, display, started=_STARTED)
     if not outcome.finished:
         by_clock = outcome.signal is None and config.max_hours is not None
         why = f" before config.max_hours {config.max_hours:g} are over" if by_clock else ""

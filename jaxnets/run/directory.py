@@ -167,10 +167,13 @@ class RunDirectory:
         write_json(self.config, {"format": FORMAT, **dataclasses.asdict(config)})
         write_json(self.model, card.to_json())
 
-    def refuse_other_run(self, config: Config, card: ModelCard) -> list[str]:
+    def refuse_other_run(
+        self, config: Config, card: ModelCard, asked: Config | None = None, free: frozenset[str] = frozenset()
+    ) -> list[str]:
         """Refuses to go on in this directory with a config or data that would make it another run.
 
-        Data may lie elsewhere than before, as long as it is the same data.
+        Data may lie elsewhere than before, as long as it is the same data. `asked` is what the config is compared with
+        in place of config.json, where that holds what became of it; the keys `free` may differ beside RESUMABLE.
 
         Returns:
             What has changed and may, a line each.
@@ -178,7 +181,7 @@ class RunDirectory:
         Raises:
             UserError: that lists the differing keys.
         """
-        before, now = flatten(self.read_config()), flatten(config)
+        before, now = flatten(asked or self.read_config()), flatten(config)
         saved = self.read_model()
         changed = {
             key: f"config.{key}: {before[key]!r} there, {now[key]!r} now"
@@ -187,7 +190,7 @@ class RunDirectory:
         }
         data_changes = changes(saved.data, card.data)
         same_data = saved.class_names == card.class_names and not data_changes
-        allowed = RESUMABLE | ({"data.source"} if same_data else set())
+        allowed = RESUMABLE | free | ({"data.source"} if same_data else set())
         differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")

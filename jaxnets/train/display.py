@@ -1,7 +1,8 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -55,6 +56,36 @@ class Display:
 
     def say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows how far something has come that is no step of training; what it yields takes (done, total)."""
+        bar: Progress | None = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = Progress(
+                    TextColumn(what),
+                    BarColumn(bar_width=None),
+                    MofNCompleteColumn(),
+                    TimeRemainingColumn(),
+                    TextColumn("left"),
+                    console=self._console,
+                    auto_refresh=False,
+                    expand=True,
+                    transient=True,
+                )
+                bar.add_task("", total=total)
+                bar.start()
+            bar.update(bar.task_ids[0], completed=done)
+            bar.refresh()
+
+        try:
+            yield advance if self._console.is_terminal else lambda done, total: None
+        finally:
+            if bar is not None:
+                bar.stop()
 
     def start(self, step: int, steps: int) -> None:
         if not self._console.is_terminal:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxnets.chips import peak_flops
 from jaxnets.config import Config, without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
+from jaxnets.data.sources import Source
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.models.registry import create_model
@@ -41,11 +42,18 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, workdir: Place, display: Display, mesh: Mesh | None = None, started: float | None = None
+    config: Config,
+    workdir: Place,
+    display: Display,
+    mesh: Mesh | None = None,
+    started: float | None = None,
+    *,
+    tests: bool = True,
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
-    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now.
+    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. Without
+    `tests` the test split is left alone where there is one for validation.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
@@ -56,7 +64,7 @@ def train(
         try:
             prepared = unless(
                 stop,
-                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held),
+                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held, tests=tests),
             )
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
@@ -68,9 +76,19 @@ def train(
 
 
 def open_session(
-    config: Config, run: RunDirectory, setup: "Setup", display: Display, around: Around, held: ExitStack
+    config: Config,
+    run: RunDirectory,
+    setup: "Setup",
+    display: Display,
+    around: Around,
+    held: ExitStack,
+    *,
+    tests: bool = True,
 ) -> tuple[Session, TrainState, Progress] | Outcome:
-    """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock."""
+    """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock.
+
+    Without `tests` the test split is evaluated only where there is none for validation.
+    """
     hosts = around.hosts
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
@@ -84,7 +102,10 @@ def open_session(
     display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
-    return _session(config, run, setup, progress, checkpointer, display, around), state, progress
+    session = _session(config, run, setup, progress, checkpointer, display, around)
+    if not tests and "validation" in session.splits:
+        session.splits = {name: split for name, split in session.splits.items() if name != "test"}
+    return session, state, progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +121,10 @@ class Setup:
     resumes: bool  # a run that is in the directory already
 
 
-def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None) -> Setup:
-    """Opens data and weights and builds the model, the quickest to be refused first.
+def set_up(
+    config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None, source: Source | None = None
+) -> Setup:
+    """Opens data and weights and builds the model, the quickest to be refused first; `source` may be open already.
 
     Raises:
         UserError: for whatever the user can correct.
@@ -122,7 +145,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
-    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
+    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
     own_fields = saved.fields if saved else start.fields if start else None
     built = build(config, data, own_fields, over_data(mesh, axis=1))
     card = ModelCard(
@@ -180,7 +203,8 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     built = setup.built
     shapes = jax.eval_shape(built.fresh_state)
     shardings = state_shardings(shapes, setup.mesh, split=config.mesh.shard_parameters)
-    restored = checkpointer.restore(
+    first = checkpointer.first()
+    restored = first is None and checkpointer.restore(
         jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     )
     if restored:
@@ -188,10 +212,15 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     # Run once, so quick to compile matters more than quick to run.
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
     state = jax.jit(built.fresh_state, out_shardings=shardings, compiler_options=options)()
-    start = setup.start or open_start(config)  # a run that ended before its first checkpoint starts anew
+    start: Start | None
+    if first is not None:
+        start, progress = Start(fields=built.fields, preprocess=None, variables=first[0]), first[1]
+    else:
+        # A run that ended before its first checkpoint starts anew.
+        start, progress = setup.start or open_start(config), Progress(step=0)
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
-    return state, Progress(step=0)
+    return state, progress
 
 
 def _session(

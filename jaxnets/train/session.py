@@ -140,7 +140,7 @@ class Session:
         """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
         chooses = "validation" in self.splits
         rows = {"eval": "validation" if chooses else "test"}
-        if chooses and step >= self.timetable.steps:
+        if chooses and step >= self.timetable.steps and "test" in self.splits:
             rows["test"] = "test"
         found: dict[str, dict[str, Any]] = {}
         for name, split in rows.items():
