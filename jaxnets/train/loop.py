@@ -26,8 +26,9 @@ from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
-from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
+from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
@@ -96,6 +97,7 @@ class Setup:
     steps: int
     start: Start | None  # the weights that training starts from
     built: Built
+    phases: Phases
     card: ModelCard
     resumes: bool  # a run that is in the directory already
 
@@ -141,6 +143,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         steps=steps_of(config, data),
         start=start,
         built=built,
+        phases=Phases(built.phases, mesh, split=config.mesh.shard_parameters),
         card=card,
         resumes=saved is not None,
     )
@@ -177,17 +180,15 @@ def _claim(
 
 def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
-    built = setup.built
-    shapes = jax.eval_shape(built.fresh_state)
-    shardings = state_shardings(shapes, setup.mesh, split=config.mesh.shard_parameters)
-    restored = checkpointer.restore(
-        jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-    )
+    built, phases = setup.built, setup.phases
+    restored = checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return restored
+    first = phases.at(0)
+    shardings = jax.tree.map(lambda x: x.sharding, phases.like(first))
     # Run once, so quick to compile matters more than quick to run.
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    state = jax.jit(built.fresh_state, out_shardings=shardings, compiler_options=options)()
+    state = jax.jit(first.fresh_state, out_shardings=shardings, compiler_options=options)()
     start = setup.start or open_start(config)  # a run that ended before its first checkpoint starts anew
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
@@ -219,11 +220,14 @@ def _session(
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
-    feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
+    feed = make_feed(
+        config.data, data.training, draws, setup.phases.at(progress.step).step, data.threads, mesh, around.hosts
+    )
     remedy = remedy_of(config.data, data.training, data.threads)
     meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
     return Session(
         timetable=timetable,
+        phases=setup.phases,
         splits=data.splits,
         feed=feed,
         evaluator=Evaluator(built.eval_step, eval_batch_size, data.threads, mesh, around),
