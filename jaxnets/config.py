@@ -190,6 +190,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
         ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
         ("schedule.factor", schedule == "step", f"schedule.name is {schedule}"),
@@ -286,11 +287,29 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"
         )
+    _refuse_thaws_of_nothing(config)
     if config.steps is None and schedule.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.schedule.warmup_epochs {schedule.warmup_epochs:g} leaves nothing of config.epochs "
             f"{config.epochs:g}: warm up for less, or train for longer"
         )
+
+
+def _refuse_thaws_of_nothing(config: Config) -> None:
+    for key in ("thaw_epoch", "stage_epochs"):
+        epochs = getattr(config.freeze, key)
+        if epochs is None:
+            continue
+        if not config.freeze.freezes:
+            raise UserError(
+                f"config.freeze.{key} {epochs:g} says when what is frozen begins to train, and nothing is frozen: set "
+                f"config.freeze.before as well (head: all but the head), or leave it out"
+            )
+        if config.steps is None and epochs >= config.epochs:
+            raise UserError(
+                f"config.freeze.{key} {epochs:g} is not before the end, config.epochs {config.epochs:g}, so that what "
+                f"is frozen would never train: thaw it earlier, train for longer, or leave it out to keep it frozen"
+            )
 
 
 def check_distributed(hosts: DistributedConfig, prefix: str = "config.distributed.") -> None:

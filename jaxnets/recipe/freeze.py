@@ -19,12 +19,17 @@ Policy = Literal["frozen", "statistics", "train"]
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
     before: str | None = None  # stage4: all layers before that stage do not train; head: all but the head; or a layer
-    layers: tuple[str, ...] = ()  # patterns of further layers that do not train: stem_*, stage[12]_*
+    layers: tuple[str, ...] = ()  # further stages or layers that do not train, or patterns: stem, stage[12], stage3_*1
     thaw_epoch: Positive | None = None  # epochs after which all of them train; None: they never do
     stage_epochs: Positive | None = None  # epochs between one stage that thaws and the next, from the head back
     # Of batch normalisation in what is frozen. frozen: all stays, and the running statistics are used, as in
     # evaluation; statistics: scale and bias stay, the batch's statistics are used and followed; train: all trains.
     batch_norm: Policy = "frozen"
+
+    @property
+    def freezes(self) -> bool:
+        """Tells whether anything is frozen at the start."""
+        return self.before is not None or bool(self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,17 +132,20 @@ def frozen_layers(spec: FreezeConfig, structure: Structure) -> frozenset[str]:
         UserError: for a name or a pattern of none of its layers, and where nothing would train.
     """
     layers = [layer for group in structure.groups() for layer in group]
+    stages = stages_of(structure)
     found: set[str] = set()
     if spec.before is not None:
-        found |= set(_before(spec.before, layers, structure))
+        found |= set(_before(spec.before, layers, stages))
     for pattern in spec.layers:
-        matching = [layer for layer in layers if fnmatchcase(layer, pattern)]
+        matching = {layer for layer in layers if fnmatchcase(layer, pattern)}
+        matching.update(*(group for name, group in stages.items() if fnmatchcase(name, pattern)))
         if not matching:
             raise UserError(
-                f"config.freeze.layers: {pattern!r} matches no layer{nearest(pattern, layers)}; there are "
-                f"{', '.join(layers)}, and patterns such as {_pattern_of(layers)}"
+                f"config.freeze.layers: {pattern!r} matches no stage and no layer"
+                f"{nearest(pattern.strip('*?_'), [*stages, *layers])}; the stages are {', '.join(stages)}, and the "
+                f"layers of {list(stages)[1]} {', '.join(list(stages.values())[1])}"
             )
-        found |= set(matching)
+        found |= matching
     if len(found) == len(layers) and spec.batch_norm != "train":
         raise UserError(
             f"config.freeze freezes all {len(layers)} layers, the head too, so that nothing would train: leave some "
@@ -146,15 +154,18 @@ def frozen_layers(spec: FreezeConfig, structure: Structure) -> frozenset[str]:
     return frozenset(found)
 
 
-def _before(name: str, layers: list[str], structure: Structure) -> list[str]:
+def stages_of(structure: Structure) -> dict[str, tuple[str, ...]]:
+    """Returns the layers of the stem, each stage and the head, by the name that it is frozen by."""
+    return dict(zip(("stem", *structure.stages, "head"), structure.groups(coarse=True), strict=True))
+
+
+def _before(name: str, layers: list[str], stages: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Returns the layers before the one, or the stage, of that name."""
-    firsts = {stage: blocks[0][0] for stage, blocks in structure.stages.items()}
-    first = firsts.get(name, name)
+    first = stages[name][0] if name in stages else name
     if first not in layers:
-        valid = [*firsts, structure.head]
         raise UserError(
-            f"config.freeze.before must be a stage or a layer, before which all is frozen ({', '.join(valid)}), found "
-            f"{name!r}{nearest(name, [*valid, *layers])}"
+            f"config.freeze.before must be a stage or a layer, before which all is frozen ({', '.join(stages)}), found "
+            f"{name!r}{nearest(name, [*stages, *layers])}"
         )
     before = layers[: layers.index(first)]
     if not before:
@@ -162,5 +173,33 @@ def _before(name: str, layers: list[str], structure: Structure) -> list[str]:
     return before
 
 
-def _pattern_of(layers: list[str]) -> str:
-    return layers[len(layers) // 2].partition("_")[0] + "_*"
+def summary(freezing: Freezing, structure: Structure, params: Any, step: int, steps: int) -> str:
+    """Returns in a line what trains of a network after `step` of so many steps, and what will."""
+    frozen = freezing.at(step)
+    changing, _ = split(frozen, {"params": params})
+    numbers = [sum(x.size for x in flatten_dict(tree).values()) for tree in (changing["params"], params)]
+    groups = stages_of(structure)
+    kept = frozen.layers if frozen else frozenset()
+    trained = [
+        name if not kept.intersection(group) else f"{len(left)} of {len(group)} layers of {name}"
+        for name, group in groups.items()
+        if (left := set(group) - kept)
+    ]
+    text = f"{', '.join(trained) or 'BatchNorm alone'}: {numbers[0]:,} of {numbers[1]:,} parameters"
+    if frozen is None:
+        return text
+    text += f"; the rest is frozen, {_BATCH_NORM[freezing.batch_norm]}"
+    later = sorted({start for start in freezing.starts if start > step})
+    for start in later:
+        thawing = [name for name, group in groups.items() if any(freezing.thaws.get(x, 0) == start for x in group)]
+        all_of_it = start == freezing.starts[-1] and freezing.at(start) is None
+        who = "all train" if all_of_it else f"{', '.join(thawing)} {'trains' if len(thawing) == 1 else 'train'}"
+        text += f"; {who} from step {start:,}" + (", after the end" if start >= steps else "")
+    return text
+
+
+_BATCH_NORM: Mapping[Policy, str] = {
+    "frozen": "its BatchNorm too",
+    "statistics": "while its BatchNorm follows the batches' statistics",
+    "train": "but for its BatchNorm",
+}

@@ -17,8 +17,9 @@ from jaxnets.metrics import table
 from jaxnets.metrics.metric import Metric, Sums
 from jaxnets.models.describe import describe
 from jaxnets.models.family import Variables
+from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
-from jaxnets.models.statistics import check_statistics
+from jaxnets.models.statistics import Norm, check_statistics
 from jaxnets.recipe.augment.table import cut_and_ops
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
@@ -66,10 +67,12 @@ def build(
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
-    norms = describe(model, p.height, p.width, p.channels).norms
+    recipe, freezing = make_recipe(config, data, model), freezing_of(config, data, model)
+    norms = [norm for norm in describe(model, p.height, p.width, p.channels).norms if _follows(norm, freezing)]
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
-    recipe, freezing = make_recipe(config, data, model), freezing_of(config, data, model)
+    if freezing:
+        _check_thaws(config, freezing, steps_of(config, data))
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
 
     def phase(start: int) -> Phase:
@@ -129,6 +132,22 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
         frozen=freezing.at(0) if freezing else None,
     )
+
+
+def _follows(norm: Norm, freezing: Freezing | None) -> bool:
+    """Tells whether a norm uses the statistics of the batches it sees, at the latest when all has thawed."""
+    last = freezing.at(freezing.starts[-1]) if freezing else None
+    return last is None or trains(last.mode, norm.layer.split("/"))
+
+
+def _check_thaws(config: Config, freezing: Freezing, steps: int) -> None:
+    """Refuses a first thaw that the run's epochs do not reach; where its steps were given, warns of it."""
+    if len(freezing.starts) == 1 or (first := freezing.starts[1]) < steps:
+        return
+    text = f"config.freeze would thaw its first layers after step {first}, and the run ends at step {steps}"
+    if config.steps is None:
+        raise UserError(f"{text}: thaw them earlier, train for longer, or leave thaw_epoch and stage_epochs out")
+    _log.warning("%s: they stay frozen", text)
 
 
 def freezing_of(config: Config, data: Dataset, model: nn.Module) -> Freezing | None:

@@ -13,7 +13,8 @@ from jaxnets.config import Config, without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
-from jaxnets.models.registry import create_model
+from jaxnets.models.registry import create_model, family_of
+from jaxnets.recipe.freeze import frozen_layers, summary
 from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
@@ -82,7 +83,8 @@ def open_session(
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, setup.card)
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
+    frozen = _frozen(setup, state, progress.step)
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     return _session(config, run, setup, progress, checkpointer, display, around), state, progress
@@ -116,11 +118,17 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
     if config.accumulate_steps > 1:
         size = config.batch_size // config.accumulate_steps
         check_batch_size("config.batch_size / config.accumulate_steps", size, mesh)
-    create_model(config.model.name, **model_fields(config, 2))
+    model = create_model(config.model.name, **model_fields(config, 2))
+    frozen = frozen_layers(config.freeze, family_of(model).structure(model))
     if hosts.leads:
         run.check_writable()
         for sentence in without_effect(config):
             _log.warning("%s", sentence)
+        if frozen and config.model.pretrained is None:
+            _log.warning(
+                "config.freeze keeps %d layers as they are, and without config.model.pretrained they are random",
+                len(frozen),
+            )
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
@@ -193,6 +201,13 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
     return state, Progress(step=0)
+
+
+def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:
+    freezing, model = setup.built.freezing, setup.built.model
+    if freezing is None:
+        return None
+    return summary(freezing, family_of(model).structure(model), state.params, step, setup.steps)
 
 
 def _session(
