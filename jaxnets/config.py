@@ -16,6 +16,7 @@ from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
 from jaxnets.recipe.finetune import FinetuneConfig
+from jaxnets.recipe.freeze import FreezeConfig
 from jaxnets.recipe.losses.table import LossConfig
 from jaxnets.recipe.mix import MixConfig
 from jaxnets.recipe.optimizer import OptimizerConfig
@@ -147,6 +148,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -190,6 +192,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
         ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
         ("schedule.factor", schedule == "step", f"schedule.name is {schedule}"),
@@ -287,11 +290,29 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"
         )
+    _refuse_thaws_of_nothing(config)
     if config.steps is None and schedule.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.schedule.warmup_epochs {schedule.warmup_epochs:g} leaves nothing of config.epochs "
             f"{config.epochs:g}: warm up for less, or train for longer"
         )
+
+
+def _refuse_thaws_of_nothing(config: Config) -> None:
+    for key in ("thaw_epoch", "stage_epochs"):
+        epochs = getattr(config.freeze, key)
+        if epochs is None:
+            continue
+        if not config.freeze.freezes:
+            raise UserError(
+                f"config.freeze.{key} {epochs:g} says when what is frozen begins to train, and nothing is frozen: set "
+                f"config.freeze.before as well (head: all but the head), or leave it out"
+            )
+        if config.steps is None and epochs >= config.epochs:
+            raise UserError(
+                f"config.freeze.{key} {epochs:g} is not before the end, config.epochs {config.epochs:g}, so that what "
+                f"is frozen would never train: thaw it earlier, train for longer, or leave it out to keep it frozen"
+            )
 
 
 def check_distributed(hosts: DistributedConfig, prefix: str = "config.distributed.") -> None:

@@ -103,8 +103,9 @@ def _time_step(config: Config, setup: "Setup", steps: int) -> float:
         data.training, order=data.order, batch_size=size, start_step=0, stop_step=1, threads=data.threads
     )
     batch = jax.device_put(next(first), over_data(mesh))
-    step = jax.jit(setup.built.step, donate_argnums=0, out_shardings=replicated(mesh))
-    state = jax.device_put(setup.built.fresh_state(), replicated(mesh))
+    phase = setup.phases.at(0)
+    step = jax.jit(phase.step, donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.device_put(phase.fresh_state(), replicated(mesh))
     for _ in range(_WARM_UP):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)

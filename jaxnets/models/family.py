@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
@@ -44,17 +45,20 @@ class Network(nn.Module):
     `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
     """
 
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
-        """Returns all that the network computes; what nobody asks for is not computed."""
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
+        """Returns all that the network computes; what nobody asks for is not computed.
+
+        Its modules take `train` as it is given and ask `mode.trains` whether they are among those that train.
+        """
         raise NotImplementedError
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: Train = False) -> Float[Array, "b classes"]:
         return self.outputs(x, train).logits
 
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b _ _ _"]]:
+    def features(self, x: Float[Array, "b h w c"], *, train: Train = False) -> dict[str, Float[Array, "b _ _ _"]]:
         return self.outputs(x, train).features
 
-    def embed(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b f"]:
+    def embed(self, x: Float[Array, "b h w c"], *, train: Train = False) -> Float[Array, "b f"]:
         return self.outputs(x, train).embedding
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxnets.models.conv import conv2d
 from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
 from jaxnets.models.gated import gated_projection
+from jaxnets.models.mode import Train, trains
 from jaxnets.models.normalise import normalise, project_and_normalise
 from jaxnets.models.statistics import Norm, require_statistics
 
@@ -71,7 +72,7 @@ class BatchNorm(nn.Module):
     that holds one value of each channel is refused.
     """
 
-    train: bool
+    train: Train
     group_size: int | None = None  # examples; must divide the batch
     decay: float = 0.9  # weight of the old running value
     epsilon: float = 1e-5
@@ -99,7 +100,7 @@ class BatchNorm(nn.Module):
 
         if kernel is not None and not self.grouped:
             x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
-        if not self.train:
+        if not self.in_training:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
             return (x.astype(gain.dtype) * gain + (bias - running_mean.value * gain)).astype(self.dtype)
 
@@ -122,7 +123,12 @@ class BatchNorm(nn.Module):
     @property
     def grouped(self) -> bool:
         """Tells whether it normalises groups by their own statistics, as what joins it with its neighbours needs."""
-        return self.train and self.group_size is not None
+        return self.in_training and self.group_size is not None
+
+    @property
+    def in_training(self) -> bool:
+        """Tells whether it normalises by the statistics of what it sees, rather than by the running ones."""
+        return trains(self.train, self.path)
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
@@ -215,6 +221,19 @@ def gate_and_project(
     return norm(x, through=through)
 
 
+class Dropout(nn.Dropout):
+    """Leaves a share `rate` of the features out while training, and divides the rest by the share that stays."""
+
+    train: Train = False
+
+    def __call__(
+        self, inputs: Float[Array, "*b c"], deterministic: bool | None = None, rng: Array | None = None
+    ) -> Float[Array, "*b c"]:
+        """As of `nn.Dropout`; `deterministic`, where it is given, goes before what `train` says."""
+        given = deterministic is not None
+        return super().__call__(inputs, deterministic if given else not trains(self.train, self.path), rng)
+
+
 class StochasticDepth(nn.Module):
     """Leaves a block's branch out of some examples while training (Huang et al. 2016, section 3).
 
@@ -222,11 +241,11 @@ class StochasticDepth(nn.Module):
     """
 
     rate: float  # share of the examples whose branch is left out
-    train: bool
+    train: Train
 
     @nn.compact
     def __call__(self, branch: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        if not self.train or self.rate == 0.0:
+        if self.rate == 0.0 or not trains(self.train, self.path):
             return branch
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (branch.shape[0], 1, 1, 1))
         return jnp.where(keep, branch / (1 - self.rate), 0).astype(branch.dtype)

@@ -7,6 +7,7 @@ import optax
 from jaxnets.recipe.augment.cut import Cut
 from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.ema import Average
+from jaxnets.recipe.freeze import Frozen
 from jaxnets.recipe.losses.loss import Loss
 from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.schedule import Schedule
@@ -24,3 +25,4 @@ class Recipe:
     mix: Mixup | None = None
     label_smoothing: float = 0.0
     average: Average | None = None
+    frozen: Frozen | None = None  # what does not train; the optimizer sees the rest alone

@@ -24,8 +24,13 @@ class Display:
         self._parameters = parameters
         self._bar: Progress | None = None
 
-    def describe(self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int) -> None:
-        """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices."""
+    def describe(
+        self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int, frozen: str | None = None
+    ) -> None:
+        """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices.
+
+        `frozen` says what trains of the model, where something does not.
+        """
         if self._parameters:
             from clu import parameter_overview  # 0.1 s, and only for this table
 
@@ -36,6 +41,8 @@ class Display:
         count = sum(x.size for x in jax.tree.leaves(params))
         start = f", from {config.model.pretrained}" if config.model.pretrained else ""
         self._item("model", f"{config.model.name}, {count:,} parameters{start}")
+        if frozen:
+            self._item("trained", frozen)
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
         p = data.preprocess
         size, t = f"{p.height}×{p.width}×{p.channels}", data.training_preprocess

@@ -14,7 +14,8 @@ from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.data.sources import Source
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
-from jaxnets.models.registry import create_model
+from jaxnets.models.registry import create_model, family_of
+from jaxnets.recipe.freeze import frozen_layers, summary
 from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
@@ -27,8 +28,9 @@ from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
-from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
+from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
@@ -99,7 +101,8 @@ def open_session(
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, setup.card)
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
+    frozen = _frozen(setup, state, progress.step)
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     session = _session(config, run, setup, progress, checkpointer, display, around)
@@ -117,6 +120,7 @@ class Setup:
     steps: int
     start: Start | None  # the weights that training starts from
     built: Built
+    phases: Phases
     card: ModelCard
     resumes: bool  # a run that is in the directory already
 
@@ -137,11 +141,17 @@ def set_up(
     if config.accumulate_steps > 1:
         size = config.batch_size // config.accumulate_steps
         check_batch_size("config.batch_size / config.accumulate_steps", size, mesh)
-    create_model(config.model.name, **model_fields(config, 2))
+    model = create_model(config.model.name, **model_fields(config, 2))
+    frozen = frozen_layers(config.freeze, family_of(model).structure(model))
     if hosts.leads:
         run.check_writable()
         for sentence in without_effect(config):
             _log.warning("%s", sentence)
+        if frozen and config.model.pretrained is None:
+            _log.warning(
+                "config.freeze keeps %d layers as they are, and without config.model.pretrained they are random",
+                len(frozen),
+            )
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
@@ -164,6 +174,7 @@ def set_up(
         steps=steps_of(config, data),
         start=start,
         built=built,
+        phases=Phases(built.phases, mesh, split=config.mesh.shard_parameters),
         card=card,
         resumes=saved is not None,
     )
@@ -200,27 +211,32 @@ def _claim(
 
 def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
-    built = setup.built
-    shapes = jax.eval_shape(built.fresh_state)
-    shardings = state_shardings(shapes, setup.mesh, split=config.mesh.shard_parameters)
-    first = checkpointer.first()
-    restored = first is None and checkpointer.restore(
-        jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-    )
+    built, phases = setup.built, setup.phases
+    found = checkpointer.first()
+    restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return restored
+    first = phases.at(0)
+    shardings = jax.tree.map(lambda x: x.sharding, phases.like(first))
     # Run once, so quick to compile matters more than quick to run.
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    state = jax.jit(built.fresh_state, out_shardings=shardings, compiler_options=options)()
+    state = jax.jit(first.fresh_state, out_shardings=shardings, compiler_options=options)()
     start: Start | None
-    if first is not None:
-        start, progress = Start(fields=built.fields, preprocess=None, variables=first[0]), first[1]
+    if found is not None:
+        start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
     else:
         # A run that ended before its first checkpoint starts anew.
         start, progress = setup.start or open_start(config), Progress(step=0)
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
     return state, progress
+
+
+def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:
+    freezing, model = setup.built.freezing, setup.built.model
+    if freezing is None:
+        return None
+    return summary(freezing, family_of(model).structure(model), state.params, step, setup.steps)
 
 
 def _session(
@@ -248,11 +264,14 @@ def _session(
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
     metrics = (*table.TRAINING, *built.step_metrics)
-    feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
+    feed = make_feed(
+        config.data, data.training, draws, setup.phases.at(progress.step).step, data.threads, mesh, around.hosts
+    )
     remedy = remedy_of(config.data, data.training, data.threads)
     meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
     return Session(
         timetable=timetable,
+        phases=setup.phases,
         splits=data.splits,
         feed=feed,
         evaluator=Evaluator(built.eval_step, eval_batch_size, data.threads, mesh, around),

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -173,10 +173,11 @@ class Checkpointer:
         self._best = progress.best["step"] if progress.best else None
         return read_variables(self._directory, 0, "raw"), progress
 
-    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+    def restore(self, like: Callable[[int], TrainState]) -> tuple[TrainState, Progress] | None:
         """Returns the newest state that can be read, or None where there is none yet.
 
-        `like` has the shapes and shardings wanted. A checkpoint that cannot be read is said and set aside.
+        `like` gives the shapes and shardings of the state after so many steps. A checkpoint that cannot be read is said
+        and set aside.
 
         Raises:
             UserError: if there are checkpoints and none is whole, or the newest whole one does not fit.
@@ -186,7 +187,7 @@ class Checkpointer:
             return None
         path = self._directory / str(newest)
         try:
-            state, progress = self._restore(path, like)
+            state, progress = self._restore(path, like(newest))
         except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
             raise UserError(f"checkpoint {path} cannot be restored ({first_line(error)})") from error
         if progress.best and progress.best["step"] not in steps(self._directory):

@@ -21,6 +21,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed
 from jaxnets.train.pace import Pace
+from jaxnets.train.phases import Phase, Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
@@ -47,6 +48,7 @@ class Outcome:
 @dataclass(kw_only=True)
 class Session:
     timetable: Timetable
+    phases: Phases
     splits: Mapping[str, Examples]  # test, and validation where there is one, which then chooses the best
     feed: Feed
     evaluator: Evaluator
@@ -60,7 +62,6 @@ class Session:
         self.saved = progress.step
         self.progress = progress
         self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
-        self.pace = Pace(self.feed.max_steps)
         with ExitStack() as at_end:
             at_end.callback(self.books.log.close)
             at_end.callback(self.display.stop)
@@ -79,16 +80,12 @@ class Session:
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
-        stop, hosts, watch = self.around
+        _, hosts, watch = self.around
         under_way = deque[tuple[int, int, list[Sums]]]()
         self.display.start(step, self.timetable.steps)
-        compiled = False
-        with suppress(Stopped):
-            unless(stop, lambda: self.feed.compile(state))
-            compiled = True
-        if not hosts.all(READY, compiled):
+        phase = self.phases.at(step)
+        if not self._compile(phase, READY):
             return step
-        watch.progress()
         if step and self.progress.evaluation is None and self.timetable.evaluates(step):
             self._evaluate(state, step)  # the last session was stopped before it could, or was to go on further
             self._save(state, step)
@@ -96,8 +93,14 @@ class Session:
             count = hosts.decide(f"step {step}", partial(self._count, step))
             if not count:
                 break
+            if phase is not self.phases.at(step):
+                self._drain(under_way)
+                phase = self.phases.at(step)
+                if not self._compile(phase, f"phase {step}"):
+                    break
             try:
-                state, done = self.feed.advance(state, step, count)
+                # Saved or not, the state after a phase's last step is that phase's until the next one has begun.
+                state, done = self.feed.advance(self.phases.enter(state, step), step, count)
             except UserError:
                 if not hosts.several:
                     self._drain(under_way)
@@ -115,11 +118,26 @@ class Session:
         self._save(state, step)
         return step
 
+    def _compile(self, phase: Phase, name: str) -> bool:
+        """Compiles a phase's step; returns whether all hosts could before the run was asked to stop."""
+        stop, hosts, watch = self.around
+        compiled = False
+        self.feed.follow(phase.step)
+        with suppress(Stopped):
+            unless(stop, lambda: self.feed.compile(self.phases.like(phase)))
+            compiled = True
+        if not hosts.all(name, compiled):
+            return False
+        watch.progress()
+        self.pace = Pace(self.feed.max_steps)  # its steps take another time
+        return True
+
     def _count(self, step: int) -> int:
         """Returns how many steps to do at once from `step`, none where the run should stop."""
         if self.around.stop:
             return 0
-        return min(self.pace.count, self.timetable.next_stop(step, self.profiler.boundaries) - step)
+        others = (*self.profiler.boundaries, *self.phases.starts)
+        return min(self.pace.count, self.timetable.next_stop(step, others) - step)
 
     def _pause(self, state: TrainState, step: int) -> None:
         """Evaluates, saves and profiles, whichever is due; nothing is under way."""

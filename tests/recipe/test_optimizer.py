@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from jaxnets.config import resolve
-from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.schedule import make_schedule, total_steps
 
@@ -74,7 +74,7 @@ def test_a_gradient_over_the_limit_is_scaled_to_it():
 
 
 def test_layers_before_the_head_learn_the_slower_the_earlier_they_are():
-    rates = layer_decay([["stem"], ["block1", "block2"], ["head"]], 0.5)
+    rates = layer_rates([["stem"], ["block1", "block2"], ["head"]], 0.5)
     assert rates == {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 1.0}
 
 

@@ -18,6 +18,7 @@ from jaxnets.models.layers import (
     ACTIVATIONS,
     BatchNorm,
     Conv,
+    Dropout,
     Head,
     SqueezeExcite,
     StochasticDepth,
@@ -25,6 +26,7 @@ from jaxnets.models.layers import (
     gate_and_project,
     global_average,
 )
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 
@@ -152,7 +154,7 @@ class EfficientNet(Network):
         )
 
     @nn.compact
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
         conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
@@ -189,7 +191,7 @@ class EfficientNet(Network):
         x = act(norm(name="top_norm")(conv(ends(self.top_features), (1, 1), name="top_conv")(x)))
         features["top"] = x
         embedding = global_average(x, dtypes["param_dtype"])
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(embedding)
+        x = Dropout(self.dropout, train=train, name="dropout")(embedding)
         return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(x))
 
 

@@ -21,6 +21,7 @@ from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     BatchNorm,
     Conv,
+    Dropout,
     Head,
     ModuleDef,
     SqueezeExcite,
@@ -31,6 +32,7 @@ from jaxnets.models.layers import (
     max_pool,
     relu,
 )
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 
@@ -215,7 +217,7 @@ class ResNet(Network):
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
     @nn.compact
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         conv = partial(Conv, **dtypes)
         norm = partial(
@@ -232,7 +234,7 @@ class ResNet(Network):
             last_norm=partial(norm, scale_init=nn.initializers.zeros) if self.zero_init_last_norm else norm,
             shortcut=partial(Shortcut, option=self.shortcut, conv=conv, norm=None if self.preactivation else norm),
             gate=self._gate(dtypes),
-            dropout=partial(nn.Dropout, self.dropout, deterministic=not train) if self.dropout else None,
+            dropout=partial(Dropout, self.dropout, train=train) if self.dropout else None,
             groups=self.groups,
             group_width=self.group_width,
         )
