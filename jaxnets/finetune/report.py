@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
+from jaxnets.finetune.decide import plan_of
 from jaxnets.run.storage import Place
 from jaxnets.terminal import shown
 from jaxnets.train.display import Display
@@ -16,6 +17,7 @@ def opening(display: Display, config: Config, data: Dataset, said: Sequence[str]
     p = data.preprocess
     display.say(shown(f"data: {config.data.source}, {sizes}; {'; '.join((*data.notes, *said))}"))
     display.say(shown(f"model: {config.model.name} from {config.model.pretrained}, images of {p.height}×{p.width}"))
+    display.say(f"plan: {plan_of(config)}")
 
 
 def result_lines(workdir: Place, result: Mapping[str, Any]) -> str:

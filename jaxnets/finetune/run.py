@@ -67,7 +67,7 @@ def finetune(
         return Outcome(0, stop.status, stop.signal)
     outcome = Outcome(0)
     if after is not None:
-        outcome = run_training(after, workdir, display, mesh, started, tests=False)
+        outcome = run_training(after, workdir, display, mesh, stop=Stop(_hours(config), started), tests=False)
         if not outcome.finished and not (outcome.signal is None and tune.by_minutes):
             return outcome
     stop = Stop(config.max_hours, started)
@@ -266,9 +266,11 @@ class Tune:
         images = len(self.setup.data.training)
         per_image = self.seconds_per_image or self.memo.head.get("seconds_per_image")
         after = decide(self.config, images=images, seconds_left=left, seconds_per_image=per_image)
-        self.display.say(f"then: {after.method or 'nothing'}, since {after.why}")
         if after.method is None:
+            if after.why:
+                self.display.say(f"nothing follows the head: {after.why}")
             return None
+        self.display.say(f"training {after.what} for {after.epochs:.1f} epochs at most, from the head on")
         structure = family_of(self.setup.built.model).structure(self.setup.built.model)
         config = training_after(self.config, after, structure, images)
         self.memo = replace(self.memo, after=config)

@@ -50,17 +50,18 @@ def train(
     mesh: Mesh | None = None,
     started: float | None = None,
     *,
+    stop: Stop | None = None,
     tests: bool = True,
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
-    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. Without
-    `tests` the test split is left alone where there is one for validation.
+    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. `stop` ends
+    it in place of that. Without `tests` the test split is left alone where there is one for validation.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
-    stop, hosts, run = Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
+    stop, hosts, run = stop or Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
     around = Around(stop, hosts, Watch(stop, hosts, config.hang_minutes))
     with listening(stop, display.say), watching(around.watch, hosts), ExitStack() as held:
         try:
