@@ -8,12 +8,12 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
 from jaxnets.schema import flatten, written
+from jaxnets.train.bar import Bar, open_bar
 
 
 class Display:
@@ -22,7 +22,7 @@ class Display:
     def __init__(self, console: Console | None = None, *, quiet: bool = False, parameters: bool = False) -> None:
         self._console = console or terminal.console(quiet=quiet)
         self._parameters = parameters
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def describe(
         self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int, frozen: str | None = None
@@ -67,59 +67,25 @@ class Display:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Shows how far something has come that is no step of training; what it yields takes (done, total)."""
-        bar: Progress | None = None
-
-        def advance(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = Progress(
-                    TextColumn(what),
-                    BarColumn(bar_width=None),
-                    MofNCompleteColumn(),
-                    TimeRemainingColumn(),
-                    TextColumn("left"),
-                    console=self._console,
-                    auto_refresh=False,
-                    expand=True,
-                    transient=True,
-                )
-                bar.add_task("", total=total)
-                bar.start()
-            bar.update(bar.task_ids[0], completed=done)
-            bar.refresh()
-
+        bar = open_bar(self._console, what, transient=True)
         try:
-            yield advance if self._console.is_terminal else lambda done, total: None
+            yield bar.update if bar else lambda done, total: None
         finally:
-            if bar is not None:
-                bar.stop()
+            if bar:
+                bar.close()
 
     def start(self, step: int, steps: int) -> None:
-        if not self._console.is_terminal:
-            return
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            # Drawn from `update` alone: a thread that redraws would take its share of two cores.
-            auto_refresh=False,
-            expand=True,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=step, figures="compiling …")
-        self._bar.start()
-        self._bar.refresh()
+        self._steps = steps
+        self._bar = open_bar(self._console, "training")
+        if self._bar:
+            self._bar.update(step, steps, "compiling …")
 
     def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
         if self._bar is not None:
             figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}"
             if images_per_second is not None:
                 figures += f"  {images_per_second:,.0f} images/s"
-            self._bar.update(self._task, completed=step, figures=figures)
-            self._bar.refresh()
+            self._bar.update(step, self._steps, figures)
 
     def row(self, step: int, steps: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Shows a row of metrics.jsonl; the training rows only where there is no bar."""
@@ -132,7 +98,7 @@ class Display:
 
     def stop(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
             self._bar = None
 
 
