@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
-from jaxnets.finetune.linear import Linear, Scale, Solver, best_scale, logistic, precision_for, ridge
+from jaxnets.finetune.linear import Linear, Scale, Solver, best_scale, logistic, losses_of, precision_for, ridge
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Outcome, figures_of, sums_of
 from jaxnets.models.forward import Activation
@@ -77,15 +77,28 @@ def fit_head(
     classes: int,
     activation: Activation,
     judge: Judge,
-    is_better: Callable[[Figures, Figures | None], bool],
+    score: Callable[[Figures], tuple[float, float]],
     solver: Solver = "logistic",
     path: Sequence[float] | None = None,
     stopping: Callable[[], None] = lambda: None,
 ) -> Fitted:
-    """Returns the head that is best on validation, of one for each regularisation in `path`.
+    """Returns the head that is best on validation, of one for each regularisation in `path`, strongest first.
 
-    Where there is a choice, and with ridge, its logits are scaled to what the images bear out (`linear.best_scale`).
-    Without validation there is no choice: the path's middle is taken. `stopping` is called before each and may raise.
+    Between equals in the figure that `score` puts first it is the one with the least loss; or rather the strongest of
+    those whose loss is no more than its standard error above that (Breiman et al. 1984, section 3.4.3), since a few
+    images can't tell them apart. Where there is a choice, and with ridge, logits are scaled to what the images bear out
+    (`linear.best_scale`). Without validation there is no choice: the path's middle is taken.
+
+    Args:
+        train: what is learned from.
+        validation: what decides.
+        classes: how many.
+        activation: that makes the logits probabilities.
+        judge: measures heads.
+        score: of figures: the one that decides, and the loss with its sign turned. More is better.
+        solver: which.
+        path: regularisations of standardised features; None: the solver's own.
+        stopping: called before each of them, and may raise.
     """
     kind = precision_for(train.features)
     scale = Scale.of(train.features, train.weights)
@@ -94,31 +107,47 @@ def fit_head(
     if validation is None and len(values) > 1:
         values = values[len(values) // 2 :][:1]
     seen = validation or train  # what decides how sure the head is
-    judged = (seen.features, targets_of(seen.labels, classes))
-    tried: dict[float, Figures] = {}
-    best: tuple[float, Linear, Figures | None] | None = None
+    seen_targets = targets_of(seen.labels, classes)
+    candidates: list[_Candidate] = []
     last: Linear | None = None
-    since = 0
     for value in values:
         stopping()
         if solver == "logistic":
-            solution = logistic(x, targets, value, activation=activation, weights=train.weights, start=last)
-            last = solution.linear
-            linear = scale.undo(solution.linear)
+            last = logistic(x, targets, value, activation=activation, weights=train.weights, start=last).linear
+            linear = scale.undo(last)
         else:
             linear = scale.undo(ridge(x, targets, value, weights=train.weights))
         if solver == "ridge" or len(values) > 1:
-            linear = linear.scaled(best_scale(linear, *judged, activation))
-        figures = None
-        if validation is not None:
-            figures = tried[value] = judge(linear(validation.features), validation.labels)
-            since += 1
-        if best is None or (figures is not None and is_better(figures, best[2])):
-            best, since = (value, linear, figures), 0
-        if since >= _PATIENCE:
+            linear = linear.scaled(best_scale(linear, seen.features, seen_targets, activation))
+        losses = losses_of(linear(seen.features), seen_targets, activation)
+        figures = None if validation is None else judge(linear(validation.features), validation.labels)
+        error = float(losses.std() / np.sqrt(len(losses)))
+        candidates.append(_Candidate(value, linear, figures, (0.0, 0.0) if figures is None else score(figures), error))
+        best = max(range(len(candidates)), key=lambda i: candidates[i].score)
+        if len(candidates) - best > _PATIENCE:
             break
-    assert best is not None
-    return Fitted(linear=best[1], solver=solver, regularisation=best[0], figures=best[2], tried=tried)
+    chosen = _strongest_of_the_best(candidates)
+    return Fitted(
+        linear=chosen.linear,
+        solver=solver,
+        regularisation=chosen.value,
+        figures=chosen.figures,
+        tried={candidate.value: candidate.figures or {} for candidate in candidates},
+    )
+
+
+class _Candidate(NamedTuple):
+    value: float
+    linear: Linear
+    figures: Figures | None
+    score: tuple[float, float]
+    error: float  # standard error of the mean loss
+
+
+def _strongest_of_the_best(candidates: Sequence[_Candidate]) -> _Candidate:
+    best = max(candidates, key=lambda candidate: candidate.score)
+    (figure, loss), error = best.score, best.error
+    return next(c for c in candidates if c.score[0] == figure and c.score[1] >= loss - error)
 
 
 def default_solver(labels: np.ndarray) -> Solver:

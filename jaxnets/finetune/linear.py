@@ -129,6 +129,13 @@ def _sigmoid(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nd
     return (soft - targets * logits).sum(1), np.exp(logits - soft)
 
 
+def losses_of(
+    logits: Float[np.ndarray, "n classes"], targets: Float[np.ndarray, "n classes"], activation: Activation
+) -> Float[np.ndarray, " n"]:
+    """Returns each example's loss, as `logistic` has it."""
+    return (_softmax if activation == "softmax" else _sigmoid)(logits, targets)[0]
+
+
 def ridge(
     features: Float[np.ndarray, "n f"],
     targets: Float[np.ndarray, "n classes"],

@@ -1,7 +1,9 @@
 """The fine-tune of one command: decide, solve the head on cached features, train on where that pays, report."""
 
 import logging
+import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +24,7 @@ from jaxnets.finetune.head import PATHS, Data, Fitted, Judge, default_solver, fi
 from jaxnets.finetune.linear import Linear
 from jaxnets.finetune.memo import Memo, read_memo
 from jaxnets.finetune.report import opening, result_lines
+from jaxnets.metrics import table
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.convert import adapt
 from jaxnets.run.checkpoints import Progress, choose, read_variables, steps
@@ -33,7 +36,7 @@ from jaxnets.train.log import RunLog
 from jaxnets.train.loop import Setup, set_up
 from jaxnets.train.loop import train as run_training
 from jaxnets.train.saver import Checkpointer
-from jaxnets.train.session import Outcome, is_better
+from jaxnets.train.session import Outcome
 from jaxnets.train.start import open_start
 from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stop, Stopped, listening
@@ -220,7 +223,7 @@ class Tune:
             classes=len(card.class_names),
             activation=card.activation,
             judge=self._judge(),
-            is_better=is_better,
+            score=score,
             solver=solver,
             path=PATHS[solver] if spec.regularisation is None else (spec.regularisation,),
             stopping=self._check,
@@ -295,6 +298,12 @@ class Tune:
         self.memo = replace(self.memo, result=result)
         self.memo.write(run)
         self.display.say(result_lines(run.path, result))
+
+
+def score(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns what heads are compared by: the figure that chooses checkpoints, then the loss."""
+    figure = figures[table.chief(figures)]
+    return -math.inf if math.isnan(figure) else figure, -figures["loss"]
 
 
 def _layer(linear: Linear, like: Any) -> dict[str, np.ndarray]:
