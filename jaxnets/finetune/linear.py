@@ -157,16 +157,17 @@ def ridge(
         root = np.sqrt(weights / weights.mean())[:, None]
         x, y = x * root, y * root
     n, f = x.shape
-    try:
-        if n < f and l2 > 0:  # the same by the matrix that is smaller
-            found = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
-        else:
-            found = np.linalg.solve(x.T @ x + l2 * np.eye(f), x.T @ y)
-    except np.linalg.LinAlgError as error:
-        raise UserError(
-            "ridge regression without regularisation has more than one answer for so few images: set "
-            "config.finetune.regularisation above 0, or leave it out"
-        ) from error
+    if l2 == 0:
+        found, _, rank, _ = np.linalg.lstsq(x, y)
+        if rank < f:
+            raise UserError(
+                f"ridge regression without regularisation has more than one answer for {n} vectors of {f} features: "
+                f"set config.finetune.regularisation above 0, or leave it out"
+            )
+    elif n < f:  # the same by the matrix that is smaller
+        found = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
+    else:
+        found = np.linalg.solve(x.T @ x + l2 * np.eye(f), x.T @ y)
     return Linear(found[:-1], found[-1] * _BIAS)
 
 

@@ -30,6 +30,7 @@ from jaxnets.pretrained.convert import adapt
 from jaxnets.run.checkpoints import Progress, choose, read_variables, steps
 from jaxnets.run.directory import RunDirectory
 from jaxnets.run.storage import Place
+from jaxnets.schema import flatten
 from jaxnets.train.display import Display
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import RunLog
@@ -43,7 +44,11 @@ from jaxnets.train.stop import Stop, Stopped, listening
 
 _log = logging.getLogger(__name__)
 
-_FREE = frozenset({"finetune.method"})  # what may change between sessions beside RESUMABLE
+# Of what follows the head alone: it may still be changed as long as only the head is there.
+_AFTER_THE_HEAD = (
+    *("augment.", "mix.", "optimizer.", "schedule.", "freeze.", "batch_norm.", "loss.label_smoothing", "batch_size"),
+    *("ema_decay", "finetune.method", "finetune.last_stages", "model.dropout", "model.stochastic_depth"),
+)
 
 
 def finetune(
@@ -59,12 +64,12 @@ def finetune(
     try:
         with listening(stop, display.say):
             tune = Tune.open(config, run, display, stop, mesh, started)
+            tune.solve_head()
+            after = tune.follow()
             if tune.memo.result is not None:
                 display.say(f"{run.path} is finished")
                 display.say(result_lines(run.path, tune.memo.result))
                 return Outcome(tune.memo.result["step"])
-            tune.solve_head()
-            after = tune.follow()
     except Stopped:
         display.say("stopped: the features so far are kept, and the same command goes on from there")
         return Outcome(0, stop.status, stop.signal)
@@ -127,7 +132,7 @@ class Tune:
         config, said = with_defaults(asked, source)
         setup = set_up(config, run, hosts, mesh, source)
         if memo is not None and run.is_run():
-            for change in run.refuse_other_run(asked, setup.card, memo.asked, _FREE):
+            for change in run.refuse_other_run(asked, setup.card, memo.asked, _free(memo)):
                 display.say(f"changed since the last session: {change}")
             memo = replace(memo, asked=asked)
         opening(display, config, setup.data, said)
@@ -276,7 +281,7 @@ class Tune:
         self.display.say(f"training {after.what} for {after.epochs:.1f} epochs at most, from the head on")
         structure = family_of(self.setup.built.model).structure(self.setup.built.model)
         config = training_after(self.config, after, structure, images)
-        self.memo = replace(self.memo, after=config)
+        self.memo = replace(self.memo, after=config, result=None)
         self.memo.write(self.run)
         self.run.write(config, self.setup.card)
         return config
@@ -298,6 +303,13 @@ class Tune:
         self.memo = replace(self.memo, result=result)
         self.memo.write(run)
         self.display.say(result_lines(run.path, result))
+
+
+def _free(memo: Memo) -> frozenset[str]:
+    """Returns the keys that may differ from those of the session before, beside RESUMABLE."""
+    if memo.after is not None:
+        return frozenset()
+    return frozenset(key for key in flatten(memo.asked) if key.startswith(_AFTER_THE_HEAD))
 
 
 def score(figures: Mapping[str, Any]) -> tuple[float, float]:
