@@ -1,5 +1,6 @@
 """The head on features: fitted for each regularisation of a path, and the one taken that is best on validation."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
-from jaxnets.finetune.linear import Linear, Scale, Solver, best_scale, logistic, losses_of, precision_for, ridge
+from jaxnets.finetune.linear import Linear, Scale, Solver, Span, best_scale, logistic, losses_of, precision_for, ridge
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Outcome, figures_of, sums_of
 from jaxnets.models.forward import Activation
@@ -60,6 +61,7 @@ class Judge:
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     linear: Linear  # of the features as they are
+    factor: float  # that its logits were scaled by
     solver: Solver
     regularisation: float
     figures: Figures | None  # on validation, where there is any
@@ -77,14 +79,13 @@ def fit_head(
     classes: int,
     activation: Activation,
     judge: Judge,
-    score: Callable[[Figures], tuple[float, float]],
     solver: Solver = "logistic",
     path: Sequence[float] | None = None,
     stopping: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Returns the head that is best on validation, of one for each regularisation in `path`, strongest first.
 
-    Between equals in the figure that `score` puts first it is the one with the least loss; or rather the strongest of
+    Between equals in the figure that chooses checkpoints it is the one with the least loss; or rather the strongest of
     those whose loss is no more than its standard error above that (Breiman et al. 1984, section 3.4.3), since a few
     images can't tell them apart. Where there is a choice, and with ridge, logits are scaled to what the images bear out
     (`linear.best_scale`). Without validation there is no choice: the path's middle is taken.
@@ -95,14 +96,14 @@ def fit_head(
         classes: how many.
         activation: that makes the logits probabilities.
         judge: measures heads.
-        score: of figures: the one that decides, and the loss with its sign turned. More is better.
         solver: which.
         path: regularisations of standardised features; None: the solver's own.
         stopping: called before each of them, and may raise.
     """
     kind = precision_for(train.features)
     scale = Scale.of(train.features, train.weights)
-    x, targets = scale(train.features.astype(kind)), targets_of(train.labels, classes)
+    span = Span.of(scale(train.features.astype(kind)))
+    x, targets = span.features, targets_of(train.labels, classes)
     values = PATHS[solver] if path is None else tuple(path)
     if validation is None and len(values) > 1:
         values = values[len(values) // 2 :][:1]
@@ -114,21 +115,25 @@ def fit_head(
         stopping()
         if solver == "logistic":
             last = logistic(x, targets, value, activation=activation, weights=train.weights, start=last).linear
-            linear = scale.undo(last)
+            linear = scale.undo(span.undo(last))
         else:
-            linear = scale.undo(ridge(x, targets, value, weights=train.weights))
-        if solver == "ridge" or len(values) > 1:
-            linear = linear.scaled(best_scale(linear, seen.features, seen_targets, activation))
+            linear = scale.undo(span.undo(ridge(x, targets, value, weights=train.weights)))
+        scaled = solver == "ridge" or len(values) > 1
+        factor = best_scale(linear, seen.features, seen_targets, activation) if scaled else 1.0
+        linear = linear.scaled(factor)
         losses = losses_of(linear(seen.features), seen_targets, activation)
         figures = None if validation is None else judge(linear(validation.features), validation.labels)
         error = float(losses.std() / np.sqrt(len(losses)))
-        candidates.append(_Candidate(value, linear, figures, (0.0, 0.0) if figures is None else score(figures), error))
+        candidates.append(
+            _Candidate(value, linear, factor, figures, (0.0, 0.0) if figures is None else score(figures), error)
+        )
         best = max(range(len(candidates)), key=lambda i: candidates[i].score)
         if len(candidates) - best > _PATIENCE:
             break
     chosen = _strongest_of_the_best(candidates)
     return Fitted(
         linear=chosen.linear,
+        factor=chosen.factor,
         solver=solver,
         regularisation=chosen.value,
         figures=chosen.figures,
@@ -136,18 +141,55 @@ def fit_head(
     )
 
 
-class _Candidate(NamedTuple):
-    value: float
-    linear: Linear
-    figures: Figures | None
-    score: tuple[float, float]
-    error: float  # standard error of the mean loss
+def choose_by_folds(
+    data: Callable[[np.ndarray], Data],
+    held_out: Callable[[np.ndarray], Data],
+    folds: Int[np.ndarray, " n"],
+    *,
+    classes: int,
+    activation: Activation,
+    solver: Solver,
+) -> tuple[float, float]:
+    """Returns the regularisation of least loss in cross-validation, and the factor that its logits want.
+
+    Each image is judged by the head of a fold that has not seen it, so that all of them decide.
+
+    Args:
+        data: of some of the images, to learn from.
+        held_out: likewise, to judge on.
+        folds: of each image.
+        classes: and the others as for `fit_head`.
+    """
+    everything = held_out(np.arange(len(folds)))
+    targets = targets_of(everything.labels, classes)
+    logits = np.zeros((len(PATHS[solver]), len(folds), classes))
+    for fold in np.unique(folds):
+        train, apart = data(np.flatnonzero(folds != fold)), np.flatnonzero(folds == fold)
+        scale = Scale.of(train.features, train.weights)
+        span = Span.of(scale(train.features.astype(np.float64)))
+        last: Linear | None = None
+        for i, value in enumerate(PATHS[solver]):
+            goal = targets_of(train.labels, classes)
+            if solver == "logistic":
+                last = logistic(
+                    span.features, goal, value, activation=activation, weights=train.weights, start=last
+                ).linear
+            else:
+                last = ridge(span.features, goal, value, weights=train.weights)
+            logits[i, apart] = scale.undo(span.undo(last))(everything.features[apart])
+    identity = Linear(np.eye(classes), np.zeros(classes))
+    found: list[tuple[float, float, float]] = []  # loss, value, factor
+    for value, out_of_fold in zip(PATHS[solver], logits, strict=True):
+        factor = best_scale(identity, out_of_fold, targets, activation)
+        found.append((float(losses_of(factor * out_of_fold, targets, activation).mean()), value, factor))
+    _, value, factor = min(found)
+    return value, factor
 
 
-def _strongest_of_the_best(candidates: Sequence[_Candidate]) -> _Candidate:
-    best = max(candidates, key=lambda candidate: candidate.score)
-    (figure, loss), error = best.score, best.error
-    return next(c for c in candidates if c.score[0] == figure and c.score[1] >= loss - error)
+def score(figures: Figures) -> tuple[float, float]:
+    """Returns what heads are compared by: the figure that chooses checkpoints, then the loss. More is better."""
+    figure = figures[table.chief(figures)]
+    return -math.inf if math.isnan(figure) else figure, -figures["loss"]
 
 
 def default_solver(labels: np.ndarray) -> Solver:

@@ -1,7 +1,8 @@
 """Linear heads on features: logistic regression by L-BFGS, ridge regression in closed form."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -10,6 +11,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 
 _WIDE = 1 << 29  # bytes of features up to which float64 is affordable
+_FEW_OPERATIONS = 3e8  # of one product, below which one thread is quicker, or as quick
 _ITERATIONS = 2000
 _BIAS = 100.0  # the constant feature whose weight is ridge's bias: large, so that it is hardly penalised
 
@@ -52,6 +54,37 @@ class Scale:
     def undo(self, linear: Linear) -> Linear:
         kernel = linear.kernel / self.deviation[:, None]
         return Linear(kernel, linear.bias - self.mean @ kernel)
+
+
+class Span(NamedTuple):
+    """Features in the coordinates of the space that they span, where that has fewer dimensions than they have."""
+
+    features: Float[np.ndarray, "n r"]
+    basis: Float64[np.ndarray, "f r"] | None  # orthonormal; None: they are as they were
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n f"]) -> "Span":
+        """Of fewer examples than features, a penalised head lies in their span, and has there the same norm."""
+        n, f = features.shape
+        if n >= f:
+            return cls(features, None)
+        wide = features.astype(np.float64)
+        with on_one_thread(n * n * f):
+            values, vectors = np.linalg.eigh(wide @ wide.T)
+            kept = values > values[-1] * 1e-10
+            root = np.sqrt(values[kept])
+            return cls(vectors[:, kept] * root, wide.T @ (vectors[:, kept] / root))
+
+    def undo(self, linear: Linear) -> Linear:
+        """Returns the head of the features as they were."""
+        return linear if self.basis is None else Linear(self.basis @ linear.kernel, linear.bias)
+
+
+def on_one_thread(operations: float) -> AbstractContextManager[Any]:
+    """Keeps small products from several threads, which would wait for one another longer than they compute."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1) if operations < _FEW_OPERATIONS else nullcontext()
 
 
 def precision_for(features: Float[np.ndarray, "n f"]) -> type[np.float32] | type[np.float64]:
@@ -99,19 +132,15 @@ def logistic(
 
     begin = np.zeros((f + 1) * classes) if start is None else np.concatenate([start.kernel.ravel(), start.bias])
     wide = features.dtype == np.float64
-    found = minimize(
-        objective,
-        begin,
-        jac=True,
-        method="L-BFGS-B",
-        options={
-            "maxiter": _ITERATIONS,
-            "maxfun": 2 * _ITERATIONS,
-            "maxcor": 20,
-            "gtol": 1e-7 if wide else 1e-5,
-            "ftol": 1e-12 if wide else 1e-8,
-        },
-    )
+    options = {
+        "maxiter": _ITERATIONS,
+        "maxfun": 2 * _ITERATIONS,
+        "maxcor": 20,
+        "gtol": 1e-7 if wide else 1e-5,
+        "ftol": 1e-12 if wide else 1e-8,
+    }
+    with on_one_thread(features.size * classes):
+        found = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options)
     return Solution(Linear(found.x[: f * classes].reshape(f, classes), found.x[f * classes :]), float(found.fun))
 
 

@@ -1,9 +1,7 @@
 """The fine-tune of one command: decide, solve the head on cached features, train on where that pays, report."""
 
 import logging
-import math
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +22,6 @@ from jaxnets.finetune.head import PATHS, Data, Fitted, Judge, default_solver, fi
 from jaxnets.finetune.linear import Linear
 from jaxnets.finetune.memo import Memo, read_memo
 from jaxnets.finetune.report import opening, result_lines
-from jaxnets.metrics import table
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.convert import adapt
 from jaxnets.run.checkpoints import Progress, choose, read_variables, steps
@@ -228,7 +225,6 @@ class Tune:
             classes=len(card.class_names),
             activation=card.activation,
             judge=self._judge(),
-            score=score,
             solver=solver,
             path=PATHS[solver] if spec.regularisation is None else (spec.regularisation,),
             stopping=self._check,
@@ -310,12 +306,6 @@ def _free(memo: Memo) -> frozenset[str]:
     if memo.after is not None:
         return frozenset()
     return frozenset(key for key in flatten(memo.asked) if key.startswith(_AFTER_THE_HEAD))
-
-
-def score(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Returns what heads are compared by: the figure that chooses checkpoints, then the loss."""
-    figure = figures[table.chief(figures)]
-    return -math.inf if math.isnan(figure) else figure, -figures["loss"]
 
 
 def _layer(linear: Linear, like: Any) -> dict[str, np.ndarray]:

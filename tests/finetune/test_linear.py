@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
 from jaxnets.errors import UserError
-from jaxnets.finetune.linear import Scale, best_scale, logistic, losses_of, ridge
+from jaxnets.finetune.linear import Scale, Span, best_scale, logistic, losses_of, ridge
 
 
 def drawn(n: int = 90, f: int = 12, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -95,6 +95,16 @@ def test_a_head_of_standardised_features_becomes_one_of_the_features_as_they_are
     assert np.allclose(scale(x).std(0), 1, atol=1e-4)
     head = logistic(scale(x), one_hot(labels, 3), 0.1).linear
     np.testing.assert_allclose(scale.undo(head)(x), head(scale(x)), atol=1e-9)
+
+
+def test_a_head_in_the_span_of_few_images_is_the_head_of_the_features():
+    x, labels = drawn(n=20, f=50)
+    span = Span.of(x)
+    assert span.features.shape == (20, 20)
+    within = logistic(span.features, one_hot(labels, 3), 0.1)
+    plain = logistic(x, one_hot(labels, 3), 0.1)
+    assert within.objective == pytest.approx(plain.objective, abs=1e-8)
+    np.testing.assert_allclose(span.undo(within.linear)(x), plain.linear(x), atol=1e-4)
 
 
 def test_logits_are_scaled_to_what_the_images_bear_out():
