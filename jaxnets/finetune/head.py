@@ -141,6 +141,21 @@ def fit_head(
     )
 
 
+class _Candidate(NamedTuple):
+    value: float
+    linear: Linear
+    factor: float
+    figures: Figures | None
+    score: tuple[float, float]
+    error: float  # standard error of the mean loss
+
+
+def _strongest_of_the_best(candidates: Sequence[_Candidate]) -> _Candidate:
+    best = max(candidates, key=lambda candidate: candidate.score)
+    (figure, loss), error = best.score, best.error
+    return next(c for c in candidates if c.score[0] == figure and c.score[1] >= loss - error)
+
+
 def choose_by_folds(
     data: Callable[[np.ndarray], Data],
     held_out: Callable[[np.ndarray], Data],

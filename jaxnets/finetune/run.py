@@ -128,6 +128,7 @@ class Tune:
             )
         config, said = with_defaults(asked, source)
         setup = set_up(config, run, hosts, mesh, source)
+        config = replace(config, data=replace(config.data, cut=setup.cut))  # as every training notes it
         if memo is not None and run.is_run():
             for change in run.refuse_other_run(asked, setup.card, memo.asked, _free(memo)):
                 display.say(f"changed since the last session: {change}")

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxnets.config import Config
 from jaxnets.data.batch import Batch
+from jaxnets.data.boxes import Boxes
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
@@ -29,8 +30,9 @@ from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.train.boxes import make_boxes
 from jaxnets.train.phases import Phase
-from jaxnets.train.step import init_state, make_eval_step, make_train_step
+from jaxnets.train.step import cut_number, init_state, make_eval_step, make_train_step
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Built:
     freezing: Freezing | None
     step_metrics: tuple[Metric, ...]
     phases: tuple[Phase, ...]  # ascending; in the last one the most trains
+    boxes: Boxes | None  # of training images that the host cuts
     eval_step: Callable[[Variables, Batch], Sums]
 
 
@@ -96,6 +99,7 @@ def build(
         freezing=freezing,
         step_metrics=step_metrics,
         phases=tuple(phase(start) for start in (freezing.starts if freezing else (0,))),
+        boxes=make_boxes(recipe.cut, cut_number(recipe), config.seed),
         eval_step=make_eval_step(model, data.preprocess, recipe.loss),
     )
 
@@ -114,7 +118,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"config.augment.quarter_turn turns images by 90°, and those of {seen.height}×{seen.width} are not square: "
             f"leave it out, or set config.data.image_size to one number"
         )
-    cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input)
+    cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)

@@ -1,0 +1,53 @@
+"""Runs whose layers thaw on the way."""
+
+import numpy as np
+import pytest
+
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
+from tests.train.runs import arrays_of, rows_of, short
+
+EPOCH = 1305 / 16  # steps: 1,305 of the digits are for training
+
+# One stage thaws at step 2 and all at step 4; or all at once.
+GRADUAL = {"before": "stage3", "stage_epochs": 2 / EPOCH, "thaw_epoch": 4 / EPOCH}
+AT_ONCE = {"before": "stage3", "thaw_epoch": 4 / EPOCH}
+ADAMW = {"name": "adamw", "learning_rate": 0.01, "head_rate": 3.0, "layer_decay": 0.8}
+
+
+def config(placement, **changed):
+    data = {"placement": placement}
+    return {"ema_decay": 0.9, "log_every_steps": 1, "eval_every_steps": 100, "data": data, **changed}
+
+
+DEVICE = config("device", freeze=GRADUAL, optimizer=ADAMW)
+STREAM = config("stream", freeze=AT_ONCE)
+SHARDED = config(
+    "stream",
+    freeze={**AT_ONCE, "batch_norm": "train"},
+    optimizer=ADAMW,
+    batch_norm={"group_size": 4},
+    accumulate_steps=2,
+    mesh={"shard_parameters": True},
+)
+
+
+def assert_parts_give_the_whole(root, mesh, config, stops):
+    train(short(steps=6, **config), root / "whole", Display(), mesh)
+    for steps in stops:
+        train(short(steps=steps, **config), root / "parts", Display(), mesh)
+    whole, parts = arrays_of(root / "whole", 6), arrays_of(root / "parts", 6)
+    assert whole.keys() == parts.keys()
+    assert [key for key in whole if not np.array_equal(whole[key], parts[key])] == []
+    training = [[row for row in rows_of(root / run) if "train/loss" in row] for run in ("whole", "parts")]
+    assert training[0] == training[1]
+
+
+@pytest.mark.parametrize(("config", "stops"), [(DEVICE, (3, 4, 6)), (STREAM, (4, 6))], ids=["device", "stream"])
+def test_sessions_that_end_at_a_thaw_and_beside_it_give_the_run_in_one_go(tmp_path, one_device, config, stops):
+    assert_parts_give_the_whole(tmp_path, one_device, config, stops)
+
+
+@pytest.mark.slow
+def test_so_they_do_on_eight_devices_with_micro_batches_and_a_state_that_is_split(tmp_path, eight_devices):
+    assert_parts_give_the_whole(tmp_path, eight_devices, SHARDED, (3, 4, 5, 6))
