@@ -135,6 +135,10 @@ class Config:
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    # Figure of the validation split that says which weights are best, between equals the loss; None: accuracy, and of
+    # several labels mean_average_precision.
+    best: Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"] | None = None
+    patience: Count | None = None  # evaluations without a better one, after which the run ends; None: it never does
     max_hours: Positive | None = None  # of wall time for this session, saving included; None: no limit
     hang_minutes: Positive | None = 30.0  # without a finished step, after which a session gives up; None: never
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
@@ -154,7 +158,7 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
+    "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
     "optimizer.clip_norm", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",

@@ -25,6 +25,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed
 from jaxnets.train.hosts import Hosts
+from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
 from jaxnets.train.meter import Meter, remedy_of
@@ -74,10 +75,11 @@ def open_session(
     hosts = around.hosts
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
-    if progress.step >= setup.steps and progress.evaluation is not None:
+    ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
+    if ended and progress.evaluation is not None:
         checkpointer.close()
         hosts.all(READY, True)
-        display.say(_finished(run.path, progress, setup.steps))
+        display.say(_finished(run.path, progress, setup))
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, setup.card)
@@ -96,6 +98,7 @@ class Setup:
     steps: int
     start: Start | None  # the weights that training starts from
     built: Built
+    judge: Judge
     card: ModelCard
     resumes: bool  # a run that is in the directory already
 
@@ -123,6 +126,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
+    judge = make_judge(config, data)
     own_fields = saved.fields if saved else start.fields if start else None
     built = build(config, data, own_fields, over_data(mesh, axis=1))
     card = ModelCard(
@@ -141,6 +145,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         steps=steps_of(config, data),
         start=start,
         built=built,
+        judge=judge,
         card=card,
         resumes=saved is not None,
     )
@@ -232,12 +237,18 @@ def _session(
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,
+        judge=setup.judge,
     )
 
 
-def _finished(workdir: Place, progress: Progress, steps: int) -> str:
-    text = f"{workdir} is finished: {progress.step} of {steps} steps are done"
+def _finished(workdir: Place, progress: Progress, setup: Setup) -> str:
+    text = f"{workdir} is finished: {progress.step} of {setup.steps} steps are done"
     if progress.evaluation:
         e = progress.evaluation
         text += f", {e['split']} accuracy {e['accuracy']:.2%}"
-    return text + ". To go on with it, raise --config.epochs (or --config.steps)."
+    if said := setup.judge.said(progress):
+        text += f"; {said}"
+    raised = ["--config.epochs (or --config.steps)"] if progress.step >= setup.steps else []
+    if setup.judge.gives_up(progress):
+        raised.append("--config.patience")
+    return f"{text}. To go on with it, raise {' and '.join(raised)}."
