@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
-from jaxnets.recipe.losses.table import LossConfig
+from jaxnets.recipe.losses.table import BALANCED, LossConfig
 from jaxnets.recipe.mix import MixConfig
 from jaxnets.recipe.optimizer import OptimizerConfig
 from jaxnets.recipe.schedule import ScheduleConfig
@@ -191,6 +191,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
         ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),

@@ -26,6 +26,7 @@ from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.train.imbalance import make_rebalance
 from jaxnets.train.step import TrainState, TrainStep, init_state, make_eval_step, make_train_step
 
 _log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
         loss=find_loss(config.loss, several_labels=data.several_labels),
         label_smoothing=config.loss.label_smoothing,
+        rebalance=make_rebalance(config, data),
         optimizer=make_optimizer(config.optimizer, schedule, rates),
         schedule=schedule,
         average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,

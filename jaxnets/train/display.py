@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
+from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.schema import flatten, written
 
 
@@ -23,7 +24,9 @@ class Display:
         self._parameters = parameters
         self._bar: Progress | None = None
 
-    def describe(self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int) -> None:
+    def describe(
+        self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int, rebalance: Rebalance | None = None
+    ) -> None:
         """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices."""
         if self._parameters:
             from clu import parameter_overview  # 0.1 s, and only for this table
@@ -41,6 +44,10 @@ class Display:
         if (t.height, t.width) != (p.height, p.width):
             size += f" (trained at {t.height}×{t.width})"
         self._item("data", f"{config.data.source}, {sizes}, {size}; {'; '.join(data.notes)}")
+        if rebalance is not None and rebalance.weights is not None:
+            ranked = sorted(zip(rebalance.weights, data.class_names, strict=True))
+            (low, lightest), (high, heaviest) = ranked[0], ranked[-1]
+            self._item("class weights", f"from {low:.3g} ({lightest}) to {high:.3g} ({heaviest})")
         devices = mesh.devices.flatten()
         kind = devices[0].device_kind
         self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")

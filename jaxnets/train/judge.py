@@ -39,7 +39,7 @@ class Judge:
         figure = table.chief(best, self.figure)
         value = best.get(figure)
         shown = "unknown" if value is None else f"{value:.4f}" if figure == "loss" else f"{value:.2%}"
-        text = f"the best is step {best['step']}, validation {figure.replace('_', ' ')} {shown}"
+        text = f"the best is step {best['step']}, validation {_words(figure)} {shown}"
         if self.gives_up(progress):
             text += f"; it was not bettered in {progress.without_better} evaluations (config.patience {self.patience})"
         return text
@@ -66,3 +66,7 @@ def make_judge(config: Config, data: Dataset) -> Judge:
             f"{', '.join((*valid, 'macro_f1', 'loss'))}"
         )
     return Judge(figure=config.best, patience=config.patience)
+
+
+def _words(figure: str) -> str:
+    return figure.replace("_", " ").replace("f1", "F1")

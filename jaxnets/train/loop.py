@@ -83,7 +83,7 @@ def open_session(
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, setup.card)
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, setup.built.recipe.rebalance)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     return _session(config, run, setup, progress, checkpointer, display, around), state, progress
@@ -138,6 +138,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
         several_labels=data.several_labels,
+        class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
     )
     return Setup(
         mesh=mesh,

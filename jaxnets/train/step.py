@@ -132,7 +132,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout},
             )
-            loss = recipe.loss(logits, examples.target)
+            loss = recipe.training_loss(logits, examples.target)
             return loss.mean(), (loss, logits, updated.get("batch_stats", {}))
 
         gradient, (loss, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
