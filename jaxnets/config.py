@@ -46,6 +46,7 @@ class ModelConfig:
         None  # share of examples that leave out the last block; None: the model's own
     )
     remat_stages: Natural | None = None  # first ones that are computed again for the gradient, to need less memory
+    single_output: bool = False  # of two classes: one output, the log-odds of the second, in place of two
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
 

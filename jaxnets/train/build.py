@@ -90,7 +90,11 @@ def build(
 
 
 def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
-    """Returns the recipe of a config."""
+    """Returns the recipe of a config.
+
+    Raises:
+        UserError: if it fits neither the data nor the model.
+    """
     seen = data.training_preprocess
     padding, shortest = config.augment.pad_and_crop.padding, min(seen.height, seen.width)
     if padding >= shortest:
@@ -104,6 +108,13 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"leave it out, or set config.data.image_size to one number"
         )
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input)
+    loss = find_loss(config.loss, several_labels=data.several_labels)
+    if config.model.single_output and loss.activation != "softmax":
+        raise UserError(
+            f"config.model.single_output gives one class the logit 0, so that two classes share one whole, and "
+            f"{config.loss.name} decides each by itself: leave it out, or take config.loss.name=softmax_cross_entropy, "
+            f"which is the binary cross-entropy of a single output"
+        )
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
@@ -113,7 +124,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         cut=cut,
         ops=ops,
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
-        loss=find_loss(config.loss, several_labels=data.several_labels),
+        loss=loss,
         label_smoothing=config.loss.label_smoothing,
         rebalance=make_rebalance(config, data),
         optimizer=make_optimizer(config.optimizer, schedule, rates),
@@ -147,5 +158,9 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
     }
     own = {name: value for name, value in fields.items() if value is not None}
     # These are of the training and not of the weights, so that None means none, whatever the weights came with.
-    of_training = {"norm_group_size": config.batch_norm.group_size, "remat_stages": config.model.remat_stages or 0}
+    of_training = {
+        "norm_group_size": config.batch_norm.group_size,
+        "remat_stages": config.model.remat_stages or 0,
+        "single_output": config.model.single_output,
+    }
     return own | {name: value for name, value in of_training.items() if name in known}
