@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxnets.metrics.classification import CLASSES
 from jaxnets.metrics.metric import Metric, Outcome, Sums
-from jaxnets.metrics.several_labels import f1_of, mean_of_known
 
 
 def _sums(outcome: Outcome) -> Sums:
@@ -18,14 +17,16 @@ def _sums(outcome: Outcome) -> Sums:
 
 
 def _macro_f1(total: Mapping[str, np.ndarray]) -> dict[str, float | int]:
-    """Returns the mean over the classes of 2 TP / (2 TP + FP + FN), as scikit-learn's `f1_score(average="macro")`.
+    """Returns the mean over the classes of F1 = 2 TP / (2 TP + FP + FN), as scikit-learn's `f1_score(average="macro")`.
 
     A class without examples that was answered counts as 0; one that was not answered either is left out.
     """
     if "class_said" not in total:
         return {}
-    count, said, right = total["class_count"], total["class_said"], total["class_correct"]
-    return {"macro_f1": mean_of_known(f1_of(right, said - right, count - right))}
+    both = total["class_count"] + total["class_said"]  # 2 TP + FP + FN
+    known = both > 0
+    f1 = 2 * total["class_correct"][known] / both[known]
+    return {"macro_f1": float(f1.mean()) if known.any() else float("nan")}
 
 
 MACRO_F1 = Metric(_sums, _macro_f1)

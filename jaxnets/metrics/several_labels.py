@@ -61,7 +61,7 @@ def _scores(outcome: Outcome) -> Sums:
 
 def f1(total: Mapping[str, np.ndarray]) -> Float[np.ndarray, " classes"]:
     """Returns F1 of each class; NaN for one that no image has and none was said to have."""
-    return f1_of(total["true_positives"], total["false_positives"], total["false_negatives"])
+    return _f1(total["true_positives"], total["false_positives"], total["false_negatives"])
 
 
 def precision(total: Mapping[str, np.ndarray]) -> Float[np.ndarray, " classes"]:
@@ -88,19 +88,18 @@ def _f1_figures(total: Mapping[str, np.ndarray]) -> dict[str, float | int]:
     if "true_positives" not in total:
         return {}
     together = [np.asarray(total[name].sum()) for name in ("true_positives", "false_positives", "false_negatives")]
-    return {"macro_f1": mean_of_known(f1(total)), "micro_f1": float(f1_of(*together))}
+    return {"macro_f1": _mean(f1(total)), "micro_f1": float(_f1(*together))}
 
 
 def _mean_average_precision(total: Mapping[str, np.ndarray]) -> dict[str, float | int]:
     if "positive_scores" not in total:
         return {}
-    return {"mean_average_precision": mean_of_known(average_precision(total))}
+    return {"mean_average_precision": _mean(average_precision(total))}
 
 
-def f1_of(
+def _f1(
     true: Int[np.ndarray, "*n"], false: Int[np.ndarray, "*n"], missed: Int[np.ndarray, "*n"]
 ) -> Float[np.ndarray, "*n"]:
-    """Returns F1 from true and false positives and false negatives; NaN where there are none of them."""
     return _share(2 * true, 2 * true + false + missed)
 
 
@@ -108,8 +107,7 @@ def _share(numerator: Any, denominator: Any) -> Float[np.ndarray, "*n"]:
     return np.asarray(np.asarray(numerator, np.float64) / np.where(denominator == 0, np.nan, denominator))
 
 
-def mean_of_known(values: Float[np.ndarray, " n"]) -> float:
-    """Returns the mean of the values that are numbers; NaN where there are none."""
+def _mean(values: Float[np.ndarray, " n"]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
