@@ -20,10 +20,13 @@ class Judge:
     figure: str | None  # as config.best
     patience: int | None  # evaluations without a better one, after which the run ends
 
+    def is_better(self, evaluation: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
+        """Tells whether an evaluation beats the best so far."""
+        return best is None or table.score(evaluation, self.figure) > table.score(best, self.figure)
+
     def judged(self, progress: Progress, step: int, evaluation: Mapping[str, Any]) -> Progress:
         """Returns the progress with an evaluation taken into account."""
-        best = progress.best
-        if best is not None and table.score(evaluation, self.figure) <= table.score(best, self.figure):
+        if not self.is_better(evaluation, progress.best):
             return replace(progress, without_better=progress.without_better + 1)
         compared = dict.fromkeys((table.chief(evaluation, self.figure), "accuracy", "loss"))
         return replace(progress, best={"step": step, **{name: evaluation[name] for name in compared}}, without_better=0)
