@@ -47,7 +47,7 @@ class Outcome:
 @dataclass(kw_only=True)
 class Session:
     timetable: Timetable
-    splits: Mapping[str, Examples]  # test, and validation where there is one, which then chooses the best
+    splits: Mapping[str, Examples]  # validation where there is one, which then chooses the best, and test
     feed: Feed
     evaluator: Evaluator
     checkpointer: Checkpointer
@@ -150,7 +150,7 @@ class Session:
             return False
         progress = self.judge.judged(self.progress, step, evaluation) if chooses else self.progress
         over = self.judge.gives_up(progress)
-        ends = chooses and (over or step >= self.timetable.steps)
+        ends = chooses and "test" in self.splits and (over or step >= self.timetable.steps)
         test = self._figures(state, step, "test", "test") if ends else {}
         if test is None:
             return False

@@ -101,6 +101,10 @@ def test_imbalance_is_said_with_what_to_do_about_it_or_what_is_done(monkeypatch)
     (note,) = [note for note in data.notes if "owl has 2 training images and cat 40" in note]
     for key in ("config.data.balance=", "config.loss.class_weights=balanced", "config.loss.logit_adjustment=1"):
         assert key in note
+    _, data = opened(monkeypatch, several=True)
+    (note,) = [note for note in data.notes if "owl has 2 training images" in note]
+    assert "class_weights=balanced" in note
+    assert "logit_adjustment" not in note  # which is of the softmax
     _, data = opened(monkeypatch, loss={"class_weights": "balanced"}, data={"balance": 0.5})
     assert any("config.data.balance 0.5 and config.loss.class_weights balanced make up" in note for note in data.notes)
 
