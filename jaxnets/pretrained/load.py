@@ -71,6 +71,8 @@ def load_pretrained(
     channels = in_channels or found.channels
     preprocess = found.preprocess and _for_channels(found.preprocess, channels)
     own = {"preprocess": preprocess, **found.fields, "num_classes": num_classes or found.fields["num_classes"]}
+    if own["num_classes"] != 2:
+        own.pop("single_output", None)  # of two classes, and these are others
     model = create_model(name, **{**own, **fields})
     return model, adapt(found.variables, model, channels)
 
