@@ -7,6 +7,7 @@ from dataclasses import replace
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.data.sources import with_absolute_paths
+from jaxnets.data.weights_file import with_absolute_path
 from jaxnets.flags import load_config
 from jaxnets.keys import describe_keys
 from jaxnets.run.storage import open_place
@@ -35,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = load_config(options.config, overrides)
-    config = replace(config, data=with_absolute_paths(config.data))
+    config = replace(config, data=with_absolute_paths(config.data), loss=with_absolute_path(config.loss))
     workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right

@@ -176,7 +176,6 @@ class Examples:
             out[...] = 0
             return False
 
-<<<<<<< HEAD
     def _skip(self, index: int, error: CorruptImage) -> None:
         """Notes an image that cannot be decoded; raises UserError where such are not skipped."""
         if not self._skip_corrupt:
@@ -212,10 +211,7 @@ class Examples:
         """The split of the source that holds the images, and the number of each there."""
         return self._split, self._chosen
 
-    def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> int:
-=======
     def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"], box_of: BoxOf | None = None) -> int:
->>>>>>> freeze
         """Reads one example, or in place of a corrupt one the next that can be read, so that batches stay full.
 
         Returns:

@@ -36,6 +36,7 @@ class ModelCard:
     matmul_precision: str = "default"  # as config.matmul_precision
     activation: Activation = "softmax"  # that turns its logits into probabilities
     several_labels: bool = False  # whether the images that it was trained on may have several
+    class_weights: tuple[float, ...] | None = None  # in the loss that it was trained with; None: there were none
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -52,6 +53,7 @@ class ModelCard:
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
             several_labels=saved.get("several_labels", False),  # nor these
+            class_weights=tuple(saved["class_weights"]) if saved.get("class_weights") else None,
         )
 
 
@@ -195,6 +197,8 @@ class RunDirectory:
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
         differing += [f"  data: {change}" for change in data_changes]
+        if saved.class_weights != card.class_weights and not differing:  # a file of the same name says otherwise
+            differing.append(f"  class weights: {_weights(saved)} there, {_weights(card)} now")
         if differing:
             raise UserError(
                 f"{self.path} holds another run:\n"
@@ -265,6 +269,12 @@ def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any],
             f"{path} has format {found}, this jaxnets reads formats 1 to {FORMAT}: use the version that wrote it"
         )
     return saved, found
+
+
+def _weights(card: ModelCard) -> str:
+    pairs = zip(card.class_names, card.class_weights or (), strict=False)
+    shown = [f"{name} {weight:g}" for name, weight in pairs]
+    return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
 
 
 def _brief(names: tuple[str, ...]) -> str:

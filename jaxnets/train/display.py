@@ -12,6 +12,7 @@ from rich.console import Console
 from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
+from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.schema import flatten, written
 from jaxnets.train.bar import Bar, open_bar
 
@@ -25,7 +26,14 @@ class Display:
         self._bar: Bar | None = None
 
     def describe(
-        self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int, frozen: str | None = None
+        self,
+        config: Config,
+        data: Dataset,
+        params: Any,
+        mesh: Mesh,
+        steps: int,
+        frozen: str | None = None,
+        rebalance: Rebalance | None = None,
     ) -> None:
         """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices.
 
@@ -49,6 +57,10 @@ class Display:
         if (t.height, t.width) != (p.height, p.width):
             size += f" (trained at {t.height}×{t.width})"
         self._item("data", f"{config.data.source}, {sizes}, {size}; {'; '.join(data.notes)}")
+        if rebalance is not None and rebalance.weights is not None:
+            ranked = sorted(zip(rebalance.weights, data.class_names, strict=True))
+            (low, lightest), (high, heaviest) = ranked[0], ranked[-1]
+            self._item("class weights", f"from {low:.3g} ({lightest}) to {high:.3g} ({heaviest})")
         devices = mesh.devices.flatten()
         kind = devices[0].device_kind
         self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")

@@ -27,6 +27,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed, resides
 from jaxnets.train.hosts import Hosts
+from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
@@ -96,15 +97,16 @@ def open_session(
     config = replace(config, data=replace(config.data, cut=setup.cut))  # noted, so that every session does the same
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
-    if progress.step >= setup.steps and progress.evaluation is not None:
+    ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
+    if ended and progress.evaluation is not None:
         checkpointer.close()
         hosts.all(READY, True)
-        display.say(_finished(run.path, progress, setup.steps))
+        display.say(_finished(run.path, progress, setup))
         return Outcome(progress.step)
     if hosts.leads:
         run.write(config, setup.card)
-    frozen = _frozen(setup, state, progress.step)
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen)
+    frozen, rebalance = _frozen(setup, state, progress.step), setup.built.recipe.rebalance
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance)
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     session = _session(config, run, setup, progress, checkpointer, display, around)
@@ -123,6 +125,7 @@ class Setup:
     start: Start | None  # the weights that training starts from
     built: Built
     phases: Phases
+    judge: Judge
     card: ModelCard
     resumes: bool  # a run that is in the directory already
     cut: Cutter | None  # what cuts random crops
@@ -159,6 +162,7 @@ def set_up(
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
+    judge = make_judge(config, data)
     cut = _cut(config, data, run.read_config().data.cut if saved else "")
     if cut == "host":
         data = data.with_host_cut()
@@ -173,6 +177,7 @@ def set_up(
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
         several_labels=data.several_labels,
+        class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
     )
     return Setup(
         mesh=mesh,
@@ -181,6 +186,7 @@ def set_up(
         start=start,
         built=built,
         phases=Phases(built.phases, mesh, split=config.mesh.shard_parameters),
+        judge=judge,
         card=card,
         resumes=saved is not None,
         cut=cut,
@@ -307,12 +313,18 @@ def _session(
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,
+        judge=setup.judge,
     )
 
 
-def _finished(workdir: Place, progress: Progress, steps: int) -> str:
-    text = f"{workdir} is finished: {progress.step} of {steps} steps are done"
+def _finished(workdir: Place, progress: Progress, setup: Setup) -> str:
+    text = f"{workdir} is finished: {progress.step} of {setup.steps} steps are done"
     if progress.evaluation:
         e = progress.evaluation
         text += f", {e['split']} accuracy {e['accuracy']:.2%}"
-    return text + ". To go on with it, raise --config.epochs (or --config.steps)."
+    if said := setup.judge.said(progress):
+        text += f"; {said}"
+    raised = ["--config.epochs (or --config.steps)"] if progress.step >= setup.steps else []
+    if setup.judge.gives_up(progress):
+        raised.append("--config.patience")
+    return f"{text}. To go on with it, raise {' and '.join(raised)}."
