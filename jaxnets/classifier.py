@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
+from jaxnets.answer import said
 from jaxnets.data.given import Given, as_image, as_images
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
@@ -57,6 +58,8 @@ class Classifier:
     step: int | None  # of the checkpoint that the weights come from; None: they are no run's
     matmul_precision: str = "default"  # as in training
     activation: Activation = "softmax"  # that turns logits into probabilities
+    several_labels: bool = False  # whether an image may have several, or none
+    thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
@@ -75,6 +78,22 @@ class Classifier:
             CorruptImage: if a file cannot be decoded.
         """
         return self._in_batches(self.engine.probabilities, images, batch_size, len(self.labels))
+
+    def labels_of(self, probabilities: Float32[np.ndarray, "*n classes"]) -> list[tuple[str, ...]]:
+        """Returns the answer to each image: the names of the labels that it is said to have, the most probable first.
+
+        It is one label, or where an image may have several those whose probability is above their threshold: any number
+        of them, or none.
+
+        Args:
+            probabilities: as `predict` returns them, or one row of them, for a list of one answer.
+        """
+        rows = np.atleast_2d(probabilities)
+        if rows.ndim != 2 or rows.shape[1] != len(self.labels):
+            raise ValueError(
+                f"expected probabilities [n, {len(self.labels)}], as predict returns them, found {list(rows.shape)}"
+            )
+        return [tuple(self.labels[number] for number in said(self, row)) for row in rows]
 
     def embed(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n f"]:
         """Returns the vector that the model's head sees of each image; arguments and errors as for `predict`."""
@@ -245,6 +264,8 @@ def load(
         step=step,
         matmul_precision=card.matmul_precision,
         activation=card.activation,
+        several_labels=card.several_labels,
+        thresholds=card.thresholds,
         engine_name=engine,
         engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
     )

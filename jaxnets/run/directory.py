@@ -36,6 +36,7 @@ class ModelCard:
     matmul_precision: str = "default"  # as config.matmul_precision
     activation: Activation = "softmax"  # that turns its logits into probabilities
     several_labels: bool = False  # whether the images that it was trained on may have several
+    thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -52,6 +53,7 @@ class ModelCard:
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
             several_labels=saved.get("several_labels", False),  # nor these
+            thresholds=_thresholds(saved.get("thresholds"), len(saved["class_names"])),
         )
 
 
@@ -160,11 +162,16 @@ class RunDirectory:
         saved, _ = _without_format(read_json(self.model), self.model)
         try:
             return ModelCard.from_json(saved)
+        except UserError as error:
+            raise UserError(f"{self.model} {error}") from error
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.model} is not what jaxnets wrote ({error!r}): restore it from a copy") from error
 
     def write(self, config: Config, card: ModelCard) -> None:
         write_json(self.config, {"format": FORMAT, **dataclasses.asdict(config)})
+        self.write_model(card)
+
+    def write_model(self, card: ModelCard) -> None:
         write_json(self.model, card.to_json())
 
     def refuse_other_run(self, config: Config, card: ModelCard) -> list[str]:
@@ -253,6 +260,19 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _thresholds(saved: Any, classes: int) -> tuple[float, ...] | None:
+    if saved is None:
+        return None
+    numbers = isinstance(saved, list) and all(isinstance(value, float | int) and 0 <= value <= 1 for value in saved)
+    if not numbers or len(saved) != classes:
+        found = f"{len(saved)}" if numbers else repr(saved)[:80]
+        raise UserError(
+            f'must have as "thresholds" {classes} probabilities, one for each of its classes, found {found}: restore '
+            f"it from a copy, or put null in their place and choose them anew with jaxnets.evaluate --thresholds"
+        )
+    return tuple(map(float, saved))
 
 
 def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any], int]:

@@ -1,0 +1,60 @@
+"""The answer: which labels a model says that an image has, from their probabilities; for everything that shows one.
+
+A model of images with one label answers with its most probable class. Where an image may have several, each label is
+decided by itself, and the answer is a set, which may be empty.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Array, Float
+
+HALF = 0.5  # the threshold of labels that have none of their own
+
+
+class Model(Protocol):
+    """What decides how probabilities are read; a `Classifier` is one."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def several_labels(self) -> bool: ...
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None: ...
+
+
+def decide(probabilities: Float[np.ndarray | Array, "*b classes"], thresholds: Sequence[float] | None = None) -> Any:
+    """Returns of each label by itself whether its probability is above its threshold; one half where there are none.
+
+    It is bool `[*b, classes]`, an array of NumPy's or JAX's as the probabilities are.
+    """
+    bounds = HALF if thresholds is None else np.asarray(thresholds, probabilities.dtype)
+    return probabilities > bounds
+
+
+def ranked(row: Float[np.ndarray, " classes"]) -> list[int]:
+    """Returns the numbers of all labels, the most probable first; of equal ones the first first."""
+    return np.argsort(-row, kind="stable").tolist()
+
+
+def said(model: Model, row: Float[np.ndarray, " classes"]) -> list[int]:
+    """Returns the numbers of the labels that an image is said to have, the most probable first."""
+    if not model.several_labels:
+        return ranked(row)[:1]
+    above = decide(row, model.thresholds)
+    return [number for number in ranked(row) if above[number]]
+
+
+def as_json(model: Model, row: Float[np.ndarray, " classes"], top: int) -> dict[str, Any]:
+    """Returns the answer to one image: the `top` most probable classes, and with several labels the set `labels`."""
+    best = [{"label": model.labels[i], "probability": float(row[i])} for i in ranked(row)[:top]]
+    names = {"labels": [model.labels[i] for i in said(model, row)]} if model.several_labels else {}
+    return {**names, "top": best}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns a set of labels in words."""
+    return ", ".join(names) or "none"
