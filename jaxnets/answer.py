@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnets.errors import UserError, quoted
+
 HALF = 0.5  # the threshold of labels that have none of their own
 
 
@@ -33,6 +35,28 @@ def decide(probabilities: Float[np.ndarray | Array, "*b classes"], thresholds: S
     """
     bounds = HALF if thresholds is None else np.asarray(thresholds, probabilities.dtype)
     return probabilities > bounds
+
+
+def read_thresholds(saved: Any, classes: int) -> tuple[float, ...] | None:
+    """Returns thresholds from JSON, None where there are none.
+
+    Raises:
+        UserError: if they are not a probability for each class; what to do is for the caller to add.
+    """
+    if saved is None:
+        return None
+    if not isinstance(saved, list) or not all(type(x) in (int, float) and 0 <= x <= 1 for x in saved):
+        raise UserError(f"must have probabilities from 0 to 1 as thresholds, found {quoted(str(saved))}")
+    if len(saved) != classes:
+        raise UserError(f"must have a threshold for each of its {classes} classes, found {len(saved)}")
+    return tuple(map(float, saved))
+
+
+def thresholds_of(model: Model) -> tuple[float, ...] | None:
+    """Returns the threshold of each label; None for a model of images with one, which has no use for any."""
+    if not model.several_labels:
+        return None
+    return model.thresholds or (HALF,) * len(model.labels)
 
 
 def ranked(row: Float[np.ndarray, " classes"]) -> list[int]:

@@ -291,6 +291,8 @@ def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) 
         labels=found.labels,
         step=None,
         activation=found.activation,
+        several_labels=found.several_labels,
+        thresholds=found.thresholds,
         engine_name=engine,
     )
 

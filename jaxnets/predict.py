@@ -32,6 +32,7 @@ def main() -> None:
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise UserError(f"--top must be at least 1, found {options.top}")
+    from jaxnets.answer import as_json
     from jaxnets.data.decode import decode
     from jaxnets.data.sources import CorruptImage
     from jaxnets.data.sources.folder import image_files
@@ -57,9 +58,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
         chosen = files[start : start + _BATCH]
         for file, p in zip(readable, classifier.predict(decoded(chosen)), strict=True):
-            best = p.argsort(kind="stable")[::-1][: options.top]
-            top = [{"label": classifier.labels[i], "probability": float(p[i])} for i in best]
-            _show({"file": str(file), "top": top}, options.json)
+            _show({"file": str(file), **as_json(classifier, p, options.top)}, options.json)
         unreadable += len(chosen) - len(readable)
     return 1 if unreadable else 0
 
@@ -70,9 +69,14 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     elif "error" in found:
         print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
+        from jaxnets.answer import listed
+
         print(shown(found["file"]))
+        if "labels" in found:
+            print(f"  labels: {shown(listed(found['labels']))}")
         for row in found["top"]:
-            print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
+            mark = "" if "labels" not in found else "✓ " if row["label"] in found["labels"] else "  "
+            print(f"  {shown(mark)}{row['probability']:7.2%}  {shown(row['label'])}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What is measured where an image may have several labels: each class is a question of its own, yes or no.
 
-Decisions are taken at a probability of one half, or at the thresholds that an `Outcome` gives. Precision is the share of right ones among what was answered with yes,
-recall among what is a yes, F1 their harmonic mean: 2 TP / (2 TP + FP + FN) of true and false positives and false
-negatives. Micro F1 is that of all questions together; macro F1 the mean over the classes, each counting the same.
-Label accuracy is the share of all questions that were answered rightly, and Hamming loss the share of the others.
+Decisions are taken at a probability of one half, or at the thresholds that an `Outcome` gives. Precision is the share
+of right ones among what was answered with yes, recall among what is a yes, F1 their harmonic mean:
+2 TP / (2 TP + FP + FN) of true and false positives and false negatives. Micro F1 is that of all questions together;
+macro F1 the mean over the classes, each counting the same. Label accuracy is the share of all questions that were
+answered rightly, Hamming loss the share of the others.
 
 Average precision does without a threshold: Σ (Rₙ − Rₙ₋₁) Pₙ over falling scores, as scikit-learn's
 `average_precision_score`, which counts equal scores as one. It needs the order of all scores; so that it adds up over

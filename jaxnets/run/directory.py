@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnets.answer import read_thresholds
 from jaxnets.config import RESUMABLE, Config, resolve
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
@@ -53,7 +54,7 @@ class ModelCard:
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
             several_labels=saved.get("several_labels", False),  # nor these
-            thresholds=_thresholds(saved.get("thresholds"), len(saved["class_names"])),
+            thresholds=read_thresholds(saved.get("thresholds"), len(saved["class_names"])),
         )
 
 
@@ -163,7 +164,10 @@ class RunDirectory:
         try:
             return ModelCard.from_json(saved)
         except UserError as error:
-            raise UserError(f"{self.model} {error}") from error
+            raise UserError(
+                f"{self.model} {error}: restore it from a copy, or put null in their place and choose them anew with "
+                f"python -m jaxnets.evaluate --thresholds"
+            ) from error
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.model} is not what jaxnets wrote ({error!r}): restore it from a copy") from error
 
@@ -260,19 +264,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _thresholds(saved: Any, classes: int) -> tuple[float, ...] | None:
-    if saved is None:
-        return None
-    numbers = isinstance(saved, list) and all(isinstance(value, float | int) and 0 <= value <= 1 for value in saved)
-    if not numbers or len(saved) != classes:
-        found = f"{len(saved)}" if numbers else repr(saved)[:80]
-        raise UserError(
-            f'must have as "thresholds" {classes} probabilities, one for each of its classes, found {found}: restore '
-            f"it from a copy, or put null in their place and choose them anew with jaxnets.evaluate --thresholds"
-        )
-    return tuple(map(float, saved))
 
 
 def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any], int]:
