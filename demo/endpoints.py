@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from images import MOST_PROBABLE, Shown, top
+from images import MOST_PROBABLE, Shown, answer, top
 from uploads import uploaded
 
 from jaxnets.data.sources import CorruptImage
@@ -23,7 +23,8 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
         shown = find(gr, models, model)
         (row,) = shown.probabilities([_decode(gr, shown, image)])
         best = [{"label": name, "probability": round(p, 6)} for name, p in top(shown, row)]
-        return {"model": shown.title, "top": best}
+        labels = {"labels": answer(shown, row)} if shown.classifier.several_labels else {}
+        return {"model": shown.title, **labels, "top": best}
 
     def explain(image: Path | None, model: str, label: str, stage: str) -> tuple[np.ndarray, str]:
         shown = find(gr, models, model)

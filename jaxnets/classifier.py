@@ -31,6 +31,7 @@ from jaxnets.run.storage import Place
 _log = logging.getLogger(__name__)
 
 Weights = Literal["ema", "raw"]
+EXPLAINED = 4  # labels of one answer, at most
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +41,12 @@ class Explanation:
     heat: Float32[np.ndarray, "h w"]  # 0…1
     label: int
     probability: float
+    said: bool | None = None  # where an image may have several labels, whether the answer holds this one
+
+    @property
+    def remark(self) -> str:
+        """What a caption says beside label and probability."""
+        return ", not said" if self.said is False else ""
 
     def __repr__(self) -> str:
         rows, columns = self.heat.shape
@@ -166,9 +173,25 @@ class Classifier:
                 heat=to_image(heat[i], self.preprocess, *image.shape[:2]),
                 label=chosen[i],
                 probability=float(probabilities[i, chosen[i]]),
+                said=chosen[i] in said(self, probabilities[i]) if self.several_labels else None,
             )
             for i, image in enumerate(decoded)
         ]
+
+    def explain_answer(
+        self, image: Given, label: str | int | None = None, stage: str | None = None
+    ) -> list["Explanation"]:
+        """Explains each label of the answer to an image, the most probable first and at most EXPLAINED of them.
+
+        Of an empty answer it is the most probable label, and of a `label` that is given that one; as `explain`.
+        """
+        decoded = as_image(image, self.preprocess.white_level)
+        chosen: list[str | int | None] = [label]
+        if label is None and self.several_labels:
+            (row,) = self.engine.probabilities(self.preprocess.fit(decoded)[None])
+            chosen = [*said(self, row)[:EXPLAINED]] or [None]
+        # One after another: each number of images has a program of its own, which takes longer to compile.
+        return [self.explain_batch([decoded], [each], stage=stage)[0] for each in chosen]
 
     def find_label(self, label: str | int) -> int:
         """Returns the number of a class. An int is its number; text is its name, or its number where none is called so.

@@ -32,7 +32,10 @@ _GONE = 499  # nobody reads it; what the figures call a request whose client lef
 T = TypeVar("T")
 
 Top = Annotated[int, Query(ge=1, le=1000, description="how many classes to name, the most probable first")]
-Label = Annotated[str | None, Query(description="the class to explain, by name or number; else the most probable")]
+Label = Annotated[
+    str | None,
+    Query(description="the class to explain, by name or number; else the most probable, or each that is said"),
+]
 Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
 
 
