@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jaxnets.answer import listed, ranked, said
+from jaxnets.answer import listed, ranked, said, shown_first
 from jaxnets.classifier import Classifier, load
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
@@ -111,8 +111,9 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
 
 
 def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:
-    """Returns the most probable classes, the first first."""
-    return [(shown.names[number], float(probabilities[number])) for number in ranked(probabilities)[:TOP]]
+    """Returns the most probable classes, the first first; of several labels those that are said come before others."""
+    numbers = shown_first(shown.classifier, probabilities, TOP)
+    return [(shown.names[number], float(probabilities[number])) for number in numbers]
 
 
 def answer(shown: Shown, probabilities: np.ndarray) -> list[str]:
@@ -147,7 +148,7 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
             else:
                 row = probabilities[number]
                 labels = [BETWEEN.join(answer(shown, row))] if shown.classifier.several_labels else []
-                found = [cell for name, p in top(shown, row) for cell in (name, round(p, 6))]
+                found = [cell for name, p in top(shown, row)[: _named(shown)] for cell in (name, round(p, 6))]
                 yield [file.name, *labels, *found, ""]
 
 

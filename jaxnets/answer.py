@@ -72,11 +72,29 @@ def said(model: Model, row: Float[np.ndarray, " classes"]) -> list[int]:
     return [number for number in ranked(row) if above[number]]
 
 
-def as_json(model: Model, row: Float[np.ndarray, " classes"], top: int) -> dict[str, Any]:
-    """Returns the answer to one image: the `top` most probable classes, and with several labels the set `labels`."""
-    best = [{"label": model.labels[i], "probability": float(row[i])} for i in ranked(row)[:top]]
-    names = {"labels": [model.labels[i] for i in said(model, row)]} if model.several_labels else {}
-    return {**names, "top": best}
+def shown_first(model: Model, row: Float[np.ndarray, " classes"], top: int) -> list[int]:
+    """Returns the numbers of the labels to show: those that are said, then the most probable others, `top` in all.
+
+    More where more are said.
+    """
+    first = said(model, row)
+    return first + [number for number in ranked(row) if number not in first][: max(top - len(first), 0)]
+
+
+def as_json(
+    model: Model, row: Float[np.ndarray, " classes"], top: int, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Returns the answer to one image: the `top` most probable classes, and with several labels the set `labels`.
+
+    `names` are what to call the labels, where it is not what the model calls them.
+    """
+    names = names or model.labels
+
+    def named(numbers: list[int]) -> list[dict[str, Any]]:
+        return [{"label": names[i], "probability": float(row[i])} for i in numbers]
+
+    labels = {"labels": named(said(model, row))} if model.several_labels else {}
+    return {**labels, "top": named(ranked(row)[:top])}
 
 
 def listed(names: Sequence[str]) -> str:

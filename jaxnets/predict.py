@@ -69,14 +69,22 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     elif "error" in found:
         print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
-        from jaxnets.answer import listed
-
         print(shown(found["file"]))
         if "labels" in found:
-            print(f"  labels: {shown(listed(found['labels']))}")
-        for row in found["top"]:
-            mark = "" if "labels" not in found else "✓ " if row["label"] in found["labels"] else "  "
-            print(f"  {shown(mark)}{row['probability']:7.2%}  {shown(row['label'])}")
+            _show_set(found["labels"], found["top"])
+        else:
+            for row in found["top"]:
+                print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
+
+
+def _show_set(said: list[dict[str, Any]], top: list[dict[str, Any]]) -> None:
+    """Shows the labels that an image is said to have, and below them as many others as `top` has room for."""
+    from jaxnets.answer import listed
+
+    print(f"  labels: {shown(listed([row['label'] for row in said]))}")
+    others = [row for row in top if row not in said][: max(len(top) - len(said), 0)]
+    for row in said + others:
+        print(f"  {shown('✓') if row in said else ' '} {row['probability']:7.2%}  {shown(row['label'])}")
 
 
 if __name__ == "__main__":

@@ -106,8 +106,9 @@ MODELS = _success(
     },
     _object(models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING}})),
 )
-_ANSWER = _object(top=_list(_object(label=_STRING, probability=_NUMBER)))
-_ANSWER["properties"]["labels"] = _list(_STRING)  # not of every model
+_NAMED = _list(_object(label=_STRING, probability=_NUMBER))
+_ANSWER = _object(top=_NAMED)
+_ANSWER["properties"]["labels"] = _NAMED  # of models whose images may have several
 PREDICT: dict[str, Any] = {
     "responses": _success(
         "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
