@@ -72,7 +72,7 @@ def measure(run: RunDirectory) -> str:
     Where an image may have several labels it is F1: of most images a rare label is rightly not said.
     """
     rows = (_report(run).get("per_class") or {}).values()
-    return "f1" if any("f1" in row for row in rows) else "accuracy"
+    return "f1" if any("threshold" in row for row in rows) else "accuracy"
 
 
 def configuration(run: RunDirectory) -> list[tuple[str, str]]:

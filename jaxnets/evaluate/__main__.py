@@ -75,7 +75,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     write_json(target, report)
 
     console = terminal.console()
-    several = "micro_f1" in report
+    several = "hamming_loss" in report
     shares = _SHARES_OF_SEVERAL if several else ("accuracy",)
     table = Table(
         "class",

@@ -169,6 +169,7 @@ def _with_thresholds(
             f"--thresholds needs images that were not trained on, and there is no split {split!r}: give one of "
             f"{', '.join(data.splits)}, other data with --source, or train with --config.data.validation=0.2"
         )
+    run.check_writable()
     total = _evaluate(classifier, config, data.split(split), data.threads, batch_size, (MEAN_AVERAGE_PRECISION,))
     thresholds = choose_thresholds(total)
     if jax.process_index() == 0:

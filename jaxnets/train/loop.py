@@ -85,6 +85,11 @@ def open_session(
     if hosts.leads:
         run.write(config, setup.card)
     display.describe(config, setup.data, state.params, setup.mesh, setup.steps)
+    if setup.data.several_labels and "validation" not in setup.data.splits:
+        display.say(
+            "no validation split: a label will be said above a probability of one half; with "
+            "--config.data.validation=0.2 each label's own threshold would be chosen"
+        )
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     return _session(config, run, setup, progress, checkpointer, display, around), state, progress

@@ -159,13 +159,19 @@ class Session:
         if is_best:
             compared = dict.fromkeys((table.chief(evaluation), "accuracy", "loss"))
             best = {"step": step, **{name: evaluation[name] for name in compared}}
-            if self.splits["validation"].several_labels:
-                best["thresholds"] = choose_thresholds(totals["eval"])
-                # Before the checkpoint: whoever is stopped in between evaluates again, and finds the same.
-                self.keep_thresholds(best["thresholds"])
             self.progress = replace(self.progress, best=best)
+            self._choose_thresholds(totals["eval"])
         self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
         return is_best
+
+    def _choose_thresholds(self, total: Mapping[str, np.ndarray]) -> None:
+        """Chooses the thresholds of several labels by an evaluation of the validation split that is the best so far."""
+        if not self.splits["validation"].several_labels:
+            return
+        thresholds = choose_thresholds(total)
+        self.progress = replace(self.progress, best={**(self.progress.best or {}), "thresholds": thresholds})
+        # Before the checkpoint: a session that ends in between evaluates again in the next, and finds the same.
+        self.keep_thresholds(thresholds)
 
     def _save(self, state: TrainState, step: int) -> None:
         evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None
