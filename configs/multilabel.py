@@ -17,6 +17,9 @@ def get_config():
     config.model.pretrained = "efficientnet_lite0"
     config.data.source = "csv:tags.csv"
     config.data.validation = 0.2
+    # A label must not be cut out of the image that has it: the model sees all of it.
+    config.data.fit = "squeeze"
+    config.data.crop_fraction = 1.0
     config.data.table.separator = "|"
     config.loss.name = "sigmoid_cross_entropy"
     # What is pretrained is easily ruined: low rates, the lower the nearer to the image, after a warm-up.
@@ -26,7 +29,6 @@ def get_config():
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
     config.schedule.warmup_epochs = 1.0
-    # A label must not be cut out of the image that has it.
     config.augment.random_resized_crop.area = (0.5, 1.0)
     config.augment.flip.horizontal = 0.5
     return config
