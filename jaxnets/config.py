@@ -70,6 +70,9 @@ class TableConfig:
     skip_missing: bool = False  # leave out rows whose image or label is missing (they are counted), instead of stopping
 
 
+Cutter = Literal["device", "host"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     # digits, idx:DIR, folder:DIR, list:FILE, csv:FILE, parquet:FILE, tar:GLOB, hf:NAME, tfrecord:GLOB,
@@ -83,6 +86,9 @@ class DataConfig:
     # Pixels, at which training images are kept whole before the crop; None: their own where they have one size that
     # is not far above the model's, else a quarter more than evaluation resizes to.
     canvas_size: Pixels | None = None
+    # What cuts random resized crops: device: of canvases; host: of images as it decodes them, quicker where they are
+    # streamed. None: host where they are decoded for every batch, else device.
+    cut: Cutter | None = None
     channels: Literal[1, 3] | None = None  # grey or RGB; None: the source's own
     num_classes: Annotated[int, Range(2)] | None = None  # set, the source must have as many; None: whatever it has
     train_examples: Count | None = None  # for jaxnets.plan, which with this and num_classes opens no data
@@ -197,6 +203,7 @@ def without_effect(config: Config) -> list[str]:
         ),
         *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
+        ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
         ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),
         ("data.directory", source in ("tfds", "hf"), f"data.source is {source}"),
     ]
@@ -242,6 +249,13 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.data.folds {data.folds} and config.data.validation {data.validation:g} both hold out validation "
             f"examples: leave one of them out"
         )
+    if data.cut == "host" and data.placement == "device":
+        raise UserError(
+            "config.data.cut host makes new images in every epoch, which cannot lie on the device: leave it out, or "
+            "set config.data.placement to stream"
+        )
+    if data.cut == "host" and data.canvas_size is not None:
+        raise UserError("config.data.cut host makes no canvases: leave it out, or config.data.canvas_size")
     if data.fold and (data.folds is None or data.fold >= data.folds):
         raise UserError(
             f"config.data.fold {data.fold} is not one of config.data.folds {data.folds or 'None'}, which count from 0"

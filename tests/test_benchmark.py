@@ -175,7 +175,7 @@ def test_fewer_files_than_a_batch_are_refused_where_an_epoch_would_have_none(mon
         peers._torch_files({"paths": ["a", "b"], "labels": [0, 1], "batch_size": 3}, None, None)
 
 
-@pytest.mark.parametrize("name", ["stream", "copy", "cut"])
+@pytest.mark.parametrize("name", ["stream", "canvases", "copy", "cut"])
 def test_each_of_ours_delivers_batches(name, folder, monkeypatch):
     monkeypatch.setattr(ours, "_COPIED", 1000)
     job = {"source": f"folder:{folder}", "directory": None, "size": 8, "canvas_size": None}

@@ -106,10 +106,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     files = _files(options)  # the quickest to be refused
     note = "" if isinstance(files, str) else files.pop("note")
     missing: dict[str, str] = {}
-    commands = {"stream": ([*_OURS, "stream"], job), "copy": ([*_OURS, "copy"], job), "cut": ([*_OURS, "cut"], job)}
+    commands = {name: ([*_OURS, name], job) for name in ("stream", "canvases", "copy", "cut")}
     if options.source.startswith("prepared:"):
-        commands["prepared"] = commands.pop("stream")
-        missing["stream"] = f"{options.source} holds no files to decode"
+        commands["prepared"] = [*_OURS, "prepared"], job
+        for name in ("stream", "canvases"):
+            del commands[name]
+            missing[name] = f"{options.source} holds no files to decode"
     else:
         prepared = _prepare(options, folder / "prepared")
         if isinstance(prepared, str):

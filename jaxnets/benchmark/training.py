@@ -100,7 +100,13 @@ def _time_step(config: Config, setup: "Setup", steps: int) -> float:
     data, mesh = setup.data, setup.mesh
     size = config.batch_size
     first = train_stream(
-        data.training, order=data.order, batch_size=size, start_step=0, stop_step=1, threads=data.threads
+        data.training,
+        order=data.order,
+        batch_size=size,
+        start_step=0,
+        stop_step=1,
+        threads=data.threads,
+        boxes=setup.built.boxes,
     )
     batch = jax.device_put(next(first), over_data(mesh))
     step = jax.jit(setup.built.step, donate_argnums=0, out_shardings=replicated(mesh))

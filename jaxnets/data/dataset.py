@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
-from jaxnets.data.canvas import canvas_for
+from jaxnets.data.canvas import Canvas, canvas_for
 from jaxnets.data.division import NAMED, Selection, count_notes, divide
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import fingerprint
@@ -45,6 +45,7 @@ class Dataset(Labelled):
     training_preprocess: Preprocess  # the same at the size that is trained at
     training: Examples  # the train split on its canvas
     order: Order  # of the training examples
+    skip_corrupt: bool  # images that cannot be read are left out
     canvas_is_input: bool  # each canvas is an image of that size, of which evaluation would crop nothing
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     selections: Mapping[str, Selection] = field(default_factory=dict)
@@ -53,6 +54,18 @@ class Dataset(Labelled):
     def several_labels(self) -> bool:
         """Whether an image may have several classes, or none."""
         return self.training.several_labels
+
+    @property
+    def cut_by_host(self) -> bool:
+        """Whether training images are boxes that the host cuts out, in place of canvases."""
+        return self.training.cut
+
+    def with_host_cut(self) -> "Dataset":
+        """Returns the same data whose training images are boxes that the host cuts out, in place of canvases."""
+        p, split = self.training_preprocess, self.selections["train"]
+        size = Canvas(height=p.height, width=p.width, channels=p.channels)
+        training = Examples(*split, size, skip_corrupt=self.skip_corrupt, cut=True)
+        return replace(self, training=training, canvas_is_input=False)
 
     def fingerprint(self) -> dict[str, int]:
         """Returns what tells this data from other data, wherever it lies (`jaxnets.data.fingerprint`)."""
@@ -111,6 +124,7 @@ def open_dataset(
         },
         training=training,
         order=Order(config.seed, classes_by_rarity(training.labels), data.balance),
+        skip_corrupt=data.skip_corrupt,
         canvas_is_input=source.image_size == (canvas.height, canvas.width) and trained.keeps(training.shape),
         threads=threads,
         notes=(*_notes(source), *count_notes(source.class_names, selections)),

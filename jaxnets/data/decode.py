@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxnets.data import dicom, jpeg
-from jaxnets.data.sources.base import CorruptImage, Reduced
+from jaxnets.data.sources.base import CorruptImage, Least, Reduced
 
 _PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SUFFIXES = (*_PLAIN, *dicom.SUFFIXES)  # of files taken for images, in lower case
@@ -84,9 +84,7 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = WHITE) -> UInt8[
     return decode_reduced(file, name, white_level).image
 
 
-def decode_reduced(
-    file: Path | BinaryIO, name: str, white_level: int = WHITE, least: tuple[int, int] | None = None
-) -> Reduced:
+def decode_reduced(file: Path | BinaryIO, name: str, white_level: int = WHITE, least: Least | None = None) -> Reduced:
     """Decodes as `decode`; but a JPEG of at least twice the height and width that are asked for comes smaller.
 
     It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: much of its
@@ -127,7 +125,7 @@ def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
         return None  # Pillow meets the same
 
 
-def _plain_jpeg(data: bytes, least: tuple[int, int] | None) -> Reduced | None:
+def _plain_jpeg(data: bytes, least: Least | None) -> Reduced | None:
     """Decodes a JPEG of the usual kinds; None for another, and for one that has anything amiss."""
     frame = jpeg.read_frame(data)
     if frame is None:
@@ -139,14 +137,16 @@ def _plain_jpeg(data: bytes, least: tuple[int, int] | None) -> Reduced | None:
             return None
         turn = _orientation(header)
     sideways = turn in _SIDEWAYS
-    by = 1 if least is None else jpeg.reduction(frame, least[::-1] if sideways else least)
+    original = (frame.width, frame.height) if sideways else (frame.height, frame.width)
+    wanted = least(original) if callable(least) else least
+    by = 1 if wanted is None else jpeg.reduction(frame, wanted[::-1] if sideways else wanted)
     pixels = jpeg.decode_jpeg(data, frame, by)
     if pixels is None:
         return None
     if turn in _UPRIGHT:
         pixels = pixels[:: -1 if turn in _TOP_DOWN else 1, :: -1 if turn in _LEFT_RIGHT else 1]
         pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if sideways else pixels)
-    return Reduced(pixels, (frame.width, frame.height) if sideways else (frame.height, frame.width), by)
+    return Reduced(pixels, original, by)
 
 
 def decode_pillow(image: Image.Image, white_level: int = WHITE) -> UInt8[np.ndarray, "h w c"]:

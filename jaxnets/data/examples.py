@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 
+from jaxnets.data.boxes import BoxOf, cut_box, least_for
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.sources import ArraySplit, Canvases, CorruptImage, Split, Subset, labels_of
 from jaxnets.data.sources.base import read_reduced
@@ -49,10 +50,12 @@ class Examples:
     """Some of a split's images, brought to one size when they are read.
 
     Reading is thread-safe. An image that cannot be decoded stops the run, or with `skip_corrupt` is named once and
-    comes out as not readable.
+    comes out as not readable. Where they are `cut`, each reading is of another box, of the size of `fit`.
     """
 
-    def __init__(self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool) -> None:
+    def __init__(
+        self, split: Split, chosen: Int64[np.ndarray, " n"], fit: Fit, *, skip_corrupt: bool, cut: bool = False
+    ) -> None:
         self.labels: Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"] = labels_of(split)[chosen]
         while isinstance(split, Subset):
             chosen, split = split.chosen[chosen], split.whole
@@ -60,12 +63,13 @@ class Examples:
         self._chosen = chosen
         self.fit = fit
         self.aspects: Float32[np.ndarray, " n"] = np.ones(len(chosen), np.float32)  # of those that were read
+        self.cut = cut
         self._skip_corrupt = skip_corrupt
         self._images: UInt8[np.ndarray, "n h w c"] | None = None
         self._loaded: Bool[np.ndarray, " n"] | None = None  # which of them, where not all are
         self._corrupt: set[int] = set()
         self._lock = threading.Lock()
-        if isinstance(split, ArraySplit) and fit.keeps(split.images.shape[1:]):
+        if not cut and isinstance(split, ArraySplit) and fit.keeps(split.images.shape[1:]):
             everything = len(chosen) == len(split) and (chosen == np.arange(len(split))).all()
             self._images = split.images if everything else split.images[chosen]
             self.aspects[:] = fit.width / fit.height
@@ -77,7 +81,7 @@ class Examples:
     def _takes(self, split: Canvases) -> bool:
         """Whether what the split stores is what the fit makes of it."""
         unchanged = isinstance(self.fit, Canvas) or bool((split.sizes[self._chosen] == split.shape[:2]).all())
-        return unchanged and self.fit.keeps(split.shape)
+        return unchanged and not self.cut and self.fit.keeps(split.shape)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -143,8 +147,10 @@ class Examples:
             readable = self.read_into(index, image)
         return Example(image, self.labels[index], readable, float(self.aspects[index]))
 
-    def read_into(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> bool:
+    def read_into(self, index: int, out: UInt8[np.ndarray, "h w c"], box_of: BoxOf | None = None) -> bool:
         """Reads one example's image into an array and notes its aspect; returns whether it is readable, else black.
+
+        `box_of` is given where boxes are `cut` out of them.
 
         Raises:
             UserError: as `read`.
@@ -154,7 +160,10 @@ class Examples:
             return index not in self._corrupt
         try:
             chosen = int(self._chosen[index])
-            if isinstance(self.fit, Canvas):
+            if box_of is not None:
+                read = read_reduced(self._split, chosen, least_for(box_of, self.fit.height, self.fit.width))
+                cut_box(read, box_of(read.aspect), out)
+            elif isinstance(self.fit, Canvas):
                 read = read_reduced(self._split, chosen, (self.fit.height, self.fit.width))
                 self.fit.squeeze_reduced(read, out)
             else:
@@ -174,14 +183,14 @@ class Examples:
             out[...] = 0
             return False
 
-    def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"]) -> int:
+    def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"], box_of: BoxOf | None = None) -> int:
         """Reads one example, or in place of a corrupt one the next that can be read, so that batches stay full.
 
         Returns:
             Which it was.
         """
         for candidate in range(index, index + len(self)):
-            if self.read_into(candidate % len(self), out):
+            if self.read_into(candidate % len(self), out, box_of):
                 return candidate % len(self)
         raise UserError("none of the training images can be read")
 

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from jaxnets.data.allocator import keep_freed_memory
 from jaxnets.data.batch import Batch, batch_labels
+from jaxnets.data.boxes import Boxes, BoxOf
 from jaxnets.data.examples import Examples
 from jaxnets.data.loader import Assembly, Loader
 from jaxnets.data.order import Order
@@ -28,20 +29,25 @@ def train_stream(
     stop_step: int,
     threads: int,
     rows: Int64[np.ndarray, " n"] | None = None,
+    boxes: Boxes | None = None,
 ) -> Loader:
     """Yields the full batches of steps start_step … stop_step − 1, made ahead by `threads` threads.
 
     Of each batch only the given `rows`, ascending, are read; by default all. Without threads a batch is made when it is
-    asked for. The batches are the same for any number of them.
+    asked for. The batches are the same for any number of them. `boxes` are what is cut out of images that are `cut`.
     """
+    if examples.cut != (boxes is not None):
+        raise ValueError("boxes are given for images that are cut, and for no others")
     chosen = np.arange(batch_size) if rows is None else rows
 
     images = _Arrays((len(chosen), *examples.shape))
 
     def begin(step: int) -> _Rows:
         index, epoch = order.draw(step * batch_size, batch_size)
-        kind = _Copies if examples.copied else _Training
-        return kind(examples, images.take(), index[chosen], epoch[chosen])
+        index, epoch = index[chosen], epoch[chosen]
+        if examples.copied:
+            return _Copies(examples, images.take(), index, epoch)
+        return _Training(examples, images.take(), index, epoch, None if boxes is None else boxes(index, epoch))
 
     return _loader(begin, start_step, stop_step, examples, len(chosen), threads)
 
@@ -130,8 +136,20 @@ class _Rows:
 
 
 class _Training(_Rows):
+    def __init__(
+        self,
+        examples: Examples,
+        image: UInt8[np.ndarray, "b h w c"],
+        index: Int32[np.ndarray, " b"],
+        epoch: Int32[np.ndarray, " b"],
+        boxes: Sequence[BoxOf] | None,
+    ) -> None:
+        super().__init__(examples, image, index, epoch)
+        self._boxes = boxes
+
     def fill(self, row: int) -> None:
-        self._read[row] = self._examples.read_substituting(int(self._index[row]), self._image[row])
+        box_of = None if self._boxes is None else self._boxes[row]
+        self._read[row] = self._examples.read_substituting(int(self._index[row]), self._image[row], box_of)
 
 
 class _Copies(_Rows):

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jaxnets.config import Config
 from jaxnets.data.batch import Batch
+from jaxnets.data.boxes import Boxes
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
@@ -26,7 +27,8 @@ from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
-from jaxnets.train.step import TrainState, TrainStep, init_state, make_eval_step, make_train_step
+from jaxnets.train.boxes import make_boxes
+from jaxnets.train.step import TrainState, TrainStep, cut_number, init_state, make_eval_step, make_train_step
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Built:
     step_metrics: tuple[Metric, ...]
     fresh_state: Callable[[], TrainState]
     step: TrainStep
+    boxes: Boxes | None  # of training images that the host cuts
     eval_step: Callable[[Variables, Batch], Sums]
 
 
@@ -84,6 +87,7 @@ def build(
         step_metrics=step_metrics,
         fresh_state=lambda: init_state(model, data.preprocess, recipe, config.seed),
         step=step,
+        boxes=make_boxes(recipe.cut, cut_number(recipe), config.seed),
         eval_step=make_eval_step(model, data.preprocess, recipe.loss),
     )
 
@@ -102,7 +106,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"config.augment.quarter_turn turns images by 90°, and those of {seen.height}×{seen.width} are not square: "
             f"leave it out, or set config.data.image_size to one number"
         )
-    cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input)
+    cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)

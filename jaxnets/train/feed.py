@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from jaxnets.config import DataConfig
 from jaxnets.data.batch import Batch
+from jaxnets.data.boxes import Boxes
 from jaxnets.data.examples import Examples, substitutes
 from jaxnets.data.loader import Loader
 from jaxnets.data.order import Order
@@ -53,6 +54,7 @@ class Draws:
     order: Order
     batch_size: int
     stop_step: int  # where the run ends, and reading ahead with it
+    boxes: Boxes | None = None  # of images that the host cuts
 
 
 def make_feed(
@@ -92,6 +94,8 @@ def _train_share(examples: int, mesh: Mesh) -> Int64[np.ndarray, " n"]:
 
 def resides(spec: DataConfig, examples: Examples) -> bool:
     """Returns whether the config has these images lie on each device."""
+    if examples.cut:
+        return False
     fits = examples.nbytes <= spec.device_limit_mib * 2**20
     return spec.placement == "device" or (spec.placement == "auto" and fits)
 
@@ -193,6 +197,7 @@ class StreamFeed:
             stop_step=draws.stop_step,
             threads=threads,
             rows=local_rows(draws.batch_size, mesh),
+            boxes=draws.boxes,
         )
         self._batches: Loader | None = None
         self._last: Sums | None = None  # of the step that was started last

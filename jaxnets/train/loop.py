@@ -3,13 +3,13 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
 
 from jaxnets.chips import peak_flops
-from jaxnets.config import Config, without_effect
+from jaxnets.config import Config, Cutter, without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
@@ -23,7 +23,7 @@ from jaxnets.train.books import Books
 from jaxnets.train.build import Built, build, model_fields, steps_of
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
-from jaxnets.train.feed import Draws, load_what_fits, make_feed
+from jaxnets.train.feed import Draws, load_what_fits, make_feed, resides
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up, state_shardings
@@ -72,6 +72,7 @@ def open_session(
 ) -> tuple[Session, TrainState, Progress] | Outcome:
     """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock."""
     hosts = around.hosts
+    config = replace(config, data=replace(config.data, cut=setup.cut))  # noted, so that every session does the same
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
     if progress.step >= setup.steps and progress.evaluation is not None:
@@ -106,6 +107,7 @@ class Setup:
     built: Built
     card: ModelCard
     resumes: bool  # a run that is in the directory already
+    cut: Cutter | None  # what cuts random crops
 
 
 def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None) -> Setup:
@@ -131,6 +133,9 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
+    cut = _cut(config, data, run.read_config().data.cut if saved else "")
+    if cut == "host":
+        data = data.with_host_cut()
     own_fields = saved.fields if saved else start.fields if start else None
     built = build(config, data, own_fields, over_data(mesh, axis=1))
     card = ModelCard(
@@ -152,7 +157,28 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         built=built,
         card=card,
         resumes=saved is not None,
+        cut=cut,
     )
+
+
+def _cut(config: Config, data: Dataset, saved: Cutter | Literal[""] | None) -> Cutter | None:
+    """Returns what cuts random crops: what the config says, else what the run began with, else what is quicker.
+
+    `saved` is what an earlier session noted, None where it was of a version that knew the device alone, "" without one.
+    """
+    if config.augment.random_resized_crop.area is None or config.data.cut is not None:
+        return config.data.cut
+    if saved != "":
+        if saved == "host" and config.data.placement == "device":
+            raise UserError(
+                "config.data.placement device cannot hold this run's images: the host cuts new ones in every epoch "
+                "(config.data.cut). Set config.data.placement to stream, or begin another run with "
+                "config.data.cut=device"
+            )
+        return saved
+    training = data.training
+    decoded = not (training.copied or training.in_memory or resides(config.data, training))
+    return "host" if decoded and config.data.canvas_size is None else "device"
 
 
 def _claim(
@@ -231,7 +257,7 @@ def _session(
             run.write_model(replace(setup.card, thresholds=thresholds))
 
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
-    draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps)
+    draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps, boxes=built.boxes)
     metrics = (*table.TRAINING, *built.step_metrics)
     feed = make_feed(config.data, data.training, draws, built.step, data.threads, mesh, around.hosts)
     remedy = remedy_of(config.data, data.training, data.threads)

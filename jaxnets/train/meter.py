@@ -69,13 +69,15 @@ def remedy_of(spec: DataConfig, training: Examples, threads: int) -> str:
     knobs = []
     if threads < cores():
         knobs.append(f"--config.data.threads={cores()} (now {threads}, and there are {cores()} cores)")
-    mebibytes = -(-training.nbytes // 2**20)
-    knobs.append(f"--config.data.placement=device where {mebibytes:,} MiB fit on each device beside the training")
+    if not training.cut:  # such a run keeps no images
+        mebibytes = -(-training.nbytes // 2**20)
+        knobs.append(f"--config.data.placement=device where {mebibytes:,} MiB fit on each device beside the training")
     if not spec.source.startswith("prepared:"):
         knobs.append(
             f"decode them once: python -m jaxnets.prepare --source {spec.source} --out DIR, then "
             f"--config.data.source=prepared:DIR"
         )
-    height, width, _ = training.shape
-    knobs.append(f"a smaller --config.data.canvas_size (now {height}x{width})")
+    if not training.cut:
+        height, width, _ = training.shape
+        knobs.append(f"a smaller --config.data.canvas_size (now {height}x{width})")
     return "; or ".join(knobs)

@@ -82,13 +82,18 @@ def step_key(seed: int, step: Array | int) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _DROPOUT), step)
 
 
+def cut_number(recipe: Recipe) -> int:
+    """Returns the number that the cut's keys are folded from, after those of the ops."""
+    return len(recipe.ops)
+
+
 def make_prepare(recipe: Recipe, classes: int, seed: int) -> Callable[[Batch, Key[Array, ""]], Prepared]:
     """Returns the function that takes a batch, and the step's key, to what the model sees: cut, ops, target, mix."""
 
     def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
         image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
         if recipe.cut is not None:
-            keys = keys_of(len(recipe.ops), seed=seed, epoch=batch.epoch, index=batch.index)
+            keys = keys_of(cut_number(recipe), seed=seed, epoch=batch.epoch, index=batch.index)
             image = recipe.cut(keys, image, batch.aspect)
         image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
         if recipe.mix is not None:

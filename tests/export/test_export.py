@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import re
 import shutil
@@ -145,7 +144,7 @@ def _leaves(tree):
 
 def test_a_folder_for_timm_opens_here_as_the_model_that_it_was(tmp_path):
     several = {"activation": "sigmoid", "several_labels": True, "thresholds": (0.25,) * 1000}
-    made = dataclasses.replace(jaxnets.load("efficientnet_lite0", engine="jax"), **several)
+    made = replace(jaxnets.load("efficientnet_lite0", engine="jax"), **several)
     export_folder(made, tmp_path / "model.safetensors")
     found = jaxnets.load(tmp_path, engine="jax")
     assert (found.name, found.labels, found.activation) == ("tf_efficientnet_lite0", made.labels, made.activation)

@@ -18,6 +18,7 @@ def built(height: int, width: int, **config):
         class_names=("a", "b"),
         training=range(32),
         canvas_is_input=True,
+        cut_by_host=False,
         several_labels=False,
     )
     return build(short(**config), data)

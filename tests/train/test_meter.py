@@ -64,13 +64,17 @@ def test_advice_is_given_once_and_only_where_it_is_sure():
 
 
 def test_the_remedy_names_what_can_be_turned():
-    training = SimpleNamespace(nbytes=3 * 2**30, shape=(280, 300, 3))
+    training = SimpleNamespace(nbytes=3 * 2**30, shape=(280, 300, 3), cut=False)
     text = remedy_of(DataConfig(source="folder:/data/x"), training, threads=0)
     assert f"threads={cores()} (now 0" in text
     assert "placement=device where 3,072 MiB fit" in text
     assert "python -m jaxnets.prepare --source folder:/data/x" in text
     assert "canvas_size (now 280x300)" in text
     prepared = remedy_of(DataConfig(source="prepared:/data/x"), training, threads=cores())
+    cut = remedy_of(DataConfig(source="folder:/data/x"), SimpleNamespace(cut=True), threads=0)
+    assert "jaxnets.prepare" in cut
+    assert "placement" not in cut
+    assert "canvas_size" not in cut
     assert "threads" not in prepared
     assert "jaxnets.prepare" not in prepared
 

@@ -1,6 +1,6 @@
 """What every source of images offers to the pipeline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -101,8 +101,12 @@ class Reduced(NamedTuple):
         return self.original[1] / self.original[0]
 
 
-def read_reduced(split: Split, index: int, least: tuple[int, int] | None) -> Reduced:
-    """Returns one image, as `split.image` or smaller, but of no less than `least` (height, width) where it was more.
+# Height and width that are needed, or what they are of an original of the height and width given.
+Least = tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]]
+
+
+def read_reduced(split: Split, index: int, least: Least | None) -> Reduced:
+    """Returns one image, as `split.image` or smaller, but of no less than `least` where it was more.
 
     A split that can save work so has a method `reduced(index, least)` of its own. Whoever squeezes images to a canvas
     reads them by this, so that all of them see the same pixels.
@@ -212,7 +216,7 @@ class Subset:
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.whole.image(int(self.chosen[index]))
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         return read_reduced(self.whole, int(self.chosen[index]), least)
 
     def name(self, index: int) -> str:

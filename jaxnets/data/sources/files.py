@@ -13,7 +13,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.cores import cores
 from jaxnets.data.decode import decode_reduced, levels, read_header
-from jaxnets.data.sources.base import CorruptImage, Reduced
+from jaxnets.data.sources.base import CorruptImage, Least, Reduced
 from jaxnets.data.sources.names import hashes, printable
 
 _MOST_HEADERS = 20_000  # images whose headers are all read; 0.1 ms each
@@ -57,7 +57,7 @@ class FileSplit:
         """Decodes one file (`jaxnets.data.decode`); raises CorruptImage with its path."""
         return self.reduced(index, None).image
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         path = self.paths[index]
         return decode_reduced(Path(path), printable(path), self.white_level, least)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8, UInt64
 
 from jaxnets.data.decode import decode_reduced
-from jaxnets.data.sources.base import CorruptImage, Reduced
+from jaxnets.data.sources.base import CorruptImage, Least, Reduced
 from jaxnets.data.sources.prepared_files import Table, npy_header
 from jaxnets.errors import UserError
 
@@ -71,7 +71,7 @@ class PreparedSplit:
         """Returns one image as it is stored; raises CorruptImage with its name."""
         return self.reduced(index, None).image
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         raise NotImplementedError
 
     def content_crc32(self, chosen: Int64[np.ndarray, " m"]) -> int:
@@ -108,7 +108,7 @@ class CanvasSplit(PreparedSplit):
         self.shape = shape
         self._canvases = [content.reshape(-1, *shape) for content in self._contents]
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         """Returns one canvas, and the size of the original."""
         canvas = np.empty((1, *self.shape), np.uint8)
         self.read_into(np.array([index]), canvas)
@@ -148,7 +148,7 @@ class FileSplit(PreparedSplit):
         self._white_level = white_level
         self._ends = [np.cumsum(table.nbytes) for table in tables]
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         """Decodes one image, perhaps smaller; raises CorruptImage with its name."""
         shard = int(self._shards[index])
         self._check_lengths([shard])

@@ -15,7 +15,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.cores import cores
 from jaxnets.data.decode import decode_reduced, read_header
-from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split
+from jaxnets.data.sources.base import CorruptImage, Least, Reduced, Source, Split
 from jaxnets.data.sources.bucket import BUCKET, read_range
 from jaxnets.data.sources.names import hashes, printable
 
@@ -108,7 +108,7 @@ class StoredSplit:
         """Decodes one image; raises CorruptImage with its name."""
         return self.reduced(index, None).image
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         return decode_reduced(io.BytesIO(self.stored.read(index)), self.name(index), self.white_level, least)
 
     def name(self, index: int) -> str:

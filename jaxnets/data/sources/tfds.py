@@ -15,7 +15,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from jaxnets.config import DataConfig
 from jaxnets.data.decode import decode_reduced
-from jaxnets.data.sources.base import CorruptImage, Reduced, Source, Split
+from jaxnets.data.sources.base import CorruptImage, Least, Reduced, Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.without_tensorflow import without_tensorflow
 from jaxnets.errors import UserError, nearest
@@ -86,7 +86,7 @@ class RecordSplit:
         """Decodes one image; raises CorruptImage with its split and number."""
         return self.reduced(index, None).image
 
-    def reduced(self, index: int, least: tuple[int, int] | None) -> Reduced:
+    def reduced(self, index: int, least: Least | None) -> Reduced:
         return decode_reduced(io.BytesIO(self.encoded(index)), self.name(index), least=least)
 
     def encoded(self, index: int) -> bytes:

@@ -9,7 +9,7 @@ from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.augment.posterize import Posterize
 from jaxnets.recipe.augment.quarter_turn import QuarterTurn
-from jaxnets.recipe.augment.random_resized_crop import RandomCut, RandomResizedCrop
+from jaxnets.recipe.augment.random_resized_crop import HostCut, RandomCut, RandomResizedCrop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class AugmentConfig:
 
 
 def cut_and_ops(
-    spec: AugmentConfig, preprocess: Preprocess, *, canvas_is_input: bool
+    spec: AugmentConfig, preprocess: Preprocess, *, canvas_is_input: bool, cut_by_host: bool = False
 ) -> tuple[Cut | None, tuple[Op, ...]]:
     """Returns what brings canvases to the size of `preprocess`, and the ops that follow.
 
@@ -34,6 +34,7 @@ def cut_and_ops(
     Args:
         spec: each op's parameters.
         preprocess: what evaluation does, at the size that is trained at.
+        cut_by_host: random crops are cut out of images when these are decoded; what is left to do is to mirror them.
         canvas_is_input: each canvas is an image of that size, and evaluation crops nothing of it.
     """
     flip = spec.flip if spec.flip != Flip() else None
@@ -41,7 +42,7 @@ def cut_and_ops(
     cut: Cut | None = None
     if crop.area is not None:
         (least, most), (tallest, widest) = crop.area, crop.aspect
-        cut = RandomCut(
+        random = RandomCut(
             height=preprocess.height,
             width=preprocess.width,
             area=(least, most),
@@ -49,6 +50,7 @@ def cut_and_ops(
             filter=crop.filter or filter_of(preprocess),
             flip=flip,
         )
+        cut = HostCut(random=random) if cut_by_host else random
     elif not canvas_is_input:
         cut = CentreCut.of(preprocess, flip)
     named = [getattr(spec, entry.name) for entry in fields(spec)]
