@@ -10,7 +10,7 @@ HALF = BINS // 2  # the bin above a logit of 0
 
 def counted(*bins: int) -> np.ndarray:
     """Returns how many scores lie in each bin."""
-    return np.bincount(bins, minlength=BINS)
+    return np.bincount(np.array(bins, int), minlength=BINS)
 
 
 def f1_above(logit: float, positive: np.ndarray, negative: np.ndarray) -> float:
@@ -48,11 +48,38 @@ def test_of_equally_good_thresholds_it_is_the_middle_of_the_stretch_nearest_to_o
     assert best_logit(counted(*positive), counted(*negative)) == pytest.approx(expected, abs=0.03)
 
 
+def chosen(positive: np.ndarray, negative: np.ndarray) -> float:
+    (found,) = choose_thresholds({"positive_scores": positive[None], "negative_scores": negative[None]})
+    return float(np.log(found / (1 - found)))
+
+
 def test_a_threshold_is_the_nearer_to_one_half_the_fewer_images_speak_for_another():
-    negative = counted(HALF + 19)
-    count = [0, 1, 9, 99]
-    positive = np.stack([n * counted(HALF + 60) for n in count])
-    found = choose_thresholds({"positive_scores": positive, "negative_scores": np.stack([negative] * len(count))})
-    logits = np.log(np.array(found) / (1 - np.array(found)))
-    np.testing.assert_allclose(logits, [0, 1.0, 1.8, 1.98], atol=0.001)
-    assert found[0] == 0.5
+    some, more = counted(HALF + 40), counted(HALF - 80)  # of two kinds of images with the label, and of many without
+    others = 2 * counted(HALF - 121) + counted(HALF - 41)
+    found = [best_logit(n * (some + more), n * others, cost=0.5) for n in (1, 30)]
+    assert found == pytest.approx([0.0, -5.0], abs=0.05)
+
+
+def test_a_label_that_no_image_has_keeps_one_half_and_so_nearly_does_one_that_is_not_found():
+    others = counted(*range(HALF - 100, HALF + 20))
+    assert choose_thresholds({"positive_scores": counted()[None], "negative_scores": others[None]}) == (0.5,)
+    assert abs(chosen(counted(HALF - 150), others)) < 0.1
+
+
+def test_one_image_less_moves_a_threshold_by_less_than_it_moves_the_best_one():
+    moved: dict[str, list[float]] = {"chosen": [], "best": []}
+    for seed in range(10):
+        scores = np.random.default_rng(seed).normal([[0.0], [-3.0]], 1.5, (2, 8))
+        positive, negative = (counted(*((x + 10) * 20).astype(int)) for x in scores)
+        for name, choose in (("chosen", chosen), ("best", best_logit)):
+            without = [choose(positive - counted(bin_), negative) for bin_ in np.flatnonzero(positive)]
+            moved[name].append(np.ptp(without))
+    assert np.mean(moved["chosen"]) < 0.7 * np.mean(moved["best"])
+
+
+def test_thresholds_are_the_same_for_the_same_counts_in_any_company():
+    random = np.random.default_rng(1)
+    positive, negative = random.integers(0, 2, (2, 3, BINS))
+    together = choose_thresholds({"positive_scores": positive, "negative_scores": negative})
+    alone = choose_thresholds({"positive_scores": positive[1:2], "negative_scores": negative[1:2]})
+    assert together[1:2] == alone
