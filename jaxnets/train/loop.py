@@ -103,10 +103,18 @@ def open_session(
         hosts.all(READY, True)
         display.say(_finished(run.path, progress, setup))
         return Outcome(progress.step)
+    # Those of the best checkpoint, which is not always the last that was evaluated.
+    chosen = (progress.best or {}).get("thresholds", setup.card.thresholds)
+    setup = replace(setup, card=replace(setup.card, thresholds=None if chosen is None else tuple(chosen)))
     if hosts.leads:
         run.write(config, setup.card)
     frozen, rebalance = _frozen(setup, state, progress.step), setup.built.recipe.rebalance
     display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance)
+    if setup.data.several_labels and "validation" not in setup.data.splits:
+        display.say(
+            "no validation split: a label will be said above a probability of one half; with "
+            "--config.data.validation=0.2 each label's own threshold would be chosen"
+        )
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     session = _session(config, run, setup, progress, checkpointer, display, around)
@@ -178,6 +186,7 @@ def set_up(
         activation=built.recipe.loss.activation,
         several_labels=data.several_labels,
         class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
+        thresholds=saved.thresholds if saved else None,
     )
     return Setup(
         mesh=mesh,
@@ -294,6 +303,11 @@ def _session(
         save_every=config.checkpoint_every_steps,
     )
     leads = around.hosts.leads
+
+    def keep_thresholds(thresholds: tuple[float, ...]) -> None:
+        if leads:
+            run.write_model(replace(setup.card, thresholds=thresholds))
+
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps, boxes=built.boxes)
     metrics = (*table.TRAINING, *built.step_metrics)
@@ -314,6 +328,7 @@ def _session(
         display=display,
         around=around,
         judge=setup.judge,
+        keep_thresholds=keep_thresholds,
     )
 
 

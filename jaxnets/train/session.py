@@ -1,7 +1,7 @@
 """One stretch of training, from the step where it starts to the end or to where it is asked to stop."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +13,7 @@ from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Sums, figures_of
+from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.run.checkpoints import Progress
 from jaxnets.train.around import Around
 from jaxnets.train.books import Books
@@ -58,6 +59,7 @@ class Session:
     display: Display
     around: Around
     judge: Judge
+    keep_thresholds: Callable[[tuple[float, ...]], None]  # of the best so far, where images may have several labels
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
@@ -166,24 +168,38 @@ class Session:
         evaluation = self._figures(state, step, "eval", "validation" if chooses else "test")
         if evaluation is None:
             return False
-        progress = self.judge.judged(self.progress, step, evaluation) if chooses else self.progress
+        found, total = evaluation
+        progress = self.judge.judged(self.progress, step, found) if chooses else self.progress
         over = self.judge.gives_up(progress)
         ends = chooses and "test" in self.splits and (over or step >= self.timetable.steps)
-        test = self._figures(state, step, "test", "test") if ends else {}
+        test = self._figures(state, step, "test", "test") if ends else ({}, {})
         if test is None:
             return False
-        self.books.row(step, {f"eval/{key}": value for key, value in evaluation.items()})
-        if test:
-            self.books.row(step, {f"test/{key}": value for key, value in test.items()})
+        self.books.row(step, {f"eval/{key}": value for key, value in found.items()})
+        if ends:
+            self.books.row(step, {f"test/{key}": value for key, value in test[0].items()})
         is_best = progress.best != self.progress.best
         self.progress, self.over = progress, over
-        self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in test.items()}}
+        if is_best:
+            self._choose_thresholds(total)
+        self.evaluated = step, {**found, **{f"test_{key}": value for key, value in test[0].items()}}
         return is_best
 
-    def _figures(self, state: TrainState, step: int, name: str, split: str) -> dict[str, Any] | None:
-        """Returns what an evaluation of a split finds; None if it is stopped."""
+    def _figures(
+        self, state: TrainState, step: int, name: str, split: str
+    ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]] | None:
+        """Returns what an evaluation of a split finds, and the sums that it follows from; None if it is stopped."""
         total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
-        return None if total is None else {"split": split, **figures_of(table.EVALUATION, total)}
+        return None if total is None else ({"split": split, **figures_of(table.EVALUATION, total)}, total)
+
+    def _choose_thresholds(self, total: Mapping[str, np.ndarray]) -> None:
+        """Chooses the thresholds of several labels by an evaluation of the validation split that is the best so far."""
+        if not self.splits["validation"].several_labels:
+            return
+        thresholds = choose_thresholds(total)
+        self.progress = replace(self.progress, best={**(self.progress.best or {}), "thresholds": thresholds})
+        # Before the checkpoint: a session that ends in between evaluates again in the next, and finds the same.
+        self.keep_thresholds(thresholds)
 
     def _save(self, state: TrainState, step: int) -> None:
         evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None
