@@ -1,6 +1,5 @@
 """The head on features: fitted for each regularisation of a path, and the one taken that is best on validation."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,13 +48,17 @@ class Judge:
         self._sums = jax.jit(sums)
 
     def __call__(self, logits: Float[np.ndarray, "n classes"], labels: np.ndarray) -> Figures:
+        return figures_of(table.EVALUATION, self.sums(logits, labels))
+
+    def sums(self, logits: Float[np.ndarray, "n classes"], labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what the figures follow from."""
         n = len(logits)
         padding = -n % _PADDED
         logits = np.pad(np.asarray(logits, np.float32), ((0, padding), (0, 0)))
         kind = np.int32 if labels.ndim == 1 else np.float32
         labels = np.pad(np.asarray(labels, kind), ((0, padding), *[(0, 0)] * (labels.ndim - 1)))
         total = self._sums(jnp.asarray(logits), jnp.asarray(labels), jnp.arange(len(logits)) < n)
-        return figures_of(table.EVALUATION, {name: np.asarray(value) for name, value in total.items()})
+        return {name: np.asarray(value) for name, value in total.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,8 @@ def fit_head(
     classes: int,
     activation: Activation,
     judge: Judge,
+    figure: str | None = None,
+    shift: Float64[np.ndarray, " classes"] | None = None,
     solver: Solver = "logistic",
     path: Sequence[float] | None = None,
     stopping: Callable[[], None] = lambda: None,
@@ -96,6 +101,8 @@ def fit_head(
         classes: how many.
         activation: that makes the logits probabilities.
         judge: measures heads.
+        figure: that decides, as config.best.
+        shift: that is added to the logits in training alone (`recipe.losses.imbalance.logit_adjustment`).
         solver: which.
         path: regularisations of standardised features; None: the solver's own.
         stopping: called before each of them, and may raise.
@@ -118,15 +125,16 @@ def fit_head(
             linear = scale.undo(span.undo(last))
         else:
             linear = scale.undo(span.undo(ridge(x, targets, value, weights=train.weights)))
+        if shift is not None:  # the bias is free, and takes it up whole
+            linear = Linear(linear.kernel, linear.bias - shift)
         scaled = solver == "ridge" or len(values) > 1
         factor = best_scale(linear, seen.features, seen_targets, activation) if scaled else 1.0
         linear = linear.scaled(factor)
         losses = losses_of(linear(seen.features), seen_targets, activation)
         figures = None if validation is None else judge(linear(validation.features), validation.labels)
         error = float(losses.std() / np.sqrt(len(losses)))
-        candidates.append(
-            _Candidate(value, linear, factor, figures, (0.0, 0.0) if figures is None else score(figures), error)
-        )
+        reached = (0.0, 0.0) if figures is None else table.score(figures, figure)
+        candidates.append(_Candidate(value, linear, factor, figures, reached, error))
         best = max(range(len(candidates)), key=lambda i: candidates[i].score)
         if len(candidates) - best > _PATIENCE:
             break
@@ -199,12 +207,6 @@ def choose_by_folds(
         found.append((float(losses_of(factor * out_of_fold, targets, activation).mean()), value, factor))
     _, value, factor = min(found)
     return value, factor
-
-
-def score(figures: Figures) -> tuple[float, float]:
-    """Returns what heads are compared by: the figure that chooses checkpoints, then the loss. More is better."""
-    figure = figures[table.chief(figures)]
-    return -math.inf if math.isnan(figure) else figure, -figures["loss"]
 
 
 def default_solver(labels: np.ndarray) -> Solver:

@@ -22,6 +22,7 @@ from jaxnets.finetune.head import PATHS, Data, Fitted, Judge, default_solver, fi
 from jaxnets.finetune.linear import Linear
 from jaxnets.finetune.memo import Memo, read_memo
 from jaxnets.finetune.report import opening, result_lines
+from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.convert import adapt
 from jaxnets.run.checkpoints import Progress, choose, read_variables, steps
@@ -161,7 +162,7 @@ class Tune:
             fitted = self._fit(train, validation)
             head = family_of(setup.built.model).structure(setup.built.model).head
             variables["params"][head] = _layer(fitted.linear, variables["params"][head])
-            self._save(checkpointer, variables, fitted)
+            self._save(checkpointer, variables, fitted, validation)
             figures = fitted.figures or {}
             self.memo = replace(
                 self.memo,
@@ -215,10 +216,27 @@ class Tune:
         if not found.readable.any():
             raise UserError(f"none of the {name} images of {self.config.data.source} can be read")
         vectors, labels = found.vectors[found.readable], examples.labels[found.readable]
-        return Data(vectors.reshape(-1, vectors.shape[-1]), np.repeat(labels, views, 0))
+        weights = None
+        if name == "train" and (each := self._weights(labels, found.readable)) is not None:
+            weights = np.repeat(each, views)
+        return Data(vectors.reshape(-1, vectors.shape[-1]), np.repeat(labels, views, 0), weights)
+
+    def _weights(self, labels: np.ndarray, readable: np.ndarray) -> np.ndarray | None:
+        """Returns how much each training image counts, by config.data.balance and config.loss.class_weights."""
+        times, rebalance = self.setup.data.order.times[readable], self.setup.built.recipe.rebalance
+        weights = np.asarray(times, np.float64)
+        if rebalance is not None and rebalance.weights is not None:
+            if labels.ndim == 2:
+                self.display.say(
+                    "config.loss.class_weights is of the training after the head: where an image may have several "
+                    "labels, the head is solved without"
+                )
+            else:
+                weights = weights * np.asarray(rebalance.weights)[labels]
+        return None if (weights == weights[0]).all() else weights
 
     def _fit(self, train: Data, validation: Data) -> Fitted:
-        spec, card = self.config.finetune, self.setup.card
+        spec, card, rebalance = self.config.finetune, self.setup.card, self.setup.built.recipe.rebalance
         solver = spec.solver or default_solver(train.labels[:: spec.views])
         fitted = fit_head(
             train,
@@ -226,6 +244,8 @@ class Tune:
             classes=len(card.class_names),
             activation=card.activation,
             judge=self._judge(),
+            figure=self.config.best,
+            shift=None if rebalance is None or rebalance.shift is None else np.asarray(rebalance.shift),
             solver=solver,
             path=PATHS[solver] if spec.regularisation is None else (spec.regularisation,),
             stopping=self._check,
@@ -241,16 +261,21 @@ class Tune:
     def _judge(self) -> Judge:
         return Judge(self.setup.built.recipe.loss, len(self.setup.card.class_names))
 
-    def _save(self, checkpointer: Checkpointer, variables: Any, fitted: Fitted) -> None:
+    def _save(self, checkpointer: Checkpointer, variables: Any, fitted: Fitted, validation: Data) -> None:
         """Writes the run directory: config.json, model.json, the checkpoint of step 0 and its row of metrics."""
         run = self.run
         Memo(asked=self.asked).write(run)
-        run.write(self.config, self.setup.card)
         evaluation = {"split": "validation", **(fitted.figures or {})}
+        progress = self.setup.judge.judged(Progress(step=0, evaluation=evaluation), 0, evaluation)
+        if self.setup.data.several_labels:
+            sums = self._judge().sums(fitted.linear(validation.features), validation.labels)
+            thresholds = choose_thresholds(sums)
+            progress = replace(progress, best={**(progress.best or {}), "thresholds": thresholds})
+            self.setup = replace(self.setup, card=replace(self.setup.card, thresholds=thresholds))
+        run.write(self.config, self.setup.card)
         log = RunLog(run, 0, evaluated=False)
         log.write(0, 0.0, {f"eval/{name}": value for name, value in evaluation.items()})
         log.close()
-        best = {"step": 0, **{name: value for name, value in evaluation.items() if isinstance(value, float)}}
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=jax.device_put(variables["params"]),
@@ -258,7 +283,7 @@ class Tune:
             opt_state={},
             ema=None,
         )
-        checkpointer.save(state, Progress(step=0, evaluation=evaluation, best=best))
+        checkpointer.save(state, progress)
         checkpointer.close()
 
     def follow(self) -> Config | None:
@@ -291,7 +316,7 @@ class Tune:
         backbone = self._backbone(variables)
         test = self._features(backbone, "test", 1, keep=step == 0)
         layer = variables["params"][family_of(setup.built.model).structure(setup.built.model).head]
-        linear = Linear(np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"], np.float64))
+        linear = _linear(layer, setup.built.model.single_output)
         figures = self._judge()(linear(test.features), test.labels)
         log = RunLog(run, max(steps(run.checkpoints)), evaluated=True)
         log.write(step, 0.0, {"test/split": "test", **{f"test/{name}": value for name, value in figures.items()}})
@@ -310,10 +335,18 @@ def _free(memo: Memo) -> frozenset[str]:
 
 
 def _layer(linear: Linear, like: Any) -> dict[str, np.ndarray]:
-    return {
-        "kernel": linear.kernel.astype(like["kernel"].dtype),
-        "bias": linear.bias.astype(like["bias"].dtype),
-    }
+    """Returns the parameters of a network's head; one output is the second class's logit less the first's."""
+    kernel, bias = linear
+    if like["kernel"].shape[1] < kernel.shape[1]:
+        kernel, bias = np.diff(kernel), np.diff(bias)
+    return {"kernel": kernel.astype(like["kernel"].dtype), "bias": bias.astype(like["bias"].dtype)}
+
+
+def _linear(layer: Any, single_output: bool) -> Linear:
+    kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
+    if single_output:
+        kernel, bias = np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0))
+    return Linear(kernel, bias)
 
 
 def _best_of(run: RunDirectory, step: int) -> dict[str, Any]:
