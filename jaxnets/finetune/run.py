@@ -69,7 +69,7 @@ def finetune(
                 display.say(result_lines(run.path, tune.memo.result))
                 return Outcome(tune.memo.result["step"])
     except Stopped:
-        display.say("stopped: the features so far are kept, and the same command goes on from there")
+        display.say("the features so far are kept: the same command goes on from there")
         return Outcome(0, stop.status, stop.signal)
     outcome = Outcome(0)
     if after is not None:
