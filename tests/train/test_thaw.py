@@ -49,7 +49,9 @@ def test_sessions_that_end_at_a_thaw_and_beside_it_give_the_run_in_one_go(tmp_pa
     assert_parts_give_the_whole(tmp_path, one_device, DEVICE, (3, 4, 6))
 
 
-def test_a_run_that_is_stopped_while_a_thaw_is_compiled_keeps_the_state_before_it(tmp_path, one_device, monkeypatch):
+def test_a_run_that_is_stopped_while_a_thaw_is_compiled_keeps_the_state_before_it(
+    tmp_path, one_device, monkeypatch, capsys
+):
     def stopped():
         compiled = Session._compile
         with monkeypatch.context() as patched:
@@ -59,6 +61,12 @@ def test_a_run_that_is_stopped_while_a_thaw_is_compiled_keeps_the_state_before_i
             assert train(short(steps=6, **STREAM), tmp_path / "parts", Display(), one_device).step == 4
 
     assert_parts_give_the_whole(tmp_path, one_device, STREAM, (6,), stopped)
+    said = capsys.readouterr().out
+    assert (
+        "stage3, head: 56,202 of 75,002 parameters; the rest is frozen, its BatchNorm too; all train from step 4"
+        in said
+    )
+    assert "step 4/6  more layers train from here" in said
 
 
 @pytest.mark.slow
