@@ -5,6 +5,7 @@ import pytest
 
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
+from jaxnets.train.session import READY, Session
 from tests.train.runs import arrays_of, rows_of, short
 
 EPOCH = 1305 / 16  # steps: 1,305 of the digits are for training
@@ -32,8 +33,9 @@ SHARDED = config(
 )
 
 
-def assert_parts_give_the_whole(root, mesh, config, stops):
+def assert_parts_give_the_whole(root, mesh, config, stops, first_stop=lambda: None):
     train(short(steps=6, **config), root / "whole", Display(), mesh)
+    first_stop()
     for steps in stops:
         train(short(steps=steps, **config), root / "parts", Display(), mesh)
     whole, parts = arrays_of(root / "whole", 6), arrays_of(root / "parts", 6)
@@ -43,9 +45,28 @@ def assert_parts_give_the_whole(root, mesh, config, stops):
     assert training[0] == training[1]
 
 
-@pytest.mark.parametrize(("config", "stops"), [(DEVICE, (3, 4, 6)), (STREAM, (4, 6))], ids=["device", "stream"])
-def test_sessions_that_end_at_a_thaw_and_beside_it_give_the_run_in_one_go(tmp_path, one_device, config, stops):
-    assert_parts_give_the_whole(tmp_path, one_device, config, stops)
+def test_sessions_that_end_at_a_thaw_and_beside_it_give_the_run_in_one_go(tmp_path, one_device):
+    assert_parts_give_the_whole(tmp_path, one_device, DEVICE, (3, 4, 6))
+
+
+def test_a_run_that_is_stopped_while_a_thaw_is_compiled_keeps_the_state_before_it(
+    tmp_path, one_device, monkeypatch, capsys
+):
+    def stopped():
+        compiled = Session._compile
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                Session, "_compile", lambda self, phase, name: name == READY and compiled(self, phase, name)
+            )
+            assert train(short(steps=6, **STREAM), tmp_path / "parts", Display(), one_device).step == 4
+
+    assert_parts_give_the_whole(tmp_path, one_device, STREAM, (6,), stopped)
+    said = capsys.readouterr().out
+    assert (
+        "stage3, head: 56,202 of 75,002 parameters; the rest is frozen, its BatchNorm too; all train from step 4"
+        in said
+    )
+    assert "step 4/6  more layers train from here" in said
 
 
 @pytest.mark.slow
