@@ -2,15 +2,16 @@
 
 python -m jaxnets.main --config finetune_bit --config.data.source=folder:DIR --workdir runs/bit
 
-This is the rule for fewer than 20,000 training images: 500 steps of 512, SGD at 0.003 with a linear warm-up of 100 steps,
-divided by 10 at 200, 300 and 400, neither weight decay nor dropout, a head that starts at 0 but for its small draw. For
-more images: --config.steps=10000 with --config.mix.mixup=0.1 (below 500,000), else 20000; milestones stay the same shares.
+This is the rule for fewer than 20,000 training images: 500 steps of 512, SGD at 0.003 with a linear warm-up of 100,
+divided by 10 at 200, 300 and 400, neither weight decay nor dropout. Below 500,000 images the rule is
+--config.steps=10000 --config.schedule.milestones=0.3,0.6,0.9 --config.mix.mixup=0.1 with a warm-up of 500 steps; above
+that, 20000 steps.
 
-What differs from the rule, since the config says it otherwise: a random crop of at least (128 / 160)² of the area in
-place of a fixed one of 128 from 160 pixels (and of 480 from 512); evaluation squeezes the whole image, as there; warm-up
-is given in epochs (`warmup_epochs` = 100 · 512 / images), so set it for your number of images, here 5,000. The rule is
-for networks with GroupNorm: with BatchNorm, as here, expect less of tiny sets. On a CPU, and for few images,
-`--config finetune` is quicker and as good.
+What the config cannot say as the rule does: the head starts at its small draw and not at 0; a random crop of 64 % of
+the area or more is in the place of one of 128 out of 160 pixels (480 out of 512); warm-up is in epochs, 100 · 512 /
+images, here for 5,000 images: set config.schedule.warmup_epochs for yours. The rule is for networks with GroupNorm and
+standardised weights, which are not here yet: with BatchNorm expect less of tiny sets. On a CPU, and for few images,
+--config finetune is quicker and as good.
 """
 
 from jaxnets.config import default_config
