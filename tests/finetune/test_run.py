@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from jaxnets.finetune.run import finetune
 from jaxnets.run.checkpoints import read_item, read_progress, steps
 from jaxnets.run.directory import RunDirectory
 from jaxnets.train.display import Display
+from jaxnets.train.mesh import make_mesh
 from tests.finetune.conftest import make_images
 from tests.train.runs import rows_of
 
@@ -35,7 +37,7 @@ class Heard(Display):
 def tuned(config: Config, workdir, **options) -> str:
     """Fine-tunes; returns what was said."""
     display = Heard()
-    assert finetune(config, workdir, display, **options).finished
+    assert finetune(config, workdir, display, make_mesh(jax.devices()[:1]), **options).finished
     return display.text
 
 

@@ -102,6 +102,6 @@ def test_what_would_spoil_the_training_images_is_refused(changed, said):
 def test_a_single_output_has_two_classes_and_no_loss_that_decides_each_by_itself():
     made = built(8, 8, model={"single_output": True})
     assert made.fields["single_output"]
-    assert jax.eval_shape(made.fresh_state).params["head"]["kernel"].shape == (64, 1)
+    assert jax.eval_shape(made.phases[0].fresh_state).params["head"]["kernel"].shape == (64, 1)
     with pytest.raises(UserError, match=r"single_output gives one class the logit 0.*sigmoid_cross_entropy decides"):
         built(8, 8, model={"single_output": True}, loss={"name": "sigmoid_cross_entropy"})
