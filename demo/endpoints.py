@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from images import MOST_PROBABLE, Shown, top
+from images import MOST_PROBABLE, TOP, Shown
 from uploads import uploaded
 
+from jaxnets.answer import as_json
 from jaxnets.data.sources import CorruptImage
 from jaxnets.errors import UserError, nearest
 
@@ -22,8 +23,7 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
     def predict(image: Path | None, model: str) -> dict[str, Any]:
         shown = find(gr, models, model)
         (row,) = shown.probabilities([_decode(gr, shown, image)])
-        best = [{"label": name, "probability": round(p, 6)} for name, p in top(shown, row)]
-        return {"model": shown.title, "top": best}
+        return {"model": shown.title, **as_json(shown.classifier, row, TOP, shown.names)}
 
     def explain(image: Path | None, model: str, label: str, stage: str) -> tuple[np.ndarray, str]:
         shown = find(gr, models, model)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from jaxnets.answer import listed, ranked, said, shown_first
 from jaxnets.classifier import Classifier, load
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
@@ -25,7 +26,8 @@ from jaxnets.run.resolve import resolve
 MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
 SHOWN_SIDE = 1024  # pixels: a phone's photograph is brought down to this before it travels back
-BRIEF = ("file", "class", "then, or what is wrong")
+BRIEF = ("file", "answer", "probabilities, or what is wrong")
+BETWEEN = "|"  # the labels of one image in a table: as config.data.table.separator reads them again
 _BATCH = 16  # images that are held decoded at once
 
 
@@ -82,7 +84,7 @@ class Shown:
             wanted = None if label == MOST_PROBABLE else [label]
             (found,) = self.classifier.explain_batch([image], wanted, stage=stage)
         small, heat = _shrink(with_channels(image, 3)), _shrink(found.heat)
-        caption = f"**{self.names[found.label]}** {found.probability:.1%}, as {stage} sees it."
+        caption = f"**{self.names[found.label]}** {found.probability:.1%}{found.remark}, as {stage} sees it."
         if not found.heat.any():
             caption += " Nothing in this stage speaks for it: the map is empty."
         return overlay(small, heat), caption
@@ -109,16 +111,21 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
 
 
 def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:
-    """Returns the most probable classes, the first first."""
-    best = probabilities.argsort(kind="stable")[::-1][:TOP]
-    return [(shown.names[number], float(probabilities[number])) for number in best]
+    """Returns the most probable classes, the first first; of several labels those that are said come before others."""
+    numbers = shown_first(shown.classifier, probabilities, TOP)
+    return [(shown.names[number], float(probabilities[number])) for number in numbers]
+
+
+def answer(shown: Shown, probabilities: np.ndarray) -> list[str]:
+    """Returns the most probable class, or the labels that the image is said to have: any number, or none."""
+    return [shown.names[number] for number in said(shown.classifier, probabilities)]
 
 
 def choices(shown: Shown, probabilities: np.ndarray | None) -> list[tuple[str, int]]:
     """Returns what the class to explain can be: the most probable, then all, the probable ones first."""
     if probabilities is None:
         return [("top class", MOST_PROBABLE)]
-    order = probabilities.argsort(kind="stable")[::-1].tolist()
+    order = ranked(probabilities)
     named = [(f"{shown.names[number]}, {probabilities[number]:.1%}", number) for number in order[:TOP]]
     return [("top class", MOST_PROBABLE), *named, *((shown.names[number], number) for number in order[TOP:])]
 
@@ -137,25 +144,34 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
         probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))
         for number, file in enumerate(chosen):
             if number in reasons:
-                yield [file.name, *["", ""] * _named(shown), reasons[number]]
+                yield [file.name, *[""] * (len(columns(shown)) - 2), reasons[number]]
             else:
-                found = [cell for name, p in top(shown, probabilities[number]) for cell in (name, round(p, 6))]
-                yield [file.name, *found, ""]
+                row = probabilities[number]
+                labels = [BETWEEN.join(answer(shown, row))] if shown.classifier.several_labels else []
+                found = [cell for name, p in top(shown, row)[: _named(shown)] for cell in (name, round(p, 6))]
+                yield [file.name, *labels, *found, ""]
 
 
 def columns(shown: Shown) -> list[str]:
-    """Returns the heads of the table: class and probability of each of the most probable classes, and the error."""
+    """Returns the heads of the table: class and probability of each of the most probable classes, and the error.
+
+    Where an image may have several labels, those that it is said to have come first.
+    """
     ranks = range(1, _named(shown) + 1)
-    return ["file", *(f"{head} {rank}" for rank in ranks for head in ("class", "probability")), "error"]
+    labels = ["labels"] if shown.classifier.several_labels else []
+    return ["file", *labels, *(f"{head} {rank}" for rank in ranks for head in ("class", "probability")), "error"]
 
 
-def brief(row: Sequence[str | float]) -> list[str]:
+def brief(row: Sequence[str | float], *, several_labels: bool = False) -> list[str]:
     """Returns a row of the table in the columns of BRIEF, which fit on a page."""
-    file, label, probability, *others, error = row
+    file, *cells, error = row
     if error:
         return [str(file), "", str(error)]
-    after = ", ".join(f"{name} {p:.1%}" for name, p in zip(others[::2], others[1::2], strict=True))
-    return [str(file), f"{label} {probability:.1%}", after]
+    labels = str(cells.pop(0)).split(BETWEEN) if several_labels else []
+    named = [f"{name} {p:.1%}" for name, p in zip(cells[::2], cells[1::2], strict=True)]
+    if several_labels:
+        return [str(file), listed([label for label in labels if label]), ", ".join(named)]
+    return [str(file), named[0], ", ".join(named[1:])]
 
 
 def to_csv(heads: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:

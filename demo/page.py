@@ -9,9 +9,11 @@ from typing import Any
 
 import records
 from endpoints import add_endpoints
-from images import BRIEF, MOST_PROBABLE, brief, choices, columns, table, to_csv, top
+from images import BRIEF, MOST_PROBABLE, answer, brief, choices, columns, table, to_csv, top
 from samples import samples_of
 from uploads import decode, uploaded
+
+from jaxnets.answer import listed
 
 MAX_FILES = 200  # of a batch
 _KEPT_SECONDS = 3600  # of what visitors upload
@@ -67,7 +69,10 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
         for number, shown in enumerate(models):
             with gr.Column(min_width=320):
                 title = shown.title if len(models) > 1 else "Prediction"
-                labels.append(gr.Label(label=title, num_top_classes=5, elem_id=f"prediction-{number}"))
+                prediction = gr.Label(label=title, elem_id=f"prediction-{number}")
+                # Gradio's own puts the most probable class above the bars; an answer may be several labels, or none.
+                prediction.postprocess = partial(_label_data, shown)
+                labels.append(prediction)
                 heat = gr.Image(
                     label="Where it looks (Grad-CAM)",
                     format="jpeg",
@@ -99,15 +104,24 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
             cleared = [gr.update(choices=choices(shown, None), value=MOST_PROBABLE) for shown in models]
             return [*[None] * len(models), *cleared, *[None, ""] * len(models)]
         rows = [shown.probabilities([image])[0] for shown, image in zip(models, decoded, strict=True)]
-        bars = [dict(top(shown, row)) for shown, row in zip(models, rows, strict=True)]
         offered = [
             gr.update(choices=choices(shown, row), value=MOST_PROBABLE) for shown, row in zip(models, rows, strict=True)
         ]
-        return [*bars, *offered, *[gr.skip()] * (2 * len(models))]
+        return [*rows, *offered, *[gr.skip()] * (2 * len(models))]
 
     predicted = image.change(classify, image, [*labels, *classes, *maps], api_visibility="private")
     for change in changes:
         predicted.then(**change, api_visibility="private")
+
+
+def _label_data(shown: Any, row: Any) -> Any:
+    """Returns the answer above the bars of the most probable classes, as Gradio's label shows it."""
+    from gradio.components.label import LabelConfidence, LabelData
+
+    if row is None:
+        return {}
+    bars = [LabelConfidence(label=name, confidence=p) for name, p in top(shown, row)]
+    return LabelData(label=listed(answer(shown, row)), confidences=bars)
 
 
 def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str) -> tuple[Any, str]:
@@ -131,7 +145,8 @@ def _batch_tab(gr: Any, models: list[Any]) -> None:
             progress((len(rows), len(files)), unit="images")
         target = Path(_fresh(Path(folder.name)), "predictions.csv")
         target.write_text(to_csv(heads, rows), encoding="utf-8")
-        return [brief(row) for row in rows], gr.update(value=str(target), interactive=True)
+        several = models[model].classifier.several_labels
+        return [brief(row, several_labels=several) for row in rows], gr.update(value=str(target), interactive=True)
 
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
@@ -187,7 +202,7 @@ def _model_tab(gr: Any, page: Any, shown: Any) -> None:
             listing("Model", records.card(shown))
             if records.metrics(run):
                 read_anew(listing("Metrics (report/metrics.json)", None), partial(records.metrics, run))
-                classes = listing("Each class, the worst first", None, ("class", "count", "accuracy"))
+                classes = listing("Each class, the worst first", None, ("class", "count", records.measure(run)))
                 read_anew(classes, partial(records.per_class, run))
             else:
                 gr.Markdown("No report yet: `python -m jaxnets.evaluate --workdir RUN` writes one.")

@@ -8,12 +8,18 @@ from typing import Any
 import jax
 from images import Shown
 
+from jaxnets.answer import thresholds_of
 from jaxnets.errors import UserError
 from jaxnets.run.directory import RunDirectory, read_json
 from jaxnets.schema import flatten
 
 _POINTS = 500  # of a curve, at most
-_CURVES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}  # in the order of the page
+_CURVES = {  # in the order of the page
+    "loss": "Loss",
+    "mean_average_precision": "Mean average precision",
+    "accuracy": "Accuracy",
+    "learning_rate": "Learning rate",
+}
 _HIDDEN = ("format", "per_class")
 
 Point = tuple[int, float, str]  # step, value, whose: train, or the split of an evaluation
@@ -53,10 +59,20 @@ def metrics(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def per_class(run: RunDirectory) -> list[tuple[str, int, float]]:
-    """Returns class, examples and accuracy of the report, the worst class first."""
+    """Returns class, examples and `measure` of each class of the report, the worst class first."""
     rows = _report(run).get("per_class") or {}
-    known = [(name, row["count"], round(row["accuracy"], 4)) for name, row in rows.items() if row["count"]]
+    key = measure(run)
+    known = [(name, row["count"], round(row[key], 4)) for name, row in rows.items() if row["count"]]
     return sorted(known, key=lambda row: row[2])
+
+
+def measure(run: RunDirectory) -> str:
+    """Returns what tells good classes from bad ones.
+
+    Where an image may have several labels it is F1: of most images a rare label is rightly not said.
+    """
+    rows = (_report(run).get("per_class") or {}).values()
+    return "f1" if any("threshold" in row for row in rows) else "accuracy"
 
 
 def configuration(run: RunDirectory) -> list[tuple[str, str]]:
@@ -71,12 +87,16 @@ def card(shown: Shown) -> list[tuple[str, str]]:
     names = shown.names
     colours = "grey" if preprocess.channels == 1 else "RGB"
     crop = f", the middle {preprocess.crop_fraction:.1%} of it" if preprocess.crop_fraction < 1 else ""
+    thresholds = thresholds_of(classifier)
     rows = [
         ("model", classifier.name),
         ("parameters", f"{parameters:,}"),
         ("classes", f"{len(names):,}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"),
         ("sees", f"{preprocess.height} × {preprocess.width} pixels, {colours}{crop}, {preprocess.interpolation}"),
     ]
+    if thresholds is not None:
+        of_each = ", ".join(f"{name} {p:.3g}" for name, p in zip(names[:4], thresholds, strict=False))
+        rows.append(("says a label above", f"{of_each}{', …' if len(names) > 4 else ''}"))
     if classifier.step is not None:
         rows.append(("checkpoint", f"step {classifier.step:,}"))
     else:

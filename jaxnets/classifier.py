@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
+from jaxnets.answer import said
 from jaxnets.data.given import Given, as_image, as_images
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
@@ -30,6 +31,7 @@ from jaxnets.run.storage import Place
 _log = logging.getLogger(__name__)
 
 Weights = Literal["ema", "raw"]
+EXPLAINED = 4  # labels of one answer, at most
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +41,12 @@ class Explanation:
     heat: Float32[np.ndarray, "h w"]  # 0…1
     label: int
     probability: float
+    said: bool | None = None  # where an image may have several labels, whether the answer holds this one
+
+    @property
+    def remark(self) -> str:
+        """What a caption says beside label and probability."""
+        return ", not said" if self.said is False else ""
 
     def __repr__(self) -> str:
         rows, columns = self.heat.shape
@@ -57,6 +65,8 @@ class Classifier:
     step: int | None  # of the checkpoint that the weights come from; None: they are no run's
     matmul_precision: str = "default"  # as in training
     activation: Activation = "softmax"  # that turns logits into probabilities
+    several_labels: bool = False  # whether an image may have several, or none
+    thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
@@ -75,6 +85,22 @@ class Classifier:
             CorruptImage: if a file cannot be decoded.
         """
         return self._in_batches(self.engine.probabilities, images, batch_size, len(self.labels))
+
+    def labels_of(self, probabilities: Float32[np.ndarray, "*n classes"]) -> list[tuple[str, ...]]:
+        """Returns the answer to each image: the names of the labels that it is said to have, the most probable first.
+
+        It is one label, or where an image may have several those whose probability is above their threshold: any number
+        of them, or none.
+
+        Args:
+            probabilities: as `predict` returns them, or one row of them, for a list of one answer.
+        """
+        rows = np.atleast_2d(probabilities)
+        if rows.ndim != 2 or rows.shape[1] != len(self.labels):
+            raise ValueError(
+                f"expected probabilities [n, {len(self.labels)}], as predict returns them, found {list(rows.shape)}"
+            )
+        return [tuple(self.labels[number] for number in said(self, row)) for row in rows]
 
     def embed(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n f"]:
         """Returns the vector that the model's head sees of each image; arguments and errors as for `predict`."""
@@ -147,9 +173,25 @@ class Classifier:
                 heat=to_image(heat[i], self.preprocess, *image.shape[:2]),
                 label=chosen[i],
                 probability=float(probabilities[i, chosen[i]]),
+                said=chosen[i] in said(self, probabilities[i]) if self.several_labels else None,
             )
             for i, image in enumerate(decoded)
         ]
+
+    def explain_answer(
+        self, image: Given, label: str | int | None = None, stage: str | None = None
+    ) -> list["Explanation"]:
+        """Explains each label of the answer to an image, the most probable first and at most EXPLAINED of them.
+
+        Of an empty answer it is the most probable label, and of a `label` that is given that one; as `explain`.
+        """
+        decoded = as_image(image, self.preprocess.white_level)
+        chosen: list[str | int | None] = [label]
+        if label is None and self.several_labels:
+            (row,) = self.engine.probabilities(self.preprocess.fit(decoded)[None])
+            chosen = [*said(self, row)[:EXPLAINED]] or [None]
+        # One after another: each number of images has a program of its own, which takes longer to compile.
+        return [self.explain_batch([decoded], [each], stage=stage)[0] for each in chosen]
 
     def find_label(self, label: str | int) -> int:
         """Returns the number of a class. An int is its number; text is its name, or its number where none is called so.
@@ -245,6 +287,8 @@ def load(
         step=step,
         matmul_precision=card.matmul_precision,
         activation=card.activation,
+        several_labels=card.several_labels,
+        thresholds=card.thresholds,
         engine_name=engine,
         engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
     )
@@ -270,6 +314,8 @@ def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) 
         labels=found.labels,
         step=None,
         activation=found.activation,
+        several_labels=found.several_labels,
+        thresholds=found.thresholds,
         engine_name=engine,
     )
 

@@ -32,6 +32,7 @@ def main() -> None:
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise UserError(f"--top must be at least 1, found {options.top}")
+    from jaxnets.answer import as_json
     from jaxnets.data.decode import decode
     from jaxnets.data.sources import CorruptImage
     from jaxnets.data.sources.folder import image_files
@@ -57,9 +58,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
         chosen = files[start : start + _BATCH]
         for file, p in zip(readable, classifier.predict(decoded(chosen)), strict=True):
-            best = p.argsort(kind="stable")[::-1][: options.top]
-            top = [{"label": classifier.labels[i], "probability": float(p[i])} for i in best]
-            _show({"file": str(file), "top": top}, options.json)
+            _show({"file": str(file), **as_json(classifier, p, options.top)}, options.json)
         unreadable += len(chosen) - len(readable)
     return 1 if unreadable else 0
 
@@ -71,8 +70,21 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
         print(shown(found["file"]))
-        for row in found["top"]:
-            print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
+        if "labels" in found:
+            _show_set(found["labels"], found["top"])
+        else:
+            for row in found["top"]:
+                print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
+
+
+def _show_set(said: list[dict[str, Any]], top: list[dict[str, Any]]) -> None:
+    """Shows the labels that an image is said to have, and below them as many others as `top` has room for."""
+    from jaxnets.answer import listed
+
+    print(f"  labels: {shown(listed([row['label'] for row in said]))}")
+    others = [row for row in top if row not in said][: max(len(top) - len(said), 0)]
+    for row in said + others:
+        print(f"  {shown('✓') if row in said else ' '} {row['probability']:7.2%}  {shown(row['label'])}")
 
 
 if __name__ == "__main__":

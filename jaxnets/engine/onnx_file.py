@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ def onnx_model(
     labels: tuple[str, ...],
     activation: Activation,
     normalised_inside: bool,
+    thresholds: Sequence[float] | None = None,
 ) -> Any:
     """Returns the `onnx.ModelProto` of a model, for any batch.
 
     Its input is "image": float32 `[b, c, h, w]`, normalised, or with `normalised_inside` uint8 `[b, h, w, c]` as
     `Preprocess.fit` gives them. Its output is "logits", float32 `[b, classes]`. The metadata hold `model`, `activation`
-    (which makes the logits probabilities), `labels` and `preprocess`, the latter two as JSON.
+    (which makes the logits probabilities), `labels` and `preprocess`, the latter two as JSON. Where an image may have
+    several labels, they hold also their `thresholds`, as JSON: an image has those whose probability is above it.
 
     Raises:
         Unwritable: if the model does what the writer knows no nodes for.
@@ -64,6 +67,7 @@ def onnx_model(
         ("activation", activation),
         ("labels", json.dumps(labels, ensure_ascii=False)),
         ("preprocess", json.dumps(preprocess.to_json())),
+        *([] if thresholds is None else [("thresholds", json.dumps(list(thresholds)))]),
     ):
         entry = made.metadata_props.add()
         entry.key, entry.value = key, value

@@ -106,12 +106,13 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Returns 1 / (1 + exp(−logits))."""
     return np.exp(-np.logaddexp(0, -logits))  # of large numbers too, without an overflow
 
 
 # `models.forward.ACTIVATIONS` without JAX, which would compile them for each size of a batch.
-_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {"softmax": _softmax, "sigmoid": _sigmoid}
+_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {"softmax": _softmax, "sigmoid": sigmoid}
 
 
 def open_engine(

@@ -26,6 +26,14 @@ def main() -> None:
     parser.add_argument(
         "--source", help="new data to evaluate on, or where the run's own lies now (as config.data.source)"
     )
+    parser.add_argument(
+        "--thresholds",
+        nargs="?",
+        const="validation",
+        metavar="SPLIT",
+        help="of several labels: choose first, on this split (validation), from which probability on each is said, and "
+        "keep that in the run's model.json",
+    )
     parser.add_argument("--out", type=Path, help="folder for metrics.json (default: DIR/report)")
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
@@ -59,6 +67,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             checkpoint=options.checkpoint,
             weights=options.weights,
             source=options.source,
+            choose_on=options.thresholds,
         )
     if not hosts.leads:
         return 0
@@ -66,27 +75,34 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     write_json(target, report)
 
     console = terminal.console()
-    shares = _SHARES_OF_SEVERAL if "micro_f1" in report else ("accuracy",)
+    several = "hamming_loss" in report
+    shares = _SHARES_OF_SEVERAL if several else ("accuracy",)
     table = Table(
         "class",
         "examples",
+        *(["threshold"] if several else []),
         *(key.replace("_", " ") for key in shares),
         title=f"{report['model']}, step {report['step']}, {report['split']}",
     )
     for name, row in report["per_class"].items():
-        table.add_row(terminal.shown(name), str(row["count"]), *(_percent(row[key]) for key in shares))
+        own = [f"{row['threshold']:.3g}"] if several else []
+        table.add_row(terminal.shown(name), str(row["count"]), *own, *(_percent(row[key]) for key in shares))
     said = "; ".join((f"{report['source']}, {report['split']}", *report["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
-    if "micro_f1" in report:
+    if several:
+        half = ""
+        if "macro_f1_at_half" in report:
+            macro, micro = (_percent(report[f"{kind}_f1_at_half"]) for kind in ("macro", "micro"))
+            half = f" ({macro} and {micro} at thresholds of one half)"
         console.print(
             f"mean average precision {_percent(report['mean_average_precision'])}, F1 "
-            f"{_percent(report['macro_f1'])} over classes and {_percent(report['micro_f1'])} over all labels, "
-            f"{_percent(report['label_accuracy'])} of the labels right",
+            f"{_percent(report['macro_f1'])} over classes and {_percent(report['micro_f1'])} over all labels{half}, "
+            f"Hamming loss {_percent(report['hamming_loss'])}",
             soft_wrap=True,
         )
     top5 = f", top-5 {report['top5']:.2%}" if "top5" in report else ""
-    what = "all labels of an image right" if "micro_f1" in report else "accuracy"
+    what = "all labels of an image right" if several else "accuracy"
     console.print(
         f"{what} {report['accuracy']:.2%} ({report['correct']} of {report['count']}){top5}, loss {report['loss']:.4f}"
     )

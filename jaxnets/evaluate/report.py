@@ -6,20 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from jaxnets.answer import HALF
 from jaxnets.metrics.metric import figures_of
-from jaxnets.metrics.several_labels import average_precision, f1, precision, recall
+from jaxnets.metrics.several_labels import F1_AT_HALF, average_precision, f1, precision, recall
 from jaxnets.metrics.table import EVALUATION
 
 
 def metrics_report(
-    total: Mapping[str, np.ndarray], class_names: tuple[str, ...], *, split: str, model: str, step: int | None
+    total: Mapping[str, np.ndarray],
+    class_names: tuple[str, ...],
+    *,
+    split: str,
+    model: str,
+    step: int | None,
+    thresholds: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """Returns the metrics of a split, over all examples and per class.
 
     `per_class` maps a class name to its number of examples, how many of them were right, and their share (None for a
     class without examples). Where an image may have several labels, it maps to the number of images that have the
-    class, the share of all images of which it was rightly said or not said, and its precision, recall, F1 and average
-    precision (None where there is nothing that they could be the share of).
+    class, the threshold above which it was said, the share of all images of which it was rightly said or not said, and
+    its precision, recall, F1 and average precision (None where there is nothing that they could be the share of). With
+    `thresholds` other than one half, F1 at one half stands beside them.
     """
     several = "true_positives" in total
     return {
@@ -27,9 +35,9 @@ def metrics_report(
         "model": model,
         "step": step,
         "split": split,
-        **figures_of(EVALUATION, total),
+        **figures_of((*EVALUATION, F1_AT_HALF), total),
         "correct": int(total["correct"]),
-        "per_class": _several(total, class_names) if several else _single(total, class_names),
+        "per_class": _several(total, class_names, thresholds) if several else _single(total, class_names),
     }
 
 
@@ -40,7 +48,9 @@ def _single(total: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> di
     }
 
 
-def _several(total: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _several(
+    total: Mapping[str, np.ndarray], class_names: tuple[str, ...], thresholds: tuple[float, ...] | None
+) -> dict[str, dict[str, Any]]:
     wrong = total["false_positives"] + total["false_negatives"]
     count = total["true_positives"] + total["false_negatives"]
     shares = {
@@ -51,7 +61,11 @@ def _several(total: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> d
         "average_precision": average_precision(total),
     }
     return {
-        name: {"count": int(count[i]), **{key: _known(values[i]) for key, values in shares.items()}}
+        name: {
+            "count": int(count[i]),
+            "threshold": thresholds[i] if thresholds else HALF,
+            **{key: _known(values[i]) for key, values in shares.items()},
+        }
         for i, name in enumerate(class_names)
     }
 

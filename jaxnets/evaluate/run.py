@@ -8,17 +8,24 @@ import jax
 import numpy as np
 
 from jaxnets.cache import use_compilation_cache
-from jaxnets.classifier import Weights, load
+from jaxnets.classifier import Classifier, Weights, load
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
+from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.report import metrics_report
+from jaxnets.metrics import table
+from jaxnets.metrics.metric import Metric
+from jaxnets.metrics.several_labels import F1_AT_HALF, MEAN_AVERAGE_PRECISION, SCORES
+from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.train.evaluation import evaluate_split, jit_eval_step
 from jaxnets.train.mesh import make_mesh, put, replicated, round_up
 from jaxnets.train.step import make_eval_step
+
+_MOST_SCORES = 2**28  # kept in memory, of 5 bytes each
 
 
 def evaluate(
@@ -29,8 +36,9 @@ def evaluate(
     weights: Weights = "ema",
     source: str | None = None,
     batch_size: int | None = None,
+    thresholds: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes nothing.
+    """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes no report.
 
     Args:
         workdir: the run directory, which may be gs://BUCKET/RUN.
@@ -39,6 +47,8 @@ def evaluate(
         weights: "ema" for the averaged weights where the run keeps them, or "raw".
         source: other data to evaluate on, or where the run's own lies now, as config.data.source.
         batch_size: examples at a time; changes the speed, not the result.
+        thresholds: a split ("validation") on which each label's threshold is chosen anew first, and kept in the run's
+            model.json; for images that may have several labels.
 
     Returns:
         What metrics.json holds: accuracy, loss, count, per_class, …
@@ -48,7 +58,15 @@ def evaluate(
     """
     use_compilation_cache()
     run = open_run(str(workdir))
-    return evaluate_run(run, split=split, batch_size=batch_size, checkpoint=checkpoint, weights=weights, source=source)
+    return evaluate_run(
+        run,
+        split=split,
+        batch_size=batch_size,
+        checkpoint=checkpoint,
+        weights=weights,
+        source=source,
+        choose_on=thresholds,
+    )
 
 
 def evaluate_run(
@@ -59,6 +77,7 @@ def evaluate_run(
     checkpoint: str | int = "best",
     weights: Weights = "ema",
     source: str | None = None,
+    choose_on: str | None = None,
 ) -> dict[str, Any]:
     """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them, computed on all devices.
 
@@ -66,6 +85,7 @@ def evaluate_run(
         split: of the data; where that has only one split, it is that one.
         source: the run's own data where it lies now, or other data, of which nothing is held out: classes are matched
             by name.
+        choose_on: a split on which the thresholds of several labels are chosen first, and kept in model.json.
 
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
@@ -74,23 +94,87 @@ def evaluate_run(
     data = open_data(config, card, split, source)
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
-    examples = data.split(split)
-    loss = find_loss(config.loss, several_labels=examples.several_labels)
+    examples, notes = data.split(split), [*data.notes]
     classifier = load(run.path, checkpoint, weights)
+    size = batch_size or config.eval_batch_size or config.batch_size
+    if choose_on is not None:
+        classifier = _with_thresholds(run, card, classifier, config, data, choose_on, size)
+        if choose_on == split:
+            notes.append(f"the thresholds were chosen on these images: F1 is lower on others ({split})")
+    metrics = table.EVALUATION
+    if examples.several_labels:
+        metrics += (F1_AT_HALF,) if classifier.thresholds else ()
+        if len(examples) * len(card.class_names) <= _MOST_SCORES:
+            metrics += (SCORES,)
+        else:
+            notes.append("average precision is of scores in bins of 0.05 logits: there are too many to keep")
+    total = _evaluate(classifier, config, examples, data.threads, size, metrics)
+    report = metrics_report(
+        total,
+        card.class_names,
+        split=split,
+        model=classifier.name,
+        step=classifier.step,
+        thresholds=classifier.thresholds,
+    )
+    return {**report, "source": config.data.source if source is None else source, "notes": notes}
+
+
+def _evaluate(
+    classifier: Classifier,
+    config: Config,
+    examples: Examples,
+    threads: int,
+    batch_size: int,
+    metrics: tuple[Metric, ...],
+) -> dict[str, np.ndarray]:
+    """Returns the sums of metrics over all examples, with the answers that the classifier gives."""
+    loss = find_loss(config.loss, several_labels=examples.several_labels)
     mesh = make_mesh()
     everywhere = replicated(mesh)
-    jax.config.update("jax_default_matmul_precision", card.matmul_precision)
+    jax.config.update("jax_default_matmul_precision", classifier.matmul_precision)
+    step = make_eval_step(classifier.model, classifier.preprocess, loss, metrics, classifier.thresholds)
     total = evaluate_split(
-        jit_eval_step(make_eval_step(classifier.model, card.preprocess, loss), mesh),
+        jit_eval_step(step, mesh),
         jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
         examples,
-        batch_size=round_up(batch_size or config.eval_batch_size or config.batch_size, mesh),
+        batch_size=round_up(batch_size, mesh),
         mesh=mesh,
-        threads=data.threads,
+        threads=threads,
     )
     assert total is not None  # nothing stops it
-    report = metrics_report(total, card.class_names, split=split, model=classifier.name, step=classifier.step)
-    return {**report, "source": config.data.source if source is None else source, "notes": list(data.notes)}
+    return total
+
+
+def _with_thresholds(
+    run: RunDirectory,
+    card: ModelCard,
+    classifier: Classifier,
+    config: Config,
+    data: Labelled,
+    split: str,
+    batch_size: int,
+) -> Classifier:
+    """Returns the classifier with thresholds chosen on a split, which model.json then holds.
+
+    Raises:
+        UserError: if its images have one label, if there is no such split, or if model.json cannot be written.
+    """
+    if not card.several_labels:
+        raise UserError(
+            "--thresholds is for runs whose images may have several labels, and this run's have one: leave it out"
+        )
+    if split not in data.splits:
+        raise UserError(
+            f"--thresholds needs images that were not trained on, and there is no split {split!r}: give one of "
+            f"{', '.join(data.splits)}, other data with --source, or train with --config.data.validation=0.2"
+        )
+    run.check_writable()
+    total = _evaluate(classifier, config, data.split(split), data.threads, batch_size, (MEAN_AVERAGE_PRECISION,))
+    thresholds = choose_thresholds(total)
+    if jax.process_index() == 0:
+        run.write_model(replace(card, thresholds=thresholds))
+    return replace(classifier, thresholds=thresholds)
 
 
 def open_data(config: Config, card: ModelCard, split: str, source: str | None) -> Labelled:

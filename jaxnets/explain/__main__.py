@@ -16,7 +16,9 @@ def main() -> None:
     cli.add_model_option(parser)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
     parser.add_argument("--out", required=True, type=Path, help="folder for the drawings, NAME.png each")
-    parser.add_argument("--label", help="the class to explain, by name or number (default: the most probable)")
+    parser.add_argument(
+        "--label", help="the class to explain, by name or number (default: the most probable, or each that is said)"
+    )
     parser.add_argument("--stage", help="whose output is asked: stage1, stage2, … (default: the last)")
     cli.add_checkpoint_options(parser)
     cli.run(parser, _explain)
@@ -50,19 +52,22 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
             print(f"{shown(str(file))}\n  error: {shown(str(error))}")
             unreadable += 1
             continue
-        (found,) = classifier.explain_batch([image], None if label is None else [label], stage=options.stage)
-        name = classifier.labels[found.label]
+        explained = classifier.explain_answer(image, label, options.stage)
         # Two images of one name from different folders both get their drawing.
         target = options.out / f"{file.stem}.png"
         if target.stem in {other.stem for other in files[:number]}:
             target = options.out / f"{file.stem}-{number}.png"
         try:
-            sheet(image, found.heat, f"{name}  {found.probability:.1%}").save(target)
+            captions = [f"{classifier.labels[e.label]}  {e.probability:.1%}{e.remark}" for e in explained]
+            sheet(image, list(zip((e.heat for e in explained), captions, strict=True))).save(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written ({error}): make room or permission for it") from error
-        print(f"{shown(str(file))}\n  {found.probability:7.2%}  {shown(name)}  {shown(str(target))}")
-        if not np.any(found.heat):
-            print("  nothing in this stage speaks for it: the map is empty")
+        print(shown(str(file)))
+        for found in explained:
+            name = shown(classifier.labels[found.label])
+            print(f"  {found.probability:7.2%}  {name}{found.remark}  {shown(str(target))}")
+            if not np.any(found.heat):
+                print("  nothing in this stage speaks for it: the map is empty")
     return 1 if unreadable else 0
 
 

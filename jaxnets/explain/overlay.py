@@ -1,5 +1,7 @@
 """A map laid over its image, in colours that people with any colour vision tell apart."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -19,11 +21,13 @@ def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -
     return (grey * (1 - share) + colour * share).round().astype(np.uint8)
 
 
-def sheet(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], caption: str) -> Image.Image:
-    """Returns the image and its overlay side by side under a caption."""
-    height, width = heat.shape
-    page = Image.new("RGB", (2 * width, height + _CAPTION), "white")
-    page.paste(Image.fromarray(image), (0, _CAPTION))
-    page.paste(Image.fromarray(overlay(image, heat)), (width, _CAPTION))
-    ImageDraw.Draw(page).text((6, 6), caption, fill="black", font=ImageFont.load_default(size=15))
+def sheet(image: UInt8[np.ndarray, "h w 3"], drawn: Sequence[tuple[Float[np.ndarray, "h w"], str]]) -> Image.Image:
+    """Returns the image and its overlay side by side under a caption, for each map and caption below the last."""
+    height, width = image.shape[:2]
+    page = Image.new("RGB", (2 * width, len(drawn) * (height + _CAPTION)), "white")
+    for number, (heat, caption) in enumerate(drawn):
+        top = number * (height + _CAPTION)
+        page.paste(Image.fromarray(image), (0, top + _CAPTION))
+        page.paste(Image.fromarray(overlay(image, heat)), (width, top + _CAPTION))
+        ImageDraw.Draw(page).text((6, top + 6), caption, fill="black", font=ImageFont.load_default(size=15))
     return page

@@ -117,7 +117,9 @@ def _in_int8(
     print(f"calibrating on {count} {plural('image', count)} of {calibration.source}")
     before = onnx_logits(content, classifier)
     small = quantise(content, classifier, calibration.images)
-    exact, rough = measured(calibration, classifier.activation, before, onnx_logits(small, classifier))
+    exact, rough = measured(
+        calibration, classifier.activation, before, onnx_logits(small, classifier), classifier.thresholds
+    )
     outcome = f"{calibration.measure}: {rough:.2%}"
     print(
         outcome if calibration.labels is None else f"{calibration.measure}: {exact:.2%} in float32, {rough:.2%} in int8"

@@ -1,15 +1,17 @@
 """ONNX in 8 bits, and what that costs in answers."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
+from jaxnets.answer import decide
 from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import require
+from jaxnets.engine.runtime import sigmoid
 from jaxnets.export.calibration import Calibration, batches
 from jaxnets.export.check import Logits
 from jaxnets.export.onnx_export import channels_first
@@ -65,20 +67,22 @@ def quantise(content: bytes, classifier: Classifier, images: UInt8[np.ndarray, "
         return ask_for_least(onnx.load(small)).SerializeToString()
 
 
-def measured(calibration: Calibration, activation: Activation, before: Logits, after: Logits) -> tuple[float, float]:
+def measured(
+    calibration: Calibration,
+    activation: Activation,
+    before: Logits,
+    after: Logits,
+    thresholds: Sequence[float] | None = None,
+) -> tuple[float, float]:
     """Returns the share of right answers in float32 and in int8: by the labels, or by float32's own answers."""
     labels = calibration.labels
-    exact, rough = (
-        _answers(np.concatenate([logits(batch) for batch in batches(calibration.scored)]), labels, activation)
-        for logits in (before, after)
-    )
+    several = activation == "sigmoid" if labels is None else labels.ndim == 2
+
+    def answers(logits: Logits) -> Int[np.ndarray, " n"] | Bool[np.ndarray, "n classes"]:
+        """Returns the most probable class, or where an image may have several each class's own yes or no."""
+        found = np.concatenate([logits(batch) for batch in batches(calibration.scored)])
+        return decide(sigmoid(found), thresholds) if several else found.argmax(-1)
+
+    exact, rough = answers(before), answers(after)
     truth = exact if labels is None else (labels > 0.5 if labels.ndim == 2 else labels)
     return float((exact == truth).mean()), float((rough == truth).mean())
-
-
-def _answers(
-    logits: Float32[np.ndarray, "n classes"], labels: np.ndarray | None, activation: Activation
-) -> Int[np.ndarray, " n"] | Bool[np.ndarray, "n classes"]:
-    """Returns the most probable class, or where an image may have several each class's own yes or no."""
-    several = activation == "sigmoid" if labels is None else labels.ndim == 2
-    return logits > 0 if several else logits.argmax(-1)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jaxnets.answer import thresholds_of
 from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import onnx_model, require
 from jaxnets.export.check import Logits
@@ -19,6 +20,7 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
         labels=classifier.labels,
         activation=classifier.activation,
         normalised_inside=normalised_inside,
+        thresholds=thresholds_of(classifier),
     )
     return made.SerializeToString()
 

@@ -131,6 +131,9 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
         **({"model_args": found.arguments} if found.arguments else {}),
         # No key of timm's, but transformers' for the same: its own heads have logits for several labels.
         **({"problem_type": "multi_label_classification"} if classifier.activation == "sigmoid" else {}),
+        # Ours alone: whether an image has all labels above their thresholds, or the most probable one.
+        "several_labels": classifier.several_labels,
+        **({"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}),
         "pretrained_cfg": {
             "input_size": [seen.channels, seen.height, seen.width],
             "fixed_input_size": False,

@@ -1,6 +1,6 @@
 """What a metric is, and how its sums are added up."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
+from jaxnets.answer import decide
+
 Sums = dict[str, Array]  # by name; those of two batches add up
+ROWS = "rows/"  # begins the name of what `Totals` keeps instead of adding it up
 
 
 class Outcome(NamedTuple):
@@ -18,6 +21,7 @@ class Outcome(NamedTuple):
     label: Int32[Array, " b"] | Float32[Array, "b classes"]  # the class, or 1 for each that an image has
     mask: Bool[Array, " b"]  # False on what does not count
     loss: Float[Array, " b"]
+    thresholds: Sequence[float] | None = None  # of each class where an image may have several; None: one half
 
     @property
     def several_labels(self) -> bool:
@@ -26,8 +30,8 @@ class Outcome(NamedTuple):
 
     @property
     def decisions(self) -> Bool[Array, "b classes"]:
-        """Of each class by itself, whether it is more probable than not."""
-        return self.logits > 0
+        """Of each class by itself, whether it is said."""
+        return decide(jax.nn.sigmoid(self.logits), self.thresholds)
 
 
 class Update(NamedTuple):
@@ -67,19 +71,25 @@ def figures_of(metrics: Iterable[Metric], total: Mapping[str, np.ndarray]) -> di
 
 
 class Totals:
-    """Adds up sums on the host, in 64 bits."""
+    """Adds up sums on the host, in 64 bits.
+
+    What begins with ROWS is no sum but a row for each example, and one batch's rows are put below those of the last.
+    """
 
     def __init__(self) -> None:
         self._total: dict[str, np.ndarray] | None = None
+        self._rows: dict[str, list[np.ndarray]] = {}
 
     def add(self, more: Mapping[str, Array]) -> None:
-        wide = jax.tree.map(_widen, dict(more))
+        for name in [name for name in more if name.startswith(ROWS)]:
+            self._rows.setdefault(name, []).append(np.asarray(more[name]))
+        wide = {name: _widen(x) for name, x in more.items() if not name.startswith(ROWS)}
         self._total = wide if self._total is None else jax.tree.map(_add, self._total, wide)
 
     def result(self) -> dict[str, np.ndarray]:
         if self._total is None:
             raise ValueError("nothing was added")
-        return self._total
+        return self._total | {name: np.concatenate(rows) for name, rows in self._rows.items()}
 
 
 def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:

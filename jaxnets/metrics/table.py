@@ -10,11 +10,11 @@ from jaxnets.metrics.balanced_accuracy import BALANCED_ACCURACY
 from jaxnets.metrics.classification import ACCURACY, CLASSES, COUNT, LOSS, TOP5
 from jaxnets.metrics.gradient_norm import GRADIENT_NORM
 from jaxnets.metrics.metric import Metric
-from jaxnets.metrics.several_labels import F1, LABEL_ACCURACY, MEAN_AVERAGE_PRECISION
+from jaxnets.metrics.several_labels import F1, HAMMING_LOSS, LABEL_ACCURACY, MEAN_AVERAGE_PRECISION
 
 EVALUATION: tuple[Metric, ...] = (
     *(ACCURACY, LOSS, COUNT, TOP5, CLASSES, BALANCED_ACCURACY),
-    *(MEAN_AVERAGE_PRECISION, F1, LABEL_ACCURACY),
+    *(MEAN_AVERAGE_PRECISION, F1, LABEL_ACCURACY, HAMMING_LOSS),
 )
 TRAINING: tuple[Metric, ...] = (LOSS, ACCURACY, LABEL_ACCURACY)
 # The figure that says which checkpoint is best, the first that there is: with several labels per image it is one that

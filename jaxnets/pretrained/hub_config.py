@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxnets.answer import read_thresholds
 from jaxnets.errors import UserError
 from jaxnets.models.forward import Activation
 from jaxnets.models.registry import FAMILIES, field_names
@@ -68,6 +69,21 @@ def activation(config: Mapping[str, Any]) -> Activation | None:
     if problem not in known:
         raise UserError(f"has the problem_type {problem!r}; expected one of {', '.join(map(str, known))}")
     return known[problem]
+
+
+def several_labels(config: Mapping[str, Any]) -> bool:
+    """Tells whether an image may have several labels: our own exports say it, of others their problem does."""
+    return bool(config.get("several_labels", config.get("problem_type") == "multi_label_classification"))
+
+
+def thresholds(config: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Returns the probabilities above which labels are said, which our own exports name.
+
+    Raises:
+        UserError: if they are not one for each label.
+    """
+    found = config.get("thresholds")
+    return None if found is None else read_thresholds(found, int(config.get("num_classes", 0)))
 
 
 _PROBLEMS: dict[str | None, Activation | None] = {

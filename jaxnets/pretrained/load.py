@@ -33,6 +33,8 @@ class Pretrained:
     labels: tuple[str, ...]
     preprocess: Preprocess | None
     activation: Activation | None  # that turns logits into probabilities; None: they have none
+    several_labels: bool  # whether an image may have several
+    thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
 
 
 def load_pretrained(
@@ -117,6 +119,8 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         preprocess=preprocess,
         # The share of one whole that a single output has is always 1.
         activation="sigmoid" if opened.activation == "softmax" and classes == 1 else opened.activation,
+        several_labels=opened.several_labels or classes == 1,  # a single label is there or not
+        thresholds=opened.thresholds,
     )
 
 

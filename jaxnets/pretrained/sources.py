@@ -35,6 +35,8 @@ class Source:
     preprocess: Preprocess | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)  # of the model, where they are not those of its name
     activation: Activation | None = "softmax"  # of its outputs; None: they are no probabilities
+    several_labels: bool = False  # whether an image may have several
+    thresholds: tuple[float, ...] | None = None  # above which each of several is said; None: one half
 
 
 def open_source(source: ModelSource, weights: Weights = "ema") -> Source:
@@ -79,6 +81,7 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         network = hub_config.network(found.config)
         labels = hub_config.labels(found.config)
         activation = hub_config.activation(found.config)
+        thresholds = hub_config.thresholds(found.config)
         preprocess = hub_config.preprocess(found.config, found.preprocessor)
     except UserError as error:
         raise UserError(f"{description} cannot be used as it is: its config.json {error}") from error
@@ -90,6 +93,8 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         labels=labels,
         preprocess=preprocess,
         activation=activation,
+        several_labels=hub_config.several_labels(found.config),
+        thresholds=thresholds,
     )
 
 

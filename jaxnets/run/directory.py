@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnets.answer import read_thresholds
 from jaxnets.config import RESUMABLE, Config, resolve
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
@@ -36,6 +37,7 @@ class ModelCard:
     matmul_precision: str = "default"  # as config.matmul_precision
     activation: Activation = "softmax"  # that turns its logits into probabilities
     several_labels: bool = False  # whether the images that it was trained on may have several
+    thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -52,6 +54,7 @@ class ModelCard:
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
             several_labels=saved.get("several_labels", False),  # nor these
+            thresholds=read_thresholds(saved.get("thresholds"), len(saved["class_names"])),
         )
 
 
@@ -160,11 +163,19 @@ class RunDirectory:
         saved, _ = _without_format(read_json(self.model), self.model)
         try:
             return ModelCard.from_json(saved)
+        except UserError as error:
+            raise UserError(
+                f"{self.model} {error}: restore it from a copy, or put null in their place and choose them anew with "
+                f"python -m jaxnets.evaluate --thresholds"
+            ) from error
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.model} is not what jaxnets wrote ({error!r}): restore it from a copy") from error
 
     def write(self, config: Config, card: ModelCard) -> None:
         write_json(self.config, {"format": FORMAT, **dataclasses.asdict(config)})
+        self.write_model(card)
+
+    def write_model(self, card: ModelCard) -> None:
         write_json(self.model, card.to_json())
 
     def refuse_other_run(self, config: Config, card: ModelCard) -> list[str]:

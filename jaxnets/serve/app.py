@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 import jaxnets
+from jaxnets.answer import as_json
 from jaxnets.serve import openapi
 from jaxnets.serve.admission import Overloaded
 from jaxnets.serve.docs import add_docs
@@ -31,7 +32,10 @@ _GONE = 499  # nobody reads it; what the figures call a request whose client lef
 T = TypeVar("T")
 
 Top = Annotated[int, Query(ge=1, le=1000, description="how many classes to name, the most probable first")]
-Label = Annotated[str | None, Query(description="the class to explain, by name or number; else the most probable")]
+Label = Annotated[
+    str | None,
+    Query(description="the class to explain, by name or number; else the most probable, or each that is said"),
+]
 Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
 
 
@@ -113,7 +117,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
             except Overloaded as error:
                 raise overloaded(error) from error
             rows = await _answer(request, future, limits)
-            predictions = [{"top": _top(row, loaded.predictor.labels, top)} for row in rows]
+            predictions = [as_json(loaded.predictor, row, top) for row in rows]
             return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
 
     @app.post("/v1/models/{name}/explain", summary="Draw what speaks for a class", **openapi.EXPLAIN)
@@ -187,11 +191,6 @@ async def _answer(request: Request, future: "asyncio.Future[T]", limits: Limits)
 async def _disconnected(receive: Callable[[], Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _top(row: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
-    best = row.argsort(kind="stable")[::-1][:top]
-    return [{"label": labels[i], "probability": float(row[i])} for i in best]
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

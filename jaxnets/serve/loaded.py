@@ -54,16 +54,16 @@ class Loaded:
         return self.predictor.preprocess.white_level
 
     def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
-        """Returns an image beside its Grad-CAM overlay."""
+        """Returns an image beside its Grad-CAM overlay, of several labels of the answer one below the other."""
         shown = Image.fromarray(with_channels(open_image(upload, limits, self._white), 3))
         shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         image = np.asarray(shown)
         try:
-            (found,) = self.predictor.explain_batch([image], [label], stage=stage)
+            explained = self.predictor.explain_answer(image, label, stage)
         except UserError as error:
             raise Refused(422, "unknown_label_or_stage", str(error)) from error
-        name = self.predictor.labels[found.label]
-        return sheet(image, found.heat, f"{name}  {found.probability:.1%}")
+        captions = [f"{self.predictor.labels[e.label]}  {e.probability:.1%}{e.remark}" for e in explained]
+        return sheet(image, list(zip((e.heat for e in explained), captions, strict=True)))
 
 
 def open_loaded(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from jaxnets.answer import thresholds_of
 from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.run.storage import BUCKET, open_place
@@ -202,6 +203,7 @@ class Models:
                     "engine": predictor.engine.name,
                     "activation": predictor.activation,
                     "labels": list(predictor.labels),
+                    "thresholds": thresholds_of(predictor),
                     "input": {"height": size.height, "width": size.width, "channels": size.channels},
                     "batch": served.current.batcher.largest,
                     "workers": served.current.batcher.workers,

@@ -98,6 +98,7 @@ MODELS = _success(
                 "engine": "onnx",
                 "activation": "softmax",
                 "labels": ["cat", "dog"],
+                "thresholds": None,  # where an image may have several labels, the probability above which each is said
                 "input": {"height": 224, "width": 224, "channels": 3},
                 "batch": 4,
             }
@@ -105,15 +106,15 @@ MODELS = _success(
     },
     _object(models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING}})),
 )
+_NAMED = _list(_object(label=_STRING, probability=_NUMBER))
+_ANSWER = _object(top=_NAMED)
+_ANSWER["properties"]["labels"] = _NAMED  # of models whose images may have several
 PREDICT: dict[str, Any] = {
     "responses": _success(
-        "Each image's classes, the most probable first",
+        "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
+        "to have, none of them or all",
         {"model": "pets", "step": 12000, "predictions": [{"top": [{"label": "cat", "probability": 0.93}]}]},
-        _object(
-            model=_STRING,
-            step=_STEP,
-            predictions=_list(_object(top=_list(_object(label=_STRING, probability=_NUMBER)))),
-        ),
+        _object(model=_STRING, step=_STEP, predictions=_list(_ANSWER)),
     )
     | _REFUSALS,
     "openapi_extra": _body(many=True),

@@ -82,10 +82,18 @@ def open_session(
         hosts.all(READY, True)
         display.say(_finished(run.path, progress, setup.steps))
         return Outcome(progress.step)
+    # Those of the best checkpoint, which is not always the last that was evaluated.
+    chosen = (progress.best or {}).get("thresholds", setup.card.thresholds)
+    setup = replace(setup, card=replace(setup.card, thresholds=None if chosen is None else tuple(chosen)))
     if hosts.leads:
         run.write(config, setup.card)
     frozen = _frozen(setup, state, progress.step)
     display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen)
+    if setup.data.several_labels and "validation" not in setup.data.splits:
+        display.say(
+            "no validation split: a label will be said above a probability of one half; with "
+            "--config.data.validation=0.2 each label's own threshold would be chosen"
+        )
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
     return _session(config, run, setup, progress, checkpointer, display, around), state, progress
@@ -149,6 +157,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
         several_labels=data.several_labels,
+        thresholds=saved.thresholds if saved else None,
     )
     return Setup(
         mesh=mesh,
@@ -258,6 +267,11 @@ def _session(
         save_every=config.checkpoint_every_steps,
     )
     leads = around.hosts.leads
+
+    def keep_thresholds(thresholds: tuple[float, ...]) -> None:
+        if leads:
+            run.write_model(replace(setup.card, thresholds=thresholds))
+
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps, boxes=built.boxes)
     metrics = (*table.TRAINING, *built.step_metrics)
@@ -277,6 +291,7 @@ def _session(
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,
+        keep_thresholds=keep_thresholds,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,7 @@ from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Sums, figures_of
+from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.run.checkpoints import Progress
 from jaxnets.train.around import Around
 from jaxnets.train.books import Books
@@ -57,6 +58,7 @@ class Session:
     profiler: Profiler
     display: Display
     around: Around
+    keep_thresholds: Callable[[tuple[float, ...]], None]  # of the best so far, where images may have several labels
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
@@ -162,10 +164,12 @@ class Session:
         if chooses and step >= self.timetable.steps:
             rows["test"] = "test"
         found: dict[str, dict[str, Any]] = {}
+        totals: dict[str, dict[str, np.ndarray]] = {}
         for name, split in rows.items():
             total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
             if total is None:
                 return False
+            totals[name] = total
             found[name] = {"split": split, **figures_of(table.EVALUATION, total)}
         for name, values in found.items():
             self.books.row(step, {f"{name}/{key}": value for key, value in values.items()})
@@ -175,8 +179,18 @@ class Session:
             compared = dict.fromkeys((table.chief(evaluation), "accuracy", "loss"))
             best = {"step": step, **{name: evaluation[name] for name in compared}}
             self.progress = replace(self.progress, best=best)
+            self._choose_thresholds(totals["eval"])
         self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
         return is_best
+
+    def _choose_thresholds(self, total: Mapping[str, np.ndarray]) -> None:
+        """Chooses the thresholds of several labels by an evaluation of the validation split that is the best so far."""
+        if not self.splits["validation"].several_labels:
+            return
+        thresholds = choose_thresholds(total)
+        self.progress = replace(self.progress, best={**(self.progress.best or {}), "thresholds": thresholds})
+        # Before the checkpoint: a session that ends in between evaluates again in the next, and finds the same.
+        self.keep_thresholds(thresholds)
 
     def _save(self, state: TrainState, step: int) -> None:
         evaluation = self.evaluated[1] if self.evaluated and self.evaluated[0] == step else None

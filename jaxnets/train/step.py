@@ -251,13 +251,20 @@ def make_chunk(
 
 
 def make_eval_step(
-    model: nn.Module, preprocess: Preprocess, loss: Loss, metrics: Sequence[Metric] = table.EVALUATION
+    model: nn.Module,
+    preprocess: Preprocess,
+    loss: Loss,
+    metrics: Sequence[Metric] = table.EVALUATION,
+    thresholds: Sequence[float] | None = None,
 ) -> Callable[[Variables, Batch], Sums]:
-    """Returns the function that takes variables and a masked batch to the sums of the metrics."""
+    """Returns the function that takes variables and a masked batch to the sums of the metrics.
+
+    `thresholds` are those of the classes where an image may have several, None for one half.
+    """
 
     def eval_step(variables: Variables, batch: Batch) -> Sums:
         logits = forward(model, preprocess, variables, batch.image)
         target = soft_target(batch.label, logits.shape[-1])
-        return sums_of(metrics, Outcome(logits, batch.label, batch.mask, loss(logits, target)))
+        return sums_of(metrics, Outcome(logits, batch.label, batch.mask, loss(logits, target), thresholds))
 
     return eval_step

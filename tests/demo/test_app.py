@@ -128,6 +128,28 @@ def test_a_row_on_the_page_has_the_best_class_and_the_others_or_the_reason():
     assert len(good) == len(BRIEF)
 
 
+@pytest.mark.parametrize("thresholds", [(1.0, 0.0, 1.0, 0.0, 1.0), (1.0,) * 5])
+def test_an_answer_of_several_labels_is_a_set_above_the_bars_and_in_the_table(thresholds):
+    from images import BRIEF, Shown, brief, columns, table
+
+    made = classifier(activation="sigmoid", several_labels=True, thresholds=thresholds, engine_name="jax")
+    shown = Shown("tags", made, None)
+    (row,) = table(shown, [SAMPLES[-1]])
+    probabilities = made.predict(SAMPLES[-1])
+    names = list(made.labels_of(probabilities)[0])
+    assert set(names) == ({"class 1", "class 3"} if 0 in thresholds else set())
+    assert dict(zip(columns(shown), row, strict=True))["labels"] == "|".join(names)
+    words = ", ".join(names) or "none"
+    assert brief(row, several_labels=True)[1] == words
+    assert len(brief(row, several_labels=True)) == len(BRIEF)
+    pytest.importorskip("gradio")
+    from page import _label_data
+
+    data = _label_data(shown, probabilities[0])
+    assert data.label == words
+    assert [bar.label for bar in data.confidences][: len(names)] == names
+
+
 def test_the_classes_to_explain_start_with_the_most_probable(shown):
     from images import MOST_PROBABLE, choices
 

@@ -113,3 +113,9 @@ def test_answers_are_compared_as_the_model_gives_them(labels, activation, exact,
     )
     found = measured(calibration, activation, lambda images: before, lambda images: after)
     assert found == pytest.approx((exact, rough))
+    if activation == "sigmoid" and labels is None:  # a label whose threshold both are below, or above
+        for threshold in (0.05, 0.95):
+            found = measured(
+                calibration, activation, lambda images: before, lambda images: after, (0.5, threshold, 0.5)
+            )
+            assert found == (1.0, 1.0)

@@ -143,10 +143,12 @@ def _leaves(tree):
 
 
 def test_a_folder_for_timm_opens_here_as_the_model_that_it_was(tmp_path):
-    made = jaxnets.load("efficientnet_lite0", engine="jax")
+    several = {"activation": "sigmoid", "several_labels": True, "thresholds": (0.25,) * 1000}
+    made = replace(jaxnets.load("efficientnet_lite0", engine="jax"), **several)
     export_folder(made, tmp_path / "model.safetensors")
     found = jaxnets.load(tmp_path, engine="jax")
     assert (found.name, found.labels, found.activation) == ("tf_efficientnet_lite0", made.labels, made.activation)
+    assert (found.several_labels, found.thresholds) == (True, made.thresholds)
     assert found.preprocess == made.preprocess
     kept = zip(_leaves(found.variables), _leaves(made.variables), strict=True)
     assert all(np.array_equal(a, b) for a, b in kept)

@@ -101,6 +101,26 @@ def test_timms_config_is_read_back_as_it_was(seen):
     assert (config["pretrained_cfg"]["first_conv"], config["pretrained_cfg"]["classifier"]) == ("conv1", "fc")
 
 
+@pytest.mark.parametrize(
+    ("fields", "several", "thresholds"),
+    [
+        ({}, False, None),
+        ({"activation": "sigmoid"}, False, None),
+        ({"activation": "sigmoid", "several_labels": True}, True, None),
+        ({"activation": "sigmoid", "several_labels": True, "thresholds": (0.1, 0.2, 0.3, 0.4, 0.5)}, True, 5),
+    ],
+)
+def test_how_an_answer_is_read_is_kept_in_timms_config(fields, several, thresholds):
+    made = classifier("imagenet", **fields)
+    config = json.loads(timm_config(made, Architecture("resnet18"), "model.safetensors"))
+    assert hub_config.activation(config) == made.activation
+    assert hub_config.several_labels(config) is several
+    assert hub_config.thresholds(config) == made.thresholds
+    if thresholds:
+        with pytest.raises(UserError, match="a threshold for each of its 5 classes, found 4"):
+            hub_config.thresholds(config | {"thresholds": config["thresholds"][1:]})
+
+
 @pytest.mark.parametrize("resized", range(32, 80, 3))
 def test_timm_which_rounds_down_comes_to_the_same_size(resized):
     for share in (32 / resized, round(32 / resized, 7)):

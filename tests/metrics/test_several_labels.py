@@ -1,10 +1,18 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    hamming_loss,
+    precision_score,
+    recall_score,
+)
 
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.metrics.metric import Outcome, Totals, figures_of, sums_of
+from jaxnets.metrics.several_labels import F1_AT_HALF, SCORES
 from jaxnets.metrics.table import EVALUATION, TRAINING, chief
 
 RNG = np.random.default_rng(0)
@@ -16,8 +24,8 @@ LOSSES = np.ones(COUNT, np.float32)
 SEEN = slice(0, 4)  # the classes that some images have
 
 
-def outcome(batch: slice = slice(None), mask=MASK, labels=LABELS) -> Outcome:
-    return Outcome(*(jnp.asarray(x[batch]) for x in (LOGITS, labels, mask, LOSSES)))
+def outcome(batch: slice = slice(None), mask=MASK, labels=LABELS, logits=LOGITS, thresholds=None) -> Outcome:
+    return Outcome(*(jnp.asarray(x[batch]) for x in (logits, labels, mask, LOSSES)), thresholds)
 
 
 def totals(*batches: slice, mask=MASK):
@@ -32,6 +40,7 @@ def test_decisions_are_scored_as_scikit_learn_does():
     true, said = LABELS[MASK], LOGITS[MASK] > 0
     assert figures["accuracy"] == pytest.approx(accuracy_score(true, said))
     assert figures["label_accuracy"] == pytest.approx((true == said).mean())
+    assert figures["hamming_loss"] == pytest.approx(hamming_loss(true, said))
     assert figures["micro_f1"] == pytest.approx(f1_score(true, said, average="micro"))
     assert figures["macro_f1"] == pytest.approx(f1_score(true, said, average="macro", zero_division=np.nan))
 
@@ -45,6 +54,35 @@ def test_average_precision_is_scikit_learn_s_of_scores_in_bins_and_near_that_of_
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(found, exact, atol=0.02)
     assert report["mean_average_precision"] == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("digits", [0, 1, 7], ids=["many ties", "some ties", "none"])
+def test_average_precision_of_all_scores_is_scikit_learn_s(digits):
+    scores = np.round(3 * LOGITS, digits)  # beyond the bins, too
+    total = Totals()
+    for batch in (slice(0, 70), slice(70, COUNT)):
+        total.add(sums_of((*EVALUATION, SCORES), outcome(batch, logits=scores)))
+    report = metrics_report(total.result(), tuple("abcde"), split="test", model="m", step=1)
+    expected = [average_precision_score(LABELS[MASK, i], scores[MASK, i]) for i in range(4)]
+    np.testing.assert_allclose([report["per_class"][n]["average_precision"] for n in "abcd"], expected, rtol=1e-12)
+    assert report["per_class"]["e"]["average_precision"] is None
+    assert report["mean_average_precision"] == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_decisions_at_thresholds_are_scored_beside_those_at_one_half():
+    thresholds = (0.7, 0.2, 0.05, 0.9, 0.5)
+    total = Totals()
+    total.add(sums_of((*EVALUATION, F1_AT_HALF), outcome(thresholds=thresholds)))
+    report = metrics_report(total.result(), tuple("abcde"), split="s", model="m", step=1, thresholds=thresholds)
+    true, said, half = LABELS[MASK], (1 / (1 + np.exp(-LOGITS)) > thresholds)[MASK], LOGITS[MASK] > 0
+    for suffix, answer in (("", said), ("_at_half", half)):
+        assert report[f"macro_f1{suffix}"] == pytest.approx(
+            f1_score(true, answer, average="macro", zero_division=np.nan)
+        )
+        assert report[f"micro_f1{suffix}"] == pytest.approx(f1_score(true, answer, average="micro"))
+    assert report["accuracy"] == pytest.approx(accuracy_score(true, said))
+    assert report["hamming_loss"] == pytest.approx(hamming_loss(true, said))
+    assert [row["threshold"] for row in report["per_class"].values()] == list(thresholds)
 
 
 def test_a_report_shows_each_class_and_what_nothing_has_as_nothing():

@@ -52,6 +52,7 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
+        defaults |= {"several_labels": False, "thresholds": None}
         super().__init__(
             **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
         )

@@ -1,13 +1,18 @@
 """Images that may have several labels, from the source to the answer."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
 import optax
 import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score
 
 import jaxnets.data.dataset
+from jaxnets import predict
 from jaxnets.classifier import load
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.dataset import open_dataset
@@ -18,15 +23,21 @@ from jaxnets.data.sources import ArraySplit, Source, Subset, classes_by_rarity
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError
 from jaxnets.evaluate.run import evaluate
+from jaxnets.export.onnx_export import export_onnx, onnx_logits
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy
 from jaxnets.run.checkpoints import read_progress
 from jaxnets.run.directory import RunDirectory
+from jaxnets.serve.app import make_app
+from jaxnets.serve.limits import Limits
+from jaxnets.serve.models import Models
+from jaxnets.serve.source import Source as Served
 from jaxnets.train.build import build
 from jaxnets.train.display import Display
 from jaxnets.train.feed import Draws, ResidentFeed, StreamFeed
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.loop import train
 from jaxnets.train.mesh import over_data, replicated
+from tests.serve.fakes import ask
 from tests.train import test_step
 from tests.train.runs import rows_of, short
 
@@ -54,29 +65,6 @@ def source(monkeypatch):
 def several(**changed):
     data = {"validation": 0.0, **changed.pop("data", {})}
     return short(**{"loss": {"name": "sigmoid_cross_entropy"}, "data": data, "augment": {}, **changed})
-
-
-@pytest.mark.usefixtures("source")
-def test_a_made_set_is_learned_and_evaluated_and_answers_with_a_probability_for_each_label(tmp_path, one_device):
-    workdir = tmp_path / "run"
-    train(several(steps=40, log_every_steps=20, eval_every_steps=20), workdir, Display(quiet=True), one_device)
-    rows = rows_of(workdir)
-    assert [row["train/loss"] for row in rows if "train/loss" in row][-1] < 0.3
-    card = RunDirectory(workdir).read_model()
-    assert (card.activation, card.several_labels) == ("sigmoid", True)
-    best = read_progress(workdir / "checkpoints", 40).best
-    assert best["mean_average_precision"] == max(r["eval/mean_average_precision"] for r in rows if "eval/loss" in r)
-    report = evaluate(workdir)
-    assert report["mean_average_precision"] > 0.95
-    assert report["label_accuracy"] > 0.9
-    assert report["per_class"].keys() == set(NAMES)
-    assert all(row["f1"] > 0.8 for row in report["per_class"].values())
-    json.dumps(report, allow_nan=False)
-    test = made(32, 1)
-    both = int(np.flatnonzero(test.targets.sum(1) == 2)[0])
-    answer = load(workdir).predict(test.images[both])[0]
-    assert ((answer > 0.5) == test.targets[both].astype(bool)).all()
-    assert answer.sum() > 1.2  # each label's own, and no shares of one
 
 
 @pytest.mark.parametrize("kind", [ResidentFeed, StreamFeed])
@@ -173,3 +161,133 @@ def test_each_split_s_notes_count_the_images_of_each_label():
     targets = made(64, 0).targets
     counts = ", ".join(f"{name} ({count})" for name, count in zip(NAMES, targets.sum(0), strict=True))
     assert f"train: {counts}" in open_dataset(several(data={"balance": 0.5})).notes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, one_device):
+    """A run on a table of the made set, with a threshold for each label, and the table's folder."""
+    folder = tmp_path_factory.mktemp("tags")
+    splits = {"train": made(64, 0), "test": made(32, 1), "val": made(24, 2)}
+    rows = ["file,labels,split"]
+    for split, examples in splits.items():
+        for number, (image, target) in enumerate(zip(examples.images, examples.targets, strict=True)):
+            Image.fromarray(image[..., 0]).save(folder / f"{split}{number}.png")
+            labels = "|".join(name for name, bit in zip(NAMES, target, strict=True) if bit)
+            rows.append(f"{split}{number}.png,{labels},{split}")
+    (folder / "tags.csv").write_text("\n".join(rows))
+    for steps in (20, 40):  # in two sessions
+        train(tabled(folder, steps=steps), folder / "run", Display(quiet=True), one_device)
+        assert RunDirectory(folder / "run").read_model().thresholds
+    return folder
+
+
+def tabled(folder, **changed):
+    data = {"source": f"csv:{folder}/tags.csv", "table": {"separator": "|"}, "channels": 1, "image_size": "8x9"}
+    return several(**{"log_every_steps": 20, "eval_every_steps": 20, "data": data, **changed})
+
+
+def test_a_made_set_is_learned_and_evaluated_and_answers_with_a_probability_for_each_label(trained):
+    workdir = trained / "run"
+    rows = rows_of(workdir)
+    assert [row["train/loss"] for row in rows if "train/loss" in row][-1] < 0.3
+    card = RunDirectory(workdir).read_model()
+    assert (card.activation, card.several_labels) == ("sigmoid", True)
+    best = read_progress(workdir / "checkpoints", 40).best
+    assert best["mean_average_precision"] == max(
+        r["eval/mean_average_precision"] for r in rows if r.get("eval/split") == "validation"
+    )
+    report = evaluate(workdir)
+    assert report["mean_average_precision"] > 0.95
+    assert report["label_accuracy"] > 0.9
+    assert report["per_class"].keys() == set(NAMES)
+    assert all(row["f1"] > 0.8 for row in report["per_class"].values())
+    json.dumps(report, allow_nan=False)
+    test = made(32, 1)
+    probabilities = load(workdir, engine="jax").predict(test.images)
+    assert probabilities.sum(1).max() > 1.5  # each label's own, and no shares of one
+    expected = average_precision_score(test.targets, probabilities, average="macro")
+    assert report["mean_average_precision"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_label_s_threshold_is_chosen_on_validation_images_and_kept_for_the_best_checkpoint(trained):
+    card = RunDirectory(trained / "run").read_model()
+    best = read_progress(trained / "run" / "checkpoints", 40).best
+    assert card.thresholds == tuple(best["thresholds"])
+    assert len(set(card.thresholds) - {0.5}) == 3
+    assert load(trained / "run").thresholds == card.thresholds
+    report = evaluate(trained / "run", split="validation")
+    assert report["macro_f1"] >= report["macro_f1_at_half"]
+
+
+def test_thresholds_are_chosen_anew_as_they_were(trained, tmp_path):
+    run = RunDirectory(shutil.copytree(trained / "run", tmp_path / "run"))
+    card = run.read_model()
+    run.write_model(replace(card, thresholds=None))
+    before = evaluate(run.path)
+    assert "macro_f1_at_half" not in before
+    after = evaluate(run.path, thresholds="validation")
+    assert run.read_model() == card
+    assert after["macro_f1_at_half"] == before["macro_f1"]
+    with pytest.raises(UserError, match="no split 'valid': give one of train, test, validation"):
+        evaluate(run.path, thresholds="valid")
+    run.write_model(replace(card, several_labels=False))
+    with pytest.raises(UserError, match="this run's have one"):
+        evaluate(run.path, thresholds="validation")
+
+
+def test_the_service_and_predict_answer_with_the_set_of_the_library(trained, monkeypatch, capsys):
+    monkeypatch.setattr("jaxnets.serve.batcher._LARGEST", 2)
+    classifier = load(trained / "run", engine="jax")
+    limits = Limits(timeout=60, latency=10)
+    source = Served.parse(f"tags={trained / 'run'}", "best")
+    models = Models([source], open_=lambda path, step: load(path, step, engine="jax"), limits=limits)
+    app = make_app(models, limits)
+    answers = classifier.labels_of(classifier.predict(made(32, 1).images))
+    numbers = {len(names): number for number, names in enumerate(answers)}  # an image of each number of labels
+    assert numbers.keys() > {0, 2}
+    files = [trained / f"test{number}.png" for number in numbers.values()]
+    expected = [list(answers[number]) for number in numbers.values()]
+    forms = [("files", (file.name, file.read_bytes())) for file in files]
+    answer = ask(app, "POST", "/v1/models/tags/predict?top=1", files=forms).json()
+    assert [[row["label"] for row in found["labels"]] for found in answer["predictions"]] == expected
+    (described,) = ask(app, "GET", "/v1/models").json()["models"]
+    assert described["thresholds"] == list(classifier.thresholds)
+    call = ["predict", "--model", str(trained / "run"), *map(str, files), "--engine", "jax"]
+    monkeypatch.setattr("sys.argv", call)
+    with pytest.raises(SystemExit):
+        predict.main()
+    lines = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  labels: ")]
+    assert lines == [", ".join(names) or "none" for names in expected]
+
+
+def test_an_onnx_file_says_with_its_thresholds_what_the_library_does(trained):
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    classifier = load(trained / "run", engine="jax")
+    content = export_onnx(classifier, normalised_inside=True)
+    kept = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+    images = made(32, 1).images
+    found = 1 / (1 + np.exp(-onnx_logits(content, classifier)(images))) > json.loads(kept["thresholds"])
+    names = [tuple(sorted(np.array(json.loads(kept["labels"]))[row])) for row in found]
+    assert names == [tuple(sorted(each)) for each in classifier.labels_of(classifier.predict(images))]
+
+
+def test_each_label_that_is_said_is_explained_and_where_none_is_the_most_probable(trained):
+    classifier = load(trained / "run", engine="jax")
+    images = made(32, 1).images
+    answers = classifier.labels_of(classifier.predict(images))
+    both, none = (next(i for i, names in enumerate(answers) if len(names) == count) for count in (2, 0))
+    explained = classifier.explain_answer(images[both])
+    assert [classifier.labels[found.label] for found in explained] == list(answers[both])
+    assert {found.remark for found in explained} == {""}
+    (found,) = classifier.explain_answer(images[none])
+    assert (found.label, found.remark) == (classifier.predict(images[none])[0].argmax(), ", not said")
+
+
+def test_thresholds_of_other_classes_in_a_run_are_refused(trained, tmp_path):
+    run = RunDirectory(shutil.copytree(trained / "run", tmp_path / "run"))
+    saved = json.loads(run.model.read_text())
+    run.model.write_text(json.dumps(saved | {"thresholds": [0.5, 0.5]}))
+    with pytest.raises(
+        UserError, match=r"model\.json must have a threshold for each of its 3 classes, found 2: .*null"
+    ):
+        load(run.path)

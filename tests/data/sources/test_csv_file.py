@@ -330,6 +330,8 @@ def test_paths_may_leave_the_folder_within_the_root_that_is_given(table, tmp_pat
             "has the label 'c' in test alone (1 images, line 4 for one)",
         ),
         ("image,a,b\nimages/0.png,1,2\n", {"labels": ("a", "b")}, "the column 'b' must be 0 or 1"),
+        ("image,a,b\nimages/0.png,1,0\n", {"labels": ("a", "a")}, "names the column 'a' twice"),
+        ("image,a\nimages/0.png,1\nimages/1.png,0\n", {"labels": ("a",)}, "say yes and no: write them in one column"),
     ],
 )  # fmt: skip
 def test_what_is_no_such_table_is_refused(table, text, keys, expected):
@@ -353,6 +355,21 @@ def test_a_name_is_found_however_its_accents_are_stored(table, tmp_path):
     (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "cafe\u0301.png")
     for cell in ("images/caf\u00e9.png", "images/caf\u00e9", "caf\u00e9"):
         assert _all(table("image,label\n" + ROWS.replace("images/0.png", cell))).keys() >= {"images/caf\u00e9.png"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["cat", "dog", "cat|dog", "bird"], "separator='|'"),
+        (["cat", "dog", "bird", "dog, cat"], "separator=','"),
+        (["black", "bear", "black bear", "white"], None),
+        (["primary", "haze", "cloudy", "haze primary", "cloudy haze"], "separator=' '"),
+    ],
+)
+def test_a_class_that_is_made_of_others_is_said(table, labels, said):
+    rows = "".join(f'images/{i}.png,"{labels[i % len(labels)]}"\n' for i in range(8))
+    notes = " ".join(table("image,label\n" + rows).notes)
+    assert (f"if an image may have several labels, say so with config.data.table.{said}" in notes) == bool(said)
 
 
 def test_classes_that_may_be_one_are_said(table):

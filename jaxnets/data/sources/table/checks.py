@@ -9,6 +9,7 @@ from jaxnets.data.sources.table.labels import Labels
 from jaxnets.data.sources.table.rows import Rows
 from jaxnets.errors import UserError, quoted
 
+_SEPARATORS = ("|", ";", ",", "/", "+", "&", " ")  # that are usual between the labels of one cell
 _MANY = 10  # images, each of a class of its own, from which on that is said
 
 
@@ -74,7 +75,11 @@ def refuse_unlearnable(rows: Rows, labels: Labels, chosen: Mapping[str, Int64[np
     trained = _classes(labels, train)
     if len(trained) < 2:
         names = ", ".join(labels.names[label] for label in trained)
-        raise UserError(f"{rows.title} must have images of two or more classes, found {len(trained)} ({names})")
+        one = "; whether an image has one label is a question of two classes, say yes and no: write them in one column"
+        raise UserError(
+            f"{rows.title} must have images of two or more classes, found {len(trained)} ({names})"
+            + (one if labels.targets is not None and len(trained) == 1 else "")
+        )
     for role in ("test", "validation"):
         for label in _classes(labels, chosen[role]):
             if label not in trained:
@@ -100,6 +105,12 @@ def say_odd_labels(rows: Rows, labels: Labels, train: Int64[np.ndarray, " m"], n
     if alike:
         more = f" ({len(alike) - 1} more such)" if len(alike) > 1 else ""
         notes.append(f"{rows.title} has the classes {alike[0]}{more}: they count as two")
+    if (found := _joined(labels.names)) is not None:
+        joined, separator = found
+        notes.append(
+            f"{rows.title} has the class {quoted(joined)} beside those that it is made of: if an image may have "
+            f"several labels, say so with config.data.table.separator={quoted(separator)}"
+        )
     trained = _classes(labels, train)
     if len(trained) < len(labels.names):
         missing = sorted(set(range(len(labels.names))) - set(trained))
@@ -109,6 +120,20 @@ def say_odd_labels(rows: Rows, labels: Labels, train: Int64[np.ndarray, " m"], n
         notes.append(
             f"each label of {rows.title} comes once: look whether {quoted(rows.columns.label or '')} says them"
         )
+
+
+def _joined(names: Sequence[str]) -> tuple[str, str] | None:
+    """Returns a name that is made of others, and what stands between them; None where there is none.
+
+    A "black bear" beside "black" and "bear" is no set of labels, but two such names are.
+    """
+    known = set(names)
+    for separator in _SEPARATORS:
+        parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
+        joined = [name for name, each in parts.items() if known.issuperset(each)]
+        if len(joined) > (separator == " "):
+            return joined[0], separator
+    return None
 
 
 def _classes(labels: Labels, members: Int64[np.ndarray, " m"]) -> list[int]:

@@ -79,6 +79,9 @@ def choose(names: Sequence[str], title: str, spec: TableConfig, image: str | Non
 
     # What is given first, so that no other column is taken for it.
     given_labels = tuple(_named(names, name, title, "labels") for name in spec.labels)
+    if len(set(given_labels)) < len(given_labels):
+        twice = next(name for name in given_labels if given_labels.count(name) > 1)
+        raise UserError(f"config.data.table.labels names the column {quoted(twice)} twice: name each once")
     taken.update(given_labels)
     taken.update(_named(names, name, title, key) for key, name in _given(spec))
     if image is not None and not spec.image:
