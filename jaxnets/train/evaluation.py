@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxnets.data.allocator import give_back_freed_memory
 from jaxnets.data.batch import Batch
 from jaxnets.data.examples import Examples
 from jaxnets.data.pipeline import evaluation_batches
@@ -98,4 +99,6 @@ class Evaluator:
 
     def _compile(self, variables: Variables, examples: Examples) -> EvalStep:
         like = batch_like(self._batch_size, examples.shape, self._mesh, *examples.labels.shape[1:])
-        return self._jitted.lower(variables, like).compile()
+        step: EvalStep = self._jitted.lower(variables, like).compile()
+        give_back_freed_memory()
+        return step

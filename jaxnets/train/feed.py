@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int64
 
 from jaxnets.config import DataConfig
+from jaxnets.data.allocator import give_back_freed_memory
 from jaxnets.data.batch import Batch
 from jaxnets.data.boxes import Boxes
 from jaxnets.data.examples import Examples, substitutes
@@ -127,6 +128,7 @@ class ResidentFeed:
         rows = self._rows(np.zeros(0, np.int32), 0)
         jitted = jit_train_step(self._function, state, self._mesh)
         self._chunk = jitted.lower(state, *self._data, rows, rows, np.int32(0)).compile()
+        give_back_freed_memory()
         self.flops = _flops(self._chunk)  # of its loop, one round
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
@@ -217,6 +219,7 @@ class StreamFeed:
 
     def compile(self, state: TrainState) -> None:
         self._step = jit_train_step(self._function, state, self._mesh).lower(state, self._batch_like).compile()
+        give_back_freed_memory()
         self.flops = _flops(self._step)
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:

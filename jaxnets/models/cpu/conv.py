@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.dtypes import widest
 from jaxnets.models.conventions import DIMENSIONS, Padding, Pair
-from jaxnets.models.cpu.shifts import pad, shifts, sum_of_shifts
+from jaxnets.models.cpu.shifts import apart, pad, shifts, sum_of_shifts
 
 _BLOCK = 8  # images whose patches stay in cache
 _WINOGRAD_CHANNELS = 32  # from here on fewer products pay for the sums they need
@@ -59,7 +59,7 @@ def _forward(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
     if (rows, columns) == (3, 3) and stride == (1, 1):
         exact = jnp.finfo(x.dtype).bits >= 32  # Winograd's sums lose too much in 16 bits
         if min(channels, features) >= _WINOGRAD_CHANNELS and exact:
-            return _winograd(x, kernel, padding)
+            return apart(partial(_winograd, padding=padding), x, kernel)
     return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=DIMENSIONS)
 
 

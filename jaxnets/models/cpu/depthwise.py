@@ -64,7 +64,8 @@ def _input_gradient(dy: Array, kernel: Array, size: Pair, stride: Pair, padding:
 def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Padding) -> Array:
     """Sums x · dy over the places: first over some rows in registers, then over what is left as a product with ones.
 
-    A sum over rows, columns and images at once would not be vectorised over the channels.
+    A sum over rows, columns and images at once would not be vectorised over the channels. The kernel's rows are a loop,
+    for their code to be compiled once.
     """
     wide = widest(x.dtype)
     rows, columns, _, channels = shape
@@ -80,12 +81,17 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
         part_x, part_dy = (lax.dynamic_slice_in_dim(a, n * images, images) for a in (x, dy))
         part_x = pad(part_x, (top, height - x.shape[1] - top), (left, width - x.shape[2] - left))
         part_dy = pad(part_dy, (0, missing), (0, 0)).astype(wide)
-        sums = []
-        for _, place in shifts(part_x, (rows, columns), stride):
-            products = [place[:, r::together].astype(wide) * part_dy[:, r::together] for r in range(together)]
-            partial_sums = lax.optimization_barrier(reduce(jnp.add, products).reshape(-1, channels))
-            sums.append(jnp.ones(len(partial_sums), wide) @ partial_sums)
-        return total + jnp.stack(sums)
 
-    total = lax.fori_loop(0, len(x) // images, add_block, jnp.zeros((rows * columns, channels), wide))
+        def add_row(i: Array, total: Array) -> Array:
+            met = lax.dynamic_slice_in_dim(part_x, i, height - rows + 1, axis=1)  # by this row of the kernel
+            sums = []
+            for _, place in shifts(met, (1, columns), stride):
+                products = [place[:, r::together].astype(wide) * part_dy[:, r::together] for r in range(together)]
+                partial_sums = lax.optimization_barrier(reduce(jnp.add, products).reshape(-1, channels))
+                sums.append(jnp.ones(len(partial_sums), wide) @ partial_sums)
+            return total.at[i].add(jnp.stack(sums))
+
+        return lax.fori_loop(0, rows, add_row, total)
+
+    total = lax.fori_loop(0, len(x) // images, add_block, jnp.zeros((rows, columns, channels), wide))
     return total.reshape(shape).astype(x.dtype)
