@@ -69,7 +69,7 @@ def measure(
         writes.append(time.perf_counter() - start)
     for _ in range(repeats):
         start = time.perf_counter()
-        restored = checkpointer.restore(like)
+        restored = checkpointer.restore(lambda step: like)
         jax.block_until_ready(restored)
         restores.append(time.perf_counter() - start)
     checkpointer.close()

@@ -20,6 +20,12 @@ from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
 _SYNONYMS = {
+    "best": "monitor metric metric_for_best_model early_stopping_metric",
+    "class_weights": "class_weight pos_weight loss_weights weighted_loss",
+    "data.balance": "oversample oversampling balanced_sampling weighted_sampler sampler",
+    "logit_adjustment": "logit_adjust tau prior balanced_softmax",
+    "patience": "early_stopping early_stop early_stopping_patience es_patience",
+    "single_output": "binary sigmoid_output",
     "accumulate_steps": "accumulate accumulation accum_iter grad_accum grad_accum_steps gradient_accumulation_steps",
     "batch_size": "batch bs train_batch_size b",
     "channels": "in_chans in_channels num_channels",
@@ -36,7 +42,11 @@ _SYNONYMS = {
     "eval_batch_size": "val_batch_size validation_batch_size test_batch_size",
     "eval_every_steps": "eval_steps eval_interval val_interval",
     "flip.horizontal": "flip hflip horizontal_flip mirror",
-    "freeze": "frozen freeze_backbone freeze_layers trainable",
+    "freeze.before": "freeze frozen freeze_backbone freeze_at freeze_to frozen_stages trainable",
+    "freeze.stage_epochs": "gradual_unfreezing",
+    "freeze.thaw_epoch": "thaw unfreeze unfreeze_epoch freeze_epochs",
+    "freeze.layers": "freeze_layers",
+    "head_rate": "head_lr head_learning_rate head_lr_mult classifier_lr",
     "pad_and_crop.padding": "crop_padding padding pad random_crop",
     "mix.mixup": "mixup mixup_alpha",
     "loss.name": "loss criterion",
@@ -133,7 +143,9 @@ def _parse(kind: type, text: str, restraint: Any) -> Any:
     if kind is float:
         return float(text)
     if kind is tuple and restraint is str:
-        return tuple(name.strip(" '\"") for name in text.strip("()[] ").split(",") if name.strip(" '\""))
+        if text[:1] + text[-1:] in ("()", "[]"):  # not those of a pattern: stage[12]
+            text = text[1:-1]
+        return tuple(name.strip(" '\"") for name in text.split(",") if name.strip(" '\""))
     if kind is tuple:
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -41,7 +41,7 @@ def test_overrides_reach_keys_of_every_type():
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["--config.optimizer.learning_rat=1"], "is not a key (did you mean config.optimizer.learning_rate?)"),
+        (["--config.optimizer.learning_rat=1"], "is not a key (did you mean config.optimizer.learning_rate"),
         (["--config.lr=1"], "config.lr is not a key (did you mean config.optimizer.learning_rate?)"),
         (["--config.optimizer=sgd"], "config.optimizer is a group of keys, found '--config.optimizer=sgd'"),
         (["--config.batch_size=many"], "config.batch_size must be a whole number, at least 1, found 'many'"),

@@ -87,10 +87,28 @@ def test_comments_are_found_beside_within_and_above_a_field():
         ("label_smoothing", "loss.label_smoothing"),
         ("posterize", "augment.posterize.probability"),
         ("mixup_alpha", "mix.mixup"),
+        ("freeze", "freeze.before"),
+        ("freeze_backbone", "freeze.before"),
+        ("unfreeze_epoch", "freeze.thaw_epoch"),
     ],
 )
 def test_what_others_call_a_key_leads_to_it(name, key):
     assert keys.meant(name)[0] == key
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("stem", ("stem",)),
+        ("stem,", ("stem",)),
+        ("stem, stage[12]", ("stem", "stage[12]")),
+        ("('stem', 'stage1')", ("stem", "stage1")),
+        ("[stem]", ("stem",)),
+        ("", ()),
+    ],
+)
+def test_names_are_read_with_and_without_brackets_round_them(text, names):
+    assert keys.all_keys()["freeze.layers"].parse(text) == names
 
 
 def test_nothing_is_meant_by_what_is_like_no_key():

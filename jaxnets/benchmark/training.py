@@ -76,12 +76,16 @@ def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Tim
     from jaxnets.run.directory import RunDirectory
     from jaxnets.train.hosts import Hosts
     from jaxnets.train.loop import set_up
+    from jaxnets.train.phases import Phases
 
     bare, loop = [], []
     with tempfile.TemporaryDirectory() as folder:
         setup = set_up(config, RunDirectory(Path(folder) / "none"), Hosts())
         # What is not timed is not read: no split is evaluated, as the clock ends before.
-        setup = replace(setup, steps=2 * steps, data=replace(setup.data, splits={"test": setup.data.training}))
+        first = Phases(setup.built.phases[:1], setup.mesh, split=config.mesh.shard_parameters)  # nothing thaws
+        setup = replace(
+            setup, phases=first, steps=2 * steps, data=replace(setup.data, splits={"test": setup.data.training})
+        )
         # The first half warms up. No dispatch reaches over the row that is written between the halves.
         config = replace(config, log_every_steps=steps, eval_every_steps=2 * steps, checkpoint_every_steps=2 * steps)
         config = replace(config, profile_steps=0)
@@ -109,8 +113,9 @@ def _time_step(config: Config, setup: "Setup", steps: int) -> float:
         boxes=setup.built.boxes,
     )
     batch = jax.device_put(next(first), over_data(mesh))
-    step = jax.jit(setup.built.step, donate_argnums=0, out_shardings=replicated(mesh))
-    state = jax.device_put(setup.built.fresh_state(), replicated(mesh))
+    phase = setup.phases.at(0)
+    step = jax.jit(phase.step, donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.device_put(phase.fresh_state(), replicated(mesh))
     for _ in range(_WARM_UP):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 Variables = dict[str, Any]  # {"params": …, "batch_stats": …}
@@ -16,6 +17,7 @@ Path = tuple[str, ...]  # of a layer, or a leaf, under `params` or `batch_stats`
 TRAINING_FIELDS = frozenset(
     {
         "num_classes",
+        "single_output",
         "dropout",
         "stochastic_depth",
         "zero_init_last_norm",
@@ -39,22 +41,25 @@ class Outputs(NamedTuple):
 class Network(nn.Module):
     """A network for any input size and number of channels; a family's own is a subclass with `outputs`.
 
-    Its fields `num_classes`, `dtype` (that it computes in) and `preprocess` (what its images go through before) are
-    those that every family has. Parameters and statistics are float32 or wider, in the collections `params` and
-    `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
+    Its fields `num_classes`, `single_output`, `dtype` (that it computes in) and `preprocess` (what its images go
+    through before) are those that every family has. Parameters and statistics are float32 or wider, in the collections
+    `params` and `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
     """
 
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
-        """Returns all that the network computes; what nobody asks for is not computed."""
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
+        """Returns all that the network computes; what nobody asks for is not computed.
+
+        Its modules take `train` as it is given and ask `mode.trains` whether they are among those that train.
+        """
         raise NotImplementedError
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b classes"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: Train = False) -> Float[Array, "b classes"]:
         return self.outputs(x, train).logits
 
-    def features(self, x: Float[Array, "b h w c"], *, train: bool = False) -> dict[str, Float[Array, "b _ _ _"]]:
+    def features(self, x: Float[Array, "b h w c"], *, train: Train = False) -> dict[str, Float[Array, "b _ _ _"]]:
         return self.outputs(x, train).features
 
-    def embed(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b f"]:
+    def embed(self, x: Float[Array, "b h w c"], *, train: Train = False) -> Float[Array, "b f"]:
         return self.outputs(x, train).embedding
 
 

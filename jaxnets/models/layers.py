@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxnets.models.conv import conv2d
 from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
 from jaxnets.models.gated import gated_projection
+from jaxnets.models.mode import Train, trains
 from jaxnets.models.normalise import normalise, project_and_normalise
 from jaxnets.models.statistics import Norm, require_statistics
 
@@ -71,7 +72,7 @@ class BatchNorm(nn.Module):
     that holds one value of each channel is refused.
     """
 
-    train: bool
+    train: Train
     group_size: int | None = None  # examples; must divide the batch
     decay: float = 0.9  # weight of the old running value
     epsilon: float = 1e-5
@@ -99,7 +100,7 @@ class BatchNorm(nn.Module):
 
         if kernel is not None and not self.grouped:
             x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
-        if not self.train:
+        if not self.in_training:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
             return (x.astype(gain.dtype) * gain + (bias - running_mean.value * gain)).astype(self.dtype)
 
@@ -122,7 +123,12 @@ class BatchNorm(nn.Module):
     @property
     def grouped(self) -> bool:
         """Tells whether it normalises groups by their own statistics, as what joins it with its neighbours needs."""
-        return self.train and self.group_size is not None
+        return self.in_training and self.group_size is not None
+
+    @property
+    def in_training(self) -> bool:
+        """Tells whether it normalises by the statistics of what it sees, rather than by the running ones."""
+        return trains(self.train, self.path)
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
@@ -151,20 +157,39 @@ class Head(nn.Module):
 
     The weights start at a standard deviation of 0.01 (Goyal et al. 2017, section 5.1), so that the first loss is
     close to ln(classes).
+
+    With `single_output`, which is for two classes, it has one output z, and the logits are 0 and z: their softmax is
+    1 − σ(z) and σ(z), and its cross-entropy the binary one of z.
     """
 
     num_classes: int
+    single_output: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b classes"]:
-        kernel = self.param("kernel", nn.initializers.normal(0.01), (x.shape[-1], self.num_classes), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,), self.param_dtype)
+        shape = (x.shape[-1], self.outputs)
+        kernel = self.param("kernel", nn.initializers.normal(0.01), shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,), self.param_dtype)
+        if self.single_output:  # nothing but a dense layer, for whatever reads the program
+            kernel, bias = with_two_outputs(kernel, bias)
         logits = lax.dot(
             x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.dtype(self.param_dtype)
         )
         return logits + bias
+
+    @property
+    def outputs(self) -> int:
+        """How many it has parameters for."""
+        return 1 if self.single_output else self.num_classes
+
+
+def with_two_outputs(
+    kernel: Float[Array, "c 1"], bias: Float[Array, " 1"]
+) -> tuple[Float[Array, "c 2"], Float[Array, " 2"]]:
+    """Returns the parameters of a head of two outputs that gives the logits of one with a single output."""
+    return jnp.pad(kernel, ((0, 0), (1, 0))), jnp.pad(bias, (1, 0))
 
 
 relu = jax.nn.relu
@@ -215,6 +240,19 @@ def gate_and_project(
     return norm(x, through=through)
 
 
+class Dropout(nn.Dropout):
+    """Leaves a share `rate` of the features out while training, and divides the rest by the share that stays."""
+
+    train: Train = False
+
+    def __call__(
+        self, inputs: Float[Array, "*b c"], deterministic: bool | None = None, rng: Array | None = None
+    ) -> Float[Array, "*b c"]:
+        """As of `nn.Dropout`; `deterministic`, where it is given, goes before what `train` says."""
+        given = deterministic is not None
+        return super().__call__(inputs, deterministic if given else not trains(self.train, self.path), rng)
+
+
 class StochasticDepth(nn.Module):
     """Leaves a block's branch out of some examples while training (Huang et al. 2016, section 3).
 
@@ -222,11 +260,11 @@ class StochasticDepth(nn.Module):
     """
 
     rate: float  # share of the examples whose branch is left out
-    train: bool
+    train: Train
 
     @nn.compact
     def __call__(self, branch: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        if not self.train or self.rate == 0.0:
+        if self.rate == 0.0 or not trains(self.train, self.path):
             return branch
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (branch.shape[0], 1, 1, 1))
         return jnp.where(keep, branch / (1 - self.rate), 0).astype(branch.dtype)

@@ -20,7 +20,8 @@ from jaxnets.schema import sides
 from jaxnets.train.build import build, steps_of
 from jaxnets.train.evaluation import jit_eval_step
 from jaxnets.train.feed import jit_train_step, resides
-from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_data, round_up, state_shardings
+from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_data, round_up
+from jaxnets.train.phases import Phases
 from jaxnets.train.start import open_start
 from jaxnets.train.step import TrainState
 
@@ -110,6 +111,8 @@ class Planner:
     def __init__(self, config: Config, topology: Topology, say: Callable[[str], None]) -> None:
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        # What the classes are weighted by are constants of the program, of no account here, and may need the data.
+        config = replace(config, loss=replace(config.loss, class_weights=None, logit_adjustment=0.0))
         self.config, self.topology, self._say = config, topology, say
         self.mesh = make_mesh(topology.devices)
         self._check("config.batch_size", config.batch_size)
@@ -120,17 +123,15 @@ class Planner:
         self.steps = steps_of(config, self.data)
         self.held = training.nbytes if resides(config.data, training) else 0
         fields = start.fields if start else None
+        # Of a run that thaws layers, the last phase: no other takes as much memory.
         self._built = build(config, self.data, fields, over_data(self.mesh, axis=1))
-        self._micro = build(replace(config, accumulate_steps=1), self.data, fields)
+        self._phase = self._built.phases[-1]
+        self._micro = build(replace(config, accumulate_steps=1), self.data, fields).phases[-1]
 
     @cached_property
     def state(self) -> TrainState:
         """Shapes and shardings of the training state."""
-        shapes = jax.eval_shape(self._built.fresh_state)
-        shardings = state_shardings(shapes, self.mesh, split=self.config.mesh.shard_parameters)
-        return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings
-        )
+        return Phases(self._built.phases, self.mesh, split=self.config.mesh.shard_parameters).like(self._phase)
 
     @property
     def state_size(self) -> StateSize:
@@ -160,7 +161,7 @@ class Planner:
     def train_memory(self, batch_size: int) -> StepPlan:
         """Plans the training step; of several micro-batches the operations and bytes are not all counted."""
         self._check("--batch-sizes", batch_size)
-        step = jit_train_step(self._built.step, self.state, self.mesh)
+        step = jit_train_step(self._phase.step, self.state, self.mesh)
         return self._plan("training step", step, self.state, batch_size, rounds=self.config.accumulate_steps)
 
     def evaluate(self, batch_size: int) -> StepPlan:

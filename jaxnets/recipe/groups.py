@@ -13,15 +13,20 @@ def kernels(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def layer_decay(groups: Sequence[Group], decay: float) -> dict[str, float]:
-    """Returns what each layer's learning rate is multiplied by, 1 for the last group and `decay` less before each.
+def layer_rates(groups: Sequence[Group], decay: float, head: float = 1.0) -> dict[str, float] | None:
+    """Returns what each layer's learning rate is multiplied by; None where that is 1 for all.
 
     Args:
-        groups: a family's layers from the image to the head, those of one group together.
-        decay: 0…1; 1 leaves all rates as they are (Clark et al. 2020, section 3.3; Bao et al. 2022, appendix).
+        groups: a family's layers from the image to the head, those of one group together; the last is the head.
+        decay: 0…1, what each group has of the rate of the one behind it; the head's is whole, and that of the group
+            before it `decay` (Clark et al. 2020, section 3.3; Bao et al. 2022, appendix; timm's --layer-decay).
+        head: what the head's rate is multiplied by beside.
     """
+    if decay == head == 1:
+        return None
     last = len(groups) - 1
-    return {layer: decay ** (last - number) for number, group in enumerate(groups) for layer in group}
+    rates = {layer: decay ** (last - number) for number, group in enumerate(groups) for layer in group}
+    return rates | dict.fromkeys(groups[last], head)
 
 
 def rates_like(params: Mapping[str, Any], rates: Mapping[str, float]) -> Any:

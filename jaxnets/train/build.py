@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,18 +18,22 @@ from jaxnets.metrics import table
 from jaxnets.metrics.metric import Metric, Sums
 from jaxnets.models.describe import describe
 from jaxnets.models.family import Variables
+from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
-from jaxnets.models.statistics import check_statistics
+from jaxnets.models.statistics import Norm, check_statistics
 from jaxnets.recipe.augment.table import cut_and_ops
 from jaxnets.recipe.ema import Average
-from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.freeze import Freezing, plan_freezing
+from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
 from jaxnets.train.boxes import make_boxes
-from jaxnets.train.step import TrainState, TrainStep, cut_number, init_state, make_eval_step, make_train_step
+from jaxnets.train.imbalance import make_rebalance
+from jaxnets.train.phases import Phase
+from jaxnets.train.step import cut_number, init_state, make_eval_step, make_train_step
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +44,10 @@ class Built:
 
     model: nn.Module
     fields: dict[str, Any]  # of the model, as JSON values
-    recipe: Recipe
+    recipe: Recipe  # of the first phase
+    freezing: Freezing | None
     step_metrics: tuple[Metric, ...]
-    fresh_state: Callable[[], TrainState]
-    step: TrainStep
+    phases: tuple[Phase, ...]  # ascending; in the last one the most trains
     boxes: Boxes | None  # of training images that the host cuts
     eval_step: Callable[[Variables, Batch], Sums]
 
@@ -66,34 +71,46 @@ def build(
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
-    norms = describe(model, p.height, p.width, p.channels).norms
+    recipe, freezing = make_recipe(config, data, model), freezing_of(config, data, model)
+    norms = [norm for norm in describe(model, p.height, p.width, p.channels).norms if _follows(norm, freezing)]
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
-    recipe = make_recipe(config, data, model)
+    if freezing:
+        _check_thaws(config, freezing, steps_of(config, data))
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
-    step = make_train_step(
-        model,
-        data.preprocess,
-        recipe,
-        seed=config.seed,
-        micro_batches=config.accumulate_steps,
-        sharding=sharding,
-        metrics=step_metrics,
-    )
+
+    def phase(start: int) -> Phase:
+        of_phase = replace(recipe, frozen=freezing.at(start) if freezing else None)
+        step = make_train_step(
+            model,
+            data.preprocess,
+            of_phase,
+            seed=config.seed,
+            micro_batches=config.accumulate_steps,
+            sharding=sharding,
+            metrics=step_metrics,
+        )
+        fresh_state = partial(init_state, model, data.preprocess, of_phase, config.seed)
+        return Phase(start=start, fresh_state=fresh_state, step=step)
+
     return Built(
         model=model,
         fields=fields,
         recipe=recipe,
+        freezing=freezing,
         step_metrics=step_metrics,
-        fresh_state=lambda: init_state(model, data.preprocess, recipe, config.seed),
-        step=step,
+        phases=tuple(phase(start) for start in (freezing.starts if freezing else (0,))),
         boxes=make_boxes(recipe.cut, cut_number(recipe), config.seed),
         eval_step=make_eval_step(model, data.preprocess, recipe.loss),
     )
 
 
 def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
-    """Returns the recipe of a config."""
+    """Returns the recipe of a config.
+
+    Raises:
+        UserError: if it fits neither the data nor the model.
+    """
     seen = data.training_preprocess
     padding, shortest = config.augment.pad_and_crop.padding, min(seen.height, seen.width)
     if padding >= shortest:
@@ -107,21 +124,53 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"leave it out, or set config.data.image_size to one number"
         )
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
+    loss = find_loss(config.loss, several_labels=data.several_labels)
+    if config.model.single_output and loss.activation != "softmax":
+        raise UserError(
+            f"config.model.single_output gives one class the logit 0, so that two classes share one whole, and "
+            f"{config.loss.name} decides each by itself: leave it out, or take config.loss.name=softmax_cross_entropy, "
+            f"which is the binary cross-entropy of a single output"
+        )
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
-    decay = config.optimizer.layer_decay
-    rates = layer_decay(family_of(model).structure(model).groups(), decay) if decay < 1 else None
+    structure = family_of(model).structure(model)
+    rates = layer_rates(structure.groups(), config.optimizer.layer_decay, config.optimizer.head_rate)
+    freezing = freezing_of(config, data, model)
     return Recipe(
         cut=cut,
         ops=ops,
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
-        loss=find_loss(config.loss, several_labels=data.several_labels),
+        loss=loss,
         label_smoothing=config.loss.label_smoothing,
-        optimizer=make_optimizer(config.optimizer, schedule, rates),
+        rebalance=make_rebalance(config, data),
+        optimizer=make_optimizer(config.optimizer, schedule, rates, freezing),
         schedule=schedule,
         average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
+        frozen=freezing.at(0) if freezing else None,
     )
+
+
+def _follows(norm: Norm, freezing: Freezing | None) -> bool:
+    """Tells whether a norm uses the statistics of the batches it sees, at the latest when all has thawed."""
+    last = freezing.at(freezing.starts[-1]) if freezing else None
+    return last is None or trains(last.mode, norm.layer.split("/"))
+
+
+def _check_thaws(config: Config, freezing: Freezing, steps: int) -> None:
+    """Refuses a first thaw that the run's epochs do not reach; where its steps were given, warns of it."""
+    if len(freezing.starts) == 1 or (first := freezing.starts[1]) < steps:
+        return
+    text = f"config.freeze would thaw its first layers after step {first}, and the run ends at step {steps}"
+    if config.steps is None:
+        raise UserError(f"{text}: thaw them earlier, train for longer, or leave thaw_epoch and stage_epochs out")
+    _log.warning("%s: they stay frozen", text)
+
+
+def freezing_of(config: Config, data: Dataset, model: nn.Module) -> Freezing | None:
+    """Returns what a config freezes of a model, and until when."""
+    structure = family_of(model).structure(model)
+    return plan_freezing(config.freeze, structure, len(data.training) / config.batch_size)
 
 
 def model_fields(config: Config, classes: int) -> dict[str, Any]:
@@ -149,5 +198,9 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
     }
     own = {name: value for name, value in fields.items() if value is not None}
     # These are of the training and not of the weights, so that None means none, whatever the weights came with.
-    of_training = {"norm_group_size": config.batch_norm.group_size, "remat_stages": config.model.remat_stages or 0}
+    of_training = {
+        "norm_group_size": config.batch_norm.group_size,
+        "remat_stages": config.model.remat_stages or 0,
+        "single_output": config.model.single_output,
+    }
     return own | {name: value for name, value in of_training.items() if name in known}

@@ -36,8 +36,12 @@ class Feed(Protocol):
     waited: float  # seconds so far that the devices had nothing to do because a batch was not there
     flops: float | None  # of one step on one device, as compiled; None: not compiled, or not known
 
+    def follow(self, step: TrainStep) -> None:
+        """From here on takes its steps by this function, which is to be compiled."""
+        ...
+
     def compile(self, state: TrainState) -> None:
-        """Compiles the step for states like this one; `advance` wants it done."""
+        """Compiles the step for states of these shapes and shardings; `advance` wants it done."""
         ...
 
     def advance(self, state: TrainState, start: int, count: int) -> tuple[TrainState, list[Sums]]:
@@ -114,7 +118,11 @@ class ResidentFeed:
         self._data = _resident(examples, threads, mesh, hosts)
         self._draws = draws
         self._by_column = over_data(mesh, axis=1)
-        self._function, self._mesh = make_chunk(step, self.max_steps, over_data(mesh)), mesh
+        self._mesh = mesh
+        self.follow(step)
+
+    def follow(self, step: TrainStep) -> None:
+        self._function = make_chunk(step, self.max_steps, over_data(self._mesh))
 
     def compile(self, state: TrainState) -> None:
         rows = self._rows(np.zeros(0, np.int32), 0)
@@ -188,7 +196,8 @@ class StreamFeed:
     flops: float | None = None
 
     def __init__(self, examples: Examples, draws: Draws, step: TrainStep, threads: int, mesh: Mesh) -> None:
-        self._function, self._mesh = step, mesh
+        self._mesh = mesh
+        self.follow(step)
         self._batch_like = batch_like(draws.batch_size, examples.shape, mesh, *examples.labels.shape[1:])
         self._shard = lambda batch: shard_rows(batch, draws.batch_size, mesh)
         self._open = lambda start: train_stream(
@@ -204,6 +213,9 @@ class StreamFeed:
         self._batches: Loader | None = None
         self._last: Sums | None = None  # of the step that was started last
         self.waited = 0.0
+
+    def follow(self, step: TrainStep) -> None:
+        self._function = step
 
     def compile(self, state: TrainState) -> None:
         self._step = jit_train_step(self._function, state, self._mesh).lower(state, self._batch_like).compile()

@@ -16,7 +16,7 @@ class Meter:
     """Adds up what dispatches took, between two rows of metrics.jsonl.
 
     Args:
-        feed: whose steps are compiled by the first row.
+        feed: whose steps are compiled.
         peak: operations per second of such a device (`jaxnets.chips`); None: not known, as of a CPU.
         remedy: what to do where the devices wait.
         micro_batches: of a step. XLA counts what stands in their loop once.
@@ -29,13 +29,14 @@ class Meter:
         self._begin()
 
     def _begin(self) -> None:
-        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+        self._done, self._seconds, self._waited = 0.0, 0.0, 0.0
 
     def add(self, steps: int, seconds: float | None) -> None:
         """Takes down a dispatch of so many steps that lasted so long, None where that is not known."""
         here, self._waited_before = self._feed.waited - self._waited_before, self._feed.waited
         if seconds is not None:
-            self._steps += steps
+            # Now, as the operations of a step are others once more of the layers train.
+            self._done += (self._feed.flops or 0) * self._micro_batches * steps
             self._seconds += seconds
             self._waited += min(here, seconds)
 
@@ -49,8 +50,7 @@ class Meter:
         seconds = self._seconds
         figures: dict[str, Any] = {"data_wait": round(self._waited / seconds, 4) if seconds else None}
         if self._peak and self._feed.flops:
-            done = self._feed.flops * self._micro_batches * self._steps
-            figures["mfu"] = round(done / (self._peak * seconds), 4) if seconds else None
+            figures["mfu"] = round(self._done / (self._peak * seconds), 4) if seconds else None
         self._trained += seconds
         self._begin()
         return figures

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,7 +18,19 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
-from jaxnets.run.checkpoints import AMENDED, MANIFEST, Progress, amended, first_line, listing, steps, verify
+from jaxnets.models.family import Variables
+from jaxnets.run.checkpoints import (
+    AMENDED,
+    MANIFEST,
+    Progress,
+    amended,
+    first_line,
+    listing,
+    read_progress,
+    read_variables,
+    steps,
+    verify,
+)
 from jaxnets.run.directory import write_json
 from jaxnets.run.storage import (
     Place,
@@ -147,10 +159,25 @@ class Checkpointer:
         self.wait()
         self._saver.close()
 
-    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+    def first(self) -> tuple[Variables, Progress] | None:
+        """Returns the weights of step 0 and what is known of them, where no later checkpoint is whole.
+
+        They were found without a step (a head that was solved), and no optimizer has a state yet.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        if self._hosts.decide("first step", self._newest_whole) != 0:
+            return None
+        progress = read_progress(self._directory, 0)
+        self._best = progress.best["step"] if progress.best else None
+        return read_variables(self._directory, 0, "raw"), progress
+
+    def restore(self, like: Callable[[int], TrainState]) -> tuple[TrainState, Progress] | None:
         """Returns the newest state that can be read, or None where there is none yet.
 
-        `like` has the shapes and shardings wanted. A checkpoint that cannot be read is said and set aside.
+        `like` gives the shapes and shardings of the state after so many steps. A checkpoint that cannot be read is said
+        and set aside.
 
         Raises:
             UserError: if there are checkpoints and none is whole, or the newest whole one does not fit.
@@ -160,7 +187,7 @@ class Checkpointer:
             return None
         path = self._directory / str(newest)
         try:
-            state, progress = self._restore(path, like)
+            state, progress = self._restore(path, like(newest))
         except Exception as error:  # whatever Orbax raises where a checkpoint is whole and yet does not fit
             raise UserError(f"checkpoint {path} cannot be restored ({first_line(error)})") from error
         if progress.best and progress.best["step"] not in steps(self._directory):

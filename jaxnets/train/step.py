@@ -17,8 +17,10 @@ from jaxnets.metrics.metric import Metric, Outcome, Sums, Update, sums_of
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import forward
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.op import augment, keys_of
+from jaxnets.recipe.freeze import join, split
 from jaxnets.recipe.losses.loss import Loss, soft_target
 from jaxnets.recipe.recipe import Recipe
 
@@ -28,7 +30,7 @@ class TrainState:
     step: Int32[Array, ""]  # steps done
     params: Any
     batch_stats: Any  # running statistics; empty for a model that has none
-    opt_state: optax.OptState
+    opt_state: optax.OptState  # of the parameters that train
     ema: Variables | None  # the average of the variables over steps, where one is kept
 
     @property
@@ -52,8 +54,8 @@ class Prepared(NamedTuple):
 class Gradient(NamedTuple):
     """What one batch, or a micro-batch, says of the state."""
 
-    params: Any  # of the mean loss
-    batch_stats: Any  # as this batch leaves them
+    params: Any  # of the mean loss, in those that train
+    batch_stats: Any  # as this batch leaves them, those that follow it
     sums: Sums
 
 
@@ -72,7 +74,7 @@ def init_state(model: nn.Module, preprocess: Preprocess, recipe: Recipe, seed: i
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=recipe.optimizer.init(variables["params"]),
+        opt_state=recipe.optimizer.init(split(recipe.frozen, dict(variables))[0]["params"]),
         ema=jax.tree.map(jnp.copy, dict(variables)) if recipe.average else None,
     )
 
@@ -120,27 +122,34 @@ def make_train_step(
     for dropout and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and
     `sharding` is that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of
     its examples (`jaxnets.metrics.table`).
+
+    What `recipe.frozen` names is no argument of the gradient, so that no pass back to it is computed, and comes out
+    as it went in, in the averaged weights too.
     """
     classes: int = model.num_classes
     dtype: Any = model.dtype
 
     prepare = make_prepare(recipe, classes, seed)
+    frozen = recipe.frozen
+    mode: Train = True if frozen is None else frozen.mode
 
     def gradient_of(state: TrainState, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
         x = preprocess.normalise(examples.image, dtype)
+        changing, kept = split(frozen, state.variables)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             logits, updated = model.apply(
-                as_variables(params, state.batch_stats),
+                join({**changing, "params": params}, kept),
                 x,
-                train=True,
+                train=mode,
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout},
             )
-            loss = recipe.loss(logits, examples.target)
-            return loss.mean(), (loss, logits, updated.get("batch_stats", {}))
+            loss = recipe.training_loss(logits, examples.target)
+            return loss.mean(), (loss, logits, updated)
 
-        gradient, (loss, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradient, (loss, logits, updated) = jax.grad(loss_of, has_aux=True)(changing["params"])
+        batch_stats = split(frozen, updated)[0].get("batch_stats", {})
         outcome = Outcome(logits, examples.label, jnp.ones(len(loss), bool), loss)
         return Gradient(gradient, batch_stats, sums_of(table.TRAINING, outcome))
 
@@ -148,14 +157,21 @@ def make_train_step(
         key = step_key(seed, state.step)
         examples, gradient = prepare(batch, key), partial(gradient_of, state)
         found = accumulate(gradient, examples, key, micro_batches, sharding)
-        updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        changing, kept = split(frozen, state.variables)
+        updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, changing["params"])
+        changed = as_variables(optax.apply_updates(changing["params"], updates), found.batch_stats)
         ema = state.ema
         if ema is not None and recipe.average is not None:
-            ema = recipe.average(ema, as_variables(params, found.batch_stats), state.step)
-        sums = found.sums | sums_of(metrics, Update(gradient=found.params, params=state.params))
+            average, kept_average = split(frozen, ema)
+            ema = join(recipe.average(average, changed, state.step), kept_average)
+        sums = found.sums | sums_of(metrics, Update(gradient=found.params, params=changing["params"]))
+        variables = join(changed, kept)
         next_state = TrainState(
-            step=state.step + 1, params=params, batch_stats=found.batch_stats, opt_state=opt_state, ema=ema
+            step=state.step + 1,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=opt_state,
+            ema=ema,
         )
         return next_state, sums
 

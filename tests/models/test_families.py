@@ -111,6 +111,37 @@ def test_the_groups_are_those_of_timms_layer_wise_decay(name, fine, coarse):
     assert structure.groups()[-1] == ("head",)
 
 
+# What timm 1.0's param_groups_layer_decay puts together, by the beginning of its names, from the image to the head.
+TIMM_GROUPS = {
+    "resnet50": (
+        *("conv1 bn1", "layer1.0", "layer1.1", "layer1.2", "layer2.0", "layer2.1", "layer2.2", "layer2.3", "layer3.0"),
+        *("layer3.1", "layer3.2", "layer3.3", "layer3.4", "layer3.5", "layer4.0", "layer4.1", "layer4.2", "fc"),
+    ),
+    "efficientnet_b0": (
+        *("conv_stem bn1", "blocks.0.0", "blocks.1.0", "blocks.1.1", "blocks.2.0", "blocks.2.1", "blocks.3.0"),
+        *("blocks.3.1", "blocks.3.2", "blocks.4.0", "blocks.4.1", "blocks.4.2", "blocks.5.0", "blocks.5.1"),
+        *("blocks.5.2", "blocks.5.3", "blocks.6.0 conv_head bn2", "classifier"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMM_GROUPS)
+def test_each_layer_is_in_the_group_that_timm_has_it_in(name):
+    model = create_model(name)
+    family = family_of(model)
+    with plain_convolutions():
+        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(SIZE)))
+    paths = {
+        tuple(key.key for key in path[:-1]) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
+    }
+    number = {layer: i for i, group in enumerate(family.structure(model).groups()) for layer in group}
+    for path in paths:
+        theirs = family.layouts[0].module_key(model, path)
+        group = TIMM_GROUPS[name][number[path[0]]]
+        assert any(f"{theirs}.".startswith(f"{start}.") for start in group.split()), theirs
+    assert set(number.values()) == set(range(18))
+
+
 def test_what_follows_the_last_block_shares_its_group():
     for name, layers in (("efficientnet_b0", ("top_conv", "top_norm")), ("resnetv2_50", ("last_norm",))):
         model = create_model(name)

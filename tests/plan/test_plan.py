@@ -302,3 +302,21 @@ def test_a_tpu_is_known_by_what_jax_calls_it():
 def test_a_gpu_that_is_not_here_is_refused_with_what_can_be_had():
     with pytest.raises(UserError, match=r"cannot be planned from afar.*--topology here"):
         describe("h200:8")
+
+
+def test_a_run_that_thaws_is_planned_as_its_last_phase_the_dearest():
+    def optimizer(**freeze):
+        data = {
+            "num_classes": 10,
+            "train_examples": 1000,
+            "image_size": 8,
+            "mean": (0.5,),
+            "std": (0.5,),
+            "channels": 1,
+        }
+        config = short(batch_size=16, data={**data, "validation": 0.0}, freeze=freeze)
+        return Planner(config, topology(), lambda text: None).state_size.optimizer
+
+    whole, half = optimizer(), optimizer(before="stage3")
+    assert half < whole
+    assert whole <= optimizer(before="stage3", thaw_epoch=1e-3) < whole + 64  # a second count of steps

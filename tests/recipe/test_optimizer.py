@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from jaxnets.config import resolve
-from jaxnets.recipe.groups import layer_decay
+from jaxnets.recipe.freeze import Freezing
+from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.schedule import make_schedule, total_steps
 
@@ -73,9 +74,17 @@ def test_a_gradient_over_the_limit_is_scaled_to_it():
     np.testing.assert_allclose(after["conv"]["kernel"], 2 - 0.1 * 0.6, rtol=1e-6)
 
 
-def test_layers_before_the_head_learn_the_slower_the_earlier_they_are():
-    rates = layer_decay([["stem"], ["block1", "block2"], ["head"]], 0.5)
-    assert rates == {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 1.0}
+@pytest.mark.parametrize(
+    ("decay", "head", "rates"),
+    [
+        (0.5, 1.0, {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 1.0}),
+        (1.0, 10.0, {"stem": 1.0, "block1": 1.0, "block2": 1.0, "head": 10.0}),
+        (0.5, 10.0, {"stem": 0.25, "block1": 0.5, "block2": 0.5, "head": 10.0}),
+        (1.0, 1.0, None),
+    ],
+)
+def test_layers_before_the_head_learn_the_slower_the_earlier_they_are(decay, head, rates):
+    assert layer_rates([["stem"], ["block1", "block2"], ["head"]], decay, head) == rates
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -85,3 +94,51 @@ def test_a_layers_rate_multiplies_its_step_and_decay(name):
     layered = step(gradient, name=name, weight_decay=0.5, rates={"conv": 0.25, "norm": 1.0})
     np.testing.assert_allclose(2 - layered["conv"]["kernel"], (2 - whole["conv"]["kernel"]) / 4, rtol=1e-5)
     assert layered["norm"] == whole["norm"]
+
+
+FREEZING = Freezing(thaws={"conv": 3})
+GRADIENT = {"conv": {"kernel": jnp.array([0.7])}, "norm": {"scale": jnp.array([-0.3]), "bias": jnp.array([0.2])}}
+
+
+def thawed(optimizer, schedule, steps=(3, 2)):
+    """Returns the parameters before and after `conv` thaws, having trained for as many steps as given."""
+    chosen = make_optimizer(resolve({"optimizer": optimizer}).optimizer, schedule, None, FREEZING)
+    conv, rest = {"conv": PARAMS["conv"]}, {"norm": PARAMS["norm"]}
+    state, found = chosen.init(rest), []
+    for frozen, count in zip((True, False), steps, strict=True):
+        params = rest if frozen else rest | conv
+        fresh = chosen.init(params)
+        state = (state[0], fresh[1] | state[1])
+        for _ in range(count):
+            change, state = chosen.update({name: GRADIENT[name] for name in params}, state, params)
+            params = optax.apply_updates(params, change)
+        rest = {"norm": params["norm"]}
+        found.append(params)
+    return found
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_thaws_goes_as_if_the_run_began_there_at_the_rate_of_now(name):
+    """With Adam's one count for all, the first step of what thaws late would be three times too long."""
+    optimizer = {"name": name, "weight_decay": 0.1}
+    falling = make_schedule(resolve({"schedule": {"name": "linear"}}).schedule, 0.1, 10, steps_per_epoch=5)
+    _, after = thawed(optimizer, falling)
+    alone = make_optimizer(resolve({"optimizer": optimizer}).optimizer, lambda step: falling(step + 3))
+    params, state = {"conv": PARAMS["conv"]}, alone.init({"conv": PARAMS["conv"]})
+    for _ in range(2):
+        change, state = alone.update({"conv": GRADIENT["conv"]}, state, params)
+        params = optax.apply_updates(params, change)
+    np.testing.assert_allclose(after["conv"]["kernel"], params["conv"]["kernel"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_trains_from_the_start_does_not_notice_a_thaw(name):
+    _, after = thawed({"name": name}, lambda step: 0.1)
+    whole = step(GRADIENT, n=5, name=name)
+    np.testing.assert_array_equal(after["norm"]["scale"], whole["norm"]["scale"])
+
+
+def test_the_limit_of_the_gradient_is_one_for_all_that_trains():
+    _, after = thawed({"clip_norm": 0.1, "momentum": 0.0, "weight_decay": 0.0}, lambda step: 0.1, (0, 1))
+    norm = np.sqrt(0.7**2 + 0.3**2 + 0.2**2)
+    np.testing.assert_allclose(after["conv"]["kernel"], 2 - 0.1 * 0.7 * 0.1 / norm, rtol=1e-6)

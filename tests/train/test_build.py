@@ -1,6 +1,8 @@
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from jaxnets import Preprocess, UserError
@@ -57,6 +59,25 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
 
 
 @pytest.mark.parametrize(
+    ("freeze", "refused"), [({}, False), ({"thaw_epoch": 0.1}, True), ({"batch_norm": "train"}, True)]
+)
+def test_frozen_norms_need_no_batch_to_average_over(freeze, refused, caplog):
+    config = {"batch_size": 1, "freeze": {"before": "head", **freeze}}
+    with pytest.raises(UserError, match="would see one value") if refused else nullcontext():
+        built(4, 4, **config)
+    assert not [record for record in caplog.records if "mean and variance" in record.getMessage()]
+
+
+def test_a_thaw_after_the_given_steps_is_warned_of_and_one_after_the_epochs_refused(caplog):
+    freeze = {"before": "head", "thaw_epoch": 2.09}  # of two steps each
+    assert len(built(16, 16, epochs=3.0, steps=None, freeze=freeze).phases) == 2
+    built(16, 16, steps=4, freeze=freeze)
+    assert "thaw its first layers after step 5, and the run ends at step 4: they stay frozen" in caplog.text
+    with pytest.raises(UserError, match=r"after step 5, and the run ends at step 5: thaw them earlier"):
+        built(16, 16, epochs=2.1, steps=None, freeze=freeze)
+
+
+@pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"augment": {"pad_and_crop": {"padding": 8}}}, "padding 8 would crop images of 8 pixels that are all black"),
@@ -76,3 +97,11 @@ def test_what_would_spoil_the_training_images_is_refused(changed, said):
 
     with pytest.raises(UserError, match=said):
         build_run()
+
+
+def test_a_single_output_has_two_classes_and_no_loss_that_decides_each_by_itself():
+    made = built(8, 8, model={"single_output": True})
+    assert made.fields["single_output"]
+    assert jax.eval_shape(made.fresh_state).params["head"]["kernel"].shape == (64, 1)
+    with pytest.raises(UserError, match=r"single_output gives one class the logit 0.*sigmoid_cross_entropy decides"):
+        built(8, 8, model={"single_output": True}, loss={"name": "sigmoid_cross_entropy"})

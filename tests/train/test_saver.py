@@ -42,7 +42,7 @@ def shapes(ema: bool = False, sharding=None):
 
 
 def restore(directory: Path, mesh, ema: bool = False):
-    return Checkpointer(directory).restore(shapes(ema, replicated(mesh)))
+    return Checkpointer(directory).restore(lambda step: shapes(ema, replicated(mesh)))
 
 
 def cut_short(directory: Path, step: int) -> None:
@@ -148,7 +148,7 @@ def test_a_save_that_fails_costs_no_checkpoint(tmp_path, one_device, monkeypatch
 
     monkeypatch.setattr(Checkpointer, "_seal", fail)
     checkpointer = Checkpointer(tmp_path)
-    checkpointer.restore(shapes(sharding=replicated(one_device)))
+    checkpointer.restore(lambda step: shapes(sharding=replicated(one_device)))
     checkpointer.save(state_at(8), Progress(step=8, best={"step": 8, "accuracy": 0.9}))
     with pytest.raises(UserError, match="disk full"):
         checkpointer.wait()

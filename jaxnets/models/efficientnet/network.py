@@ -18,6 +18,7 @@ from jaxnets.models.layers import (
     ACTIVATIONS,
     BatchNorm,
     Conv,
+    Dropout,
     Head,
     SqueezeExcite,
     StochasticDepth,
@@ -25,6 +26,7 @@ from jaxnets.models.layers import (
     gate_and_project,
     global_average,
 )
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 
@@ -121,6 +123,7 @@ class EfficientNet(Network):
     stem_features: int
     top_features: int  # of the last convolution
     num_classes: int
+    single_output: bool = False  # of two classes: one output, whose logits are 0 and itself
     width: float = 1.0  # times as many features
     depth: float = 1.0  # times as many blocks, rounded up
     scaled_ends: bool = (
@@ -152,7 +155,7 @@ class EfficientNet(Network):
         )
 
     @nn.compact
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
         conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
@@ -189,8 +192,8 @@ class EfficientNet(Network):
         x = act(norm(name="top_norm")(conv(ends(self.top_features), (1, 1), name="top_conv")(x)))
         features["top"] = x
         embedding = global_average(x, dtypes["param_dtype"])
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(embedding)
-        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(x))
+        x = Dropout(self.dropout, train=train, name="dropout")(embedding)
+        return Outputs(features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(x))
 
 
 def structure(model: EfficientNet) -> Structure:

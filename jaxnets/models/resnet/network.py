@@ -21,6 +21,7 @@ from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
 from jaxnets.models.layers import (
     BatchNorm,
     Conv,
+    Dropout,
     Head,
     ModuleDef,
     SqueezeExcite,
@@ -31,6 +32,7 @@ from jaxnets.models.layers import (
     max_pool,
     relu,
 )
+from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
 
@@ -199,6 +201,7 @@ class ResNet(Network):
     stem: Literal["imagenet", "deep", "cifar"]  # 7×7 at stride 2, or three 3×3, and a max-pool; or one 3×3
     stem_features: int
     num_classes: int
+    single_output: bool = False  # of two classes: one output, whose logits are 0 and itself
     preactivation: bool = False
     shortcut: Literal["A", "B", "D"] = "B"
     groups: int = 1  # of a bottleneck's 3×3 convolution
@@ -215,7 +218,7 @@ class ResNet(Network):
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
     @nn.compact
-    def outputs(self, x: Float[Array, "b h w c"], train: bool) -> Outputs:
+    def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         conv = partial(Conv, **dtypes)
         norm = partial(
@@ -232,7 +235,7 @@ class ResNet(Network):
             last_norm=partial(norm, scale_init=nn.initializers.zeros) if self.zero_init_last_norm else norm,
             shortcut=partial(Shortcut, option=self.shortcut, conv=conv, norm=None if self.preactivation else norm),
             gate=self._gate(dtypes),
-            dropout=partial(nn.Dropout, self.dropout, deterministic=not train) if self.dropout else None,
+            dropout=partial(Dropout, self.dropout, train=train) if self.dropout else None,
             groups=self.groups,
             group_width=self.group_width,
         )
@@ -255,7 +258,9 @@ class ResNet(Network):
         if self.preactivation:
             x = relu(norm(name="last_norm")(x))
         embedding = global_average(x, dtypes["param_dtype"])
-        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(embedding))
+        return Outputs(
+            features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(embedding)
+        )
 
     def _stem(self, x: Array, conv: ModuleDef, norm: ModuleDef) -> Array:
         if self.stem == "deep":
