@@ -1,6 +1,7 @@
 """The features of a split: what the model's head sees of each image, computed once and kept."""
 
 import dataclasses
+import os
 import time
 import zlib
 from collections import deque
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float32, Int64
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import Split
 from jaxnets.engine.embedding import Embedder, open_embedder
+from jaxnets.errors import UserError
 from jaxnets.finetune.kept import Kept, Rows
 from jaxnets.finetune.views import views_of
 from jaxnets.models.family import TRAINING_FIELDS
@@ -27,6 +29,7 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.train.stop import Stopped
 
 _LINEN = ("parent", "name")  # fields that every module has
+_COPIES = 4  # of the features, that solving needs at its peak
 _KEPT_EVERY = 5.0  # seconds of work that a kill may lose
 
 
@@ -106,9 +109,17 @@ def features_of(
         stopping: asked between batches; what is computed by then is kept.
 
     Raises:
-        UserError: for an image that cannot be read, unless such are skipped.
+        UserError: for an image that cannot be read, unless such are skipped, and for more than the memory holds.
         Stopped: where `stopping` said so.
     """
+    needed, there_is = len(examples) * views * backbone.numbers * 4, _memory()
+    if needed * _COPIES > there_is:
+        raise UserError(
+            f"the features of {len(examples):,} {name} images in {views} views take {needed / 2**30:.1f} GiB, and "
+            f"{_COPIES} times that while a head is solved; this machine has {there_is / 2**30:.1f} GiB: set "
+            f"config.finetune.views to 1, config.data.shots to some, or train without a solved head "
+            f"(config.finetune.method=None)"
+        )
     split, chosen = examples.stored
     vectors = np.zeros((len(examples), views, backbone.numbers), np.float32)
     there = np.zeros((len(examples), views), bool)
@@ -149,6 +160,11 @@ def features_of(
     if done < total:
         raise Stopped
     return Features(vectors, readable)
+
+
+def _memory() -> int:
+    """Returns the bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _about(backbone: Backbone, split: Split, source: str, name: str) -> dict[str, Any]:

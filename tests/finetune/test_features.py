@@ -165,3 +165,9 @@ def test_an_image_that_cannot_be_read_stops_or_is_left_out(compute, images, exam
     skipping = Examples(split, chosen, examples.fit, skip_corrupt=True)
     (_, readable), _, _ = compute(examples=skipping)
     assert [split.name(i) for i in chosen[~readable]] == ["b/4.png"]
+
+
+def test_more_features_than_the_memory_holds_are_refused(compute, monkeypatch):
+    monkeypatch.setattr("jaxnets.finetune.features._memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"take 0.0 GiB.*set config.finetune.views to 1"):
+        compute()
