@@ -52,9 +52,8 @@ def warnings(data: Dataset) -> list[str]:
             found.append(f"the {name} split has no image of {listed}: its figures say nothing of that")
     few = len(data.splits["validation"]) if "validation" in data.splits else 0
     if few < _FEWEST:
-        found.append(
-            f"there are {few} validation images to choose and to judge by: of so few, figures are chance in good part"
-        )
+        images = "is 1 validation image" if few == 1 else f"are {few} validation images"
+        found.append(f"there {images} to choose and to judge by: of so few, figures are chance in good part")
     return found
 
 

@@ -300,7 +300,8 @@ class Tune:
             if after.why:
                 self.display.say(f"nothing follows the head: {after.why}")
             return None
-        self.display.say(f"training {after.what} for {after.epochs:.1f} epochs at most, from the head on")
+        length = f"{self.config.steps:,} steps" if self.config.steps else f"{after.epochs:.1f} epochs"
+        self.display.say(f"training {after.what} for {length} at most, from the head on")
         structure = family_of(self.setup.built.model).structure(self.setup.built.model)
         config = training_after(self.config, after, structure, images)
         self.memo = replace(self.memo, after=config, result=None)
