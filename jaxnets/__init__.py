@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets import evaluate, train
+    from jaxnets import evaluate, finetune, train
     from jaxnets.classifier import Classifier, load
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-_CALLABLE = ("evaluate", "train")  # packages that are functions too (jaxnets.callable)
+_CALLABLE = ("evaluate", "finetune", "train")  # packages that are functions too (jaxnets.callable)
 
 __all__ = [
     "Classifier",
@@ -34,6 +34,7 @@ __all__ = [
     "UserError",
     "create_model",
     "evaluate",
+    "finetune",
     "get_config",
     "list_models",
     "load",

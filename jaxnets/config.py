@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
-from jaxnets.recipe.losses.table import LossConfig
+from jaxnets.recipe.losses.table import BALANCED, LossConfig
 from jaxnets.recipe.mix import MixConfig
 from jaxnets.recipe.optimizer import OptimizerConfig
 from jaxnets.recipe.schedule import ScheduleConfig
@@ -47,6 +48,7 @@ class ModelConfig:
         None  # share of examples that leave out the last block; None: the model's own
     )
     remat_stages: Natural | None = None  # first ones that are computed again for the gradient, to need less memory
+    single_output: bool = False  # of two classes: one output, the log-odds of the second, in place of two
     zero_init_last_norm: bool | None = None  # scale of each block's last norm starts at 0; None: the model's own
 
 
@@ -142,6 +144,10 @@ class Config:
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    # Figure of the validation split that says which weights are best, between equals the loss; None: accuracy, and of
+    # several labels mean_average_precision.
+    best: Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"] | None = None
+    patience: Count | None = None  # evaluations without a better one, after which the run ends; None: it never does
     max_hours: Positive | None = None  # of wall time for this session, saving included; None: no limit
     hang_minutes: Positive | None = 30.0  # without a finished step, after which a session gives up; None: never
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
@@ -156,15 +162,16 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
 # What a run may change between its sessions: its length, its rate (the remedy for a loss that diverged) and what has no
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
+    "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.clip_norm", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 
@@ -195,6 +202,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
@@ -205,6 +213,7 @@ def without_effect(config: Config) -> list[str]:
             for key in ("momentum", "nesterov")
         ),
         *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
         ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),

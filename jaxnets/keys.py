@@ -20,6 +20,12 @@ from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
 _SYNONYMS = {
+    "best": "monitor metric metric_for_best_model early_stopping_metric",
+    "class_weights": "class_weight pos_weight loss_weights weighted_loss",
+    "data.balance": "oversample oversampling balanced_sampling weighted_sampler sampler",
+    "logit_adjustment": "logit_adjust tau prior balanced_softmax",
+    "patience": "early_stopping early_stop early_stopping_patience es_patience",
+    "single_output": "binary sigmoid_output",
     "accumulate_steps": "accumulate accumulation accum_iter grad_accum grad_accum_steps gradient_accumulation_steps",
     "batch_size": "batch bs train_batch_size b",
     "channels": "in_chans in_channels num_channels",

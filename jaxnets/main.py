@@ -7,6 +7,7 @@ from dataclasses import replace
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.data.sources import with_absolute_paths
+from jaxnets.data.weights_file import with_absolute_path
 from jaxnets.flags import load_config
 from jaxnets.keys import describe_keys
 from jaxnets.run.storage import open_place
@@ -35,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = load_config(options.config, overrides)
-    config = replace(config, data=with_absolute_paths(config.data))
+    config = replace(config, data=with_absolute_paths(config.data), loss=with_absolute_path(config.loss))
     workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right
@@ -43,10 +44,16 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache()
     hosts = join(config.distributed)
     from jaxnets.train.display import Display
-    from jaxnets.train.loop import train
 
     display = Display(quiet=not hosts.leads, parameters=options.parameters)
-    outcome = train(config, workdir, display, started=_STARTED)
+    if config.finetune.method is None:
+        from jaxnets.train.loop import train
+
+        outcome = train(config, workdir, display, started=_STARTED)
+    else:
+        from jaxnets.finetune.run import finetune
+
+        outcome = finetune(config, workdir, display, started=_STARTED)
     if not outcome.finished:
         by_clock = outcome.signal is None and config.max_hours is not None
         why = f" before config.max_hours {config.max_hours:g} are over" if by_clock else ""

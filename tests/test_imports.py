@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan", "prepare", "audit"],
+    ["evaluate", "export", "plan", "prepare", "audit", "finetune"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],

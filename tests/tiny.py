@@ -68,10 +68,10 @@ def live(model: nn.Module, preprocess: Preprocess, seed: int = 0) -> dict[str, A
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def classifier(family: str = "cifar", classes: int = 5, **options: Any) -> Classifier:
+def classifier(family: str = "cifar", classes: int = 5, *, single_output: bool = False, **options: Any) -> Classifier:
     name, fields = FAMILIES[family]
     preprocess = options.pop("preprocess", SEEN)
-    model = create_model(name, num_classes=classes, preprocess=preprocess, **fields)
+    model = create_model(name, num_classes=classes, single_output=single_output, preprocess=preprocess, **fields)
     return Classifier(
         name=name,
         model=model,

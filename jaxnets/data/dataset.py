@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float64
 
 from jaxnets.config import Config, DataConfig
 from jaxnets.cores import cores
@@ -54,6 +55,13 @@ class Dataset(Labelled):
     def several_labels(self) -> bool:
         """Whether an image may have several classes, or none."""
         return self.training.several_labels
+
+    def class_counts(self) -> Float64[np.ndarray, " classes"]:
+        """Returns how many images of an epoch have each class; data.balance changes that, with fractions."""
+        labels, times = self.training.labels, self.order.times
+        if labels.ndim == 2:
+            return times @ labels
+        return np.bincount(labels, times, len(self.class_names))
 
     @property
     def cut_by_host(self) -> bool:
@@ -127,7 +135,7 @@ def open_dataset(
         skip_corrupt=data.skip_corrupt,
         canvas_is_input=source.image_size == (canvas.height, canvas.width) and trained.keeps(training.shape),
         threads=threads,
-        notes=(*_notes(source), *count_notes(source.class_names, selections)),
+        notes=(*_notes(source), *count_notes(config, source.class_names, selections)),
         unlabelled=source.unlabelled,
         selections=selections,
     )

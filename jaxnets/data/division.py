@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from jaxnets.config import DataConfig
+from jaxnets.config import Config, DataConfig
 from jaxnets.data.sources import Source, Split, classes_by_rarity, labels_of
 from jaxnets.data.split import few_of_each, fold_of, hold_out
 from jaxnets.errors import UserError
+from jaxnets.schema import written
 
 NAMED = 12  # classes that the notes name
 _RARE = 10  # times as many images of the commonest class, from which on the rarest is named
@@ -41,9 +42,10 @@ def divide(data: DataConfig, source: Source, selections: Mapping[str, Selection]
     return {**divided, "train": (train, chosen)}
 
 
-def count_notes(class_names: Sequence[str], selections: Mapping[str, Selection]) -> list[str]:
+def count_notes(config: Config, class_names: Sequence[str], selections: Mapping[str, Selection]) -> list[str]:
     """Returns how many images each class has in each split, and a word where one is rare in training."""
     notes = []
+    several = labels_of(selections["train"][0]).ndim == 2
     for name, (split, chosen) in selections.items():
         labels = labels_of(split)[chosen]
         if labels.ndim == 2:
@@ -59,7 +61,22 @@ def count_notes(class_names: Sequence[str], selections: Mapping[str, Selection])
             rarest, commonest = int(counts.argmin()), int(counts.argmax())
             notes.append(
                 f"{class_names[rarest]} has {counts[rarest]:,} training images and {class_names[commonest]} "
-                f"{counts[commonest]:,}: what is rare is hardly learned; config.data.balance (0.5, or 1 for "
-                f"every class equally often) shows it more often"
+                f"{counts[commonest]:,}: {_against_imbalance(config, several)}"
             )
     return notes
+
+
+def _against_imbalance(config: Config, several_labels: bool) -> str:
+    """Returns what the config does about rare classes, or what it could do."""
+    loss = config.loss
+    asked = {
+        "config.data.balance": config.data.balance,
+        "config.loss.class_weights": loss.class_weights,
+        "config.loss.logit_adjustment": loss.logit_adjustment,
+    }
+    if done := [f"{key} {written(value)}" for key, value in asked.items() if value]:
+        return f"{' and '.join(done)} {'make' if len(done) > 1 else 'makes'} up for it"
+    ways = ["config.data.balance=0.5 (it is seen more often)", "config.loss.class_weights=balanced (it counts more)"]
+    if not several_labels:
+        ways.append("config.loss.logit_adjustment=1 (its frequency is left out of the answer)")
+    return f"what is rare is hardly learned; try {', or '.join(ways)}"

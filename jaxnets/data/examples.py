@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -172,16 +172,44 @@ class Examples:
             self.aspects[index] = read.aspect
             return True
         except CorruptImage as error:
-            if not self._skip_corrupt:
-                raise UserError(
-                    f"{error}: mend or remove it, or go on without such images with --config.data.skip_corrupt=true"
-                ) from error
-            with self._lock:
-                if index not in self._corrupt:
-                    self._corrupt.add(index)
-                    _log.warning("skipped: %s", error)
+            self._skip(index, error)
             out[...] = 0
             return False
+
+    def _skip(self, index: int, error: CorruptImage) -> None:
+        """Notes an image that cannot be decoded; raises UserError where such are not skipped."""
+        if not self._skip_corrupt:
+            raise UserError(
+                f"{error}: mend or remove it, or go on without such images with --config.data.skip_corrupt=true"
+            ) from error
+        with self._lock:
+            if index not in self._corrupt:
+                self._corrupt.add(index)
+                _log.warning("skipped: %s", error)
+
+    def read_views(self, index: int, fits: Sequence[Fit]) -> list[UInt8[np.ndarray, "h w c"]] | None:
+        """Returns one example's image as each of `fits` makes it, decoded once; None where it is not readable.
+
+        Raises:
+            UserError: as `read`.
+        """
+        if self._images is not None and (self._loaded is None or self._loaded[index]):
+            image, original = self._images[index], None
+            if index in self._corrupt:
+                return None
+        else:
+            try:
+                read = read_reduced(self._split, int(self._chosen[index]), None)
+            except CorruptImage as error:
+                self._skip(index, error)
+                return None
+            image, original = read.image, read.original
+        return [fit.fit(image, original) for fit in fits]
+
+    @property
+    def stored(self) -> tuple[Split, Int64[np.ndarray, " n"]]:
+        """The split of the source that holds the images, and the number of each there."""
+        return self._split, self._chosen
 
     def read_substituting(self, index: int, out: UInt8[np.ndarray, "h w c"], box_of: BoxOf | None = None) -> int:
         """Reads one example, or in place of a corrupt one the next that can be read, so that batches stay full.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Float64, Int, Int32, Int64
 
 _OF_A_CLASS = 1  # tells the seeds of a class's orders from those of an epoch's
 
@@ -37,11 +37,13 @@ class Order:
     def __init__(self, seed: int, labels: Int[np.ndarray, " n"], balance: float = 0.0) -> None:
         """`labels` are those of the examples, 0 … classes − 1; `balance` is 0 … 1."""
         self.examples = len(labels)
+        self.times: Float64[np.ndarray, " n"] = np.ones(len(labels))  # that each example is in an epoch, on average
         self._seed = seed
         self._epoch: Callable[[int], tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]] | None = None
         if balance:
             members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
             quotas = shares_of_an_epoch(np.bincount(labels), balance)
+            self.times = (quotas / np.maximum(np.bincount(labels), 1))[labels]
             balanced = _Balanced(seed, tuple(members), quotas)
             self._epoch = functools.lru_cache(maxsize=4)(balanced.epoch)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -27,13 +27,15 @@ def onnx_model(
     activation: Activation,
     normalised_inside: bool,
     thresholds: Sequence[float] | None = None,
+    output: Literal["logits", "embedding"] = "logits",
 ) -> Any:
     """Returns the `onnx.ModelProto` of a model, for any batch.
 
     Its input is "image": float32 `[b, c, h, w]`, normalised, or with `normalised_inside` uint8 `[b, h, w, c]` as
-    `Preprocess.fit` gives them. Its output is "logits", float32 `[b, classes]`. The metadata hold `model`, `activation`
-    (which makes the logits probabilities), `labels` and `preprocess`, the latter two as JSON. Where an image may have
-    several labels, they hold also their `thresholds`, as JSON: an image has those whose probability is above it.
+    `Preprocess.fit` gives them. Its output is "logits", float32 `[b, classes]`, or "embedding", `[b, f]`: the pooled
+    vector that the head sees. The metadata hold `model`, `activation` (which makes the logits probabilities), `labels`
+    and `preprocess`, the latter two as JSON. Where an image may have several labels, they hold also their `thresholds`,
+    as JSON: an image has those whose probability is above it.
 
     Raises:
         Unwritable: if the model does what the writer knows no nodes for.
@@ -46,17 +48,20 @@ def onnx_model(
     image = (preprocess.height, preprocess.width, preprocess.channels)
     in_float32 = model.clone(dtype=np.float32)
 
+    method: Literal["embed", "__call__"] = "embed" if output == "embedding" else "__call__"
+
     def of_images(images: jax.Array) -> Any:
-        return forward(in_float32, preprocess, variables, images)
+        return forward(in_float32, preprocess, variables, images, method=method)
 
     def of_normalised(x: jax.Array) -> Any:
-        return in_float32.apply(variables, x, train=False)
+        return in_float32.apply(variables, x, train=False, method=method)
 
     try:
         with plain_convolutions():
-            made = (
-                to_onnx(of_images, image, np.uint8) if normalised_inside else to_onnx(of_normalised, image, np.float32)
-            )
+            if normalised_inside:
+                made = to_onnx(of_images, image, np.uint8, output)
+            else:
+                made = to_onnx(of_normalised, image, np.float32, output)
     except Unwritable as error:
         raise Unwritable(
             f"{name} cannot be written as an ONNX graph, which has no counterpart for {error}: "

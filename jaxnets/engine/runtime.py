@@ -97,8 +97,12 @@ class OnnxEngine:
             ) from error
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
-        (logits,) = self._session.run(None, {"image": images})
-        return self._activation(logits)
+        return self._activation(self.outputs(images))
+
+    def outputs(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b numbers"]:
+        """Returns what the graph gives: logits, as a rule."""
+        (outputs,) = self._session.run(None, {"image": images})
+        return outputs
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

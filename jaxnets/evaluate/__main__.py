@@ -106,6 +106,11 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     console.print(
         f"{what} {report['accuracy']:.2%} ({report['correct']} of {report['count']}){top5}, loss {report['loss']:.4f}"
     )
+    if "balanced_accuracy" in report:
+        console.print(
+            f"over classes, each counting the same: accuracy {_percent(report['balanced_accuracy'])}, F1 "
+            f"{_percent(report['macro_f1'])}"
+        )
     console.print(f"written to {target}", soft_wrap=True)
     return 0
 

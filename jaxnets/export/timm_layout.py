@@ -16,7 +16,7 @@ from jaxnets.models.conventions import TENSORFLOW, TORCH
 from jaxnets.models.family import TRAINING_FIELDS, Layout
 from jaxnets.models.registry import MODELS, family_of, find_model
 from jaxnets.preprocess import Preprocess
-from jaxnets.pretrained.convert import to_arrays
+from jaxnets.pretrained.convert import adapt, to_arrays
 
 WEIGHTS = "model.safetensors"  # what timm looks for first in a folder
 CONFIG = "config.json"
@@ -113,8 +113,10 @@ def export_safetensors(classifier: Classifier, found: Architecture | None) -> by
 
 
 def timm_arrays(classifier: Classifier) -> dict[str, Float32[np.ndarray, "..."]]:
+    """Returns the weights under timm's keys; a single output becomes two, of which the first is 0: one a class."""
     model: Any = classifier.model
-    return to_arrays(classifier.variables, _layout(classifier), model, classifier.preprocess.channels)
+    two, channels = model.clone(single_output=False), classifier.preprocess.channels
+    return to_arrays(adapt(classifier.variables, two, channels), _layout(classifier), two, channels)
 
 
 def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes:

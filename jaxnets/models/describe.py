@@ -93,7 +93,7 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
         return Size(weights, math.prod(places) * weights), (shape[0], *places, layer.features)
     if isinstance(layer, BatchNorm):
         return Size(2 * channels, 0), shape
-    features = layer.num_classes if isinstance(layer, Head) else layer.features
+    features = layer.outputs if isinstance(layer, Head) else layer.features
     biases = features if getattr(layer, "use_bias", True) else 0
     places = shape[:-1]
     return Size(channels * features + biases, math.prod(places) * channels * features), (*places, features)

@@ -17,6 +17,7 @@ Path = tuple[str, ...]  # of a layer, or a leaf, under `params` or `batch_stats`
 TRAINING_FIELDS = frozenset(
     {
         "num_classes",
+        "single_output",
         "dropout",
         "stochastic_depth",
         "zero_init_last_norm",
@@ -40,9 +41,9 @@ class Outputs(NamedTuple):
 class Network(nn.Module):
     """A network for any input size and number of channels; a family's own is a subclass with `outputs`.
 
-    Its fields `num_classes`, `dtype` (that it computes in) and `preprocess` (what its images go through before) are
-    those that every family has. Parameters and statistics are float32 or wider, in the collections `params` and
-    `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
+    Its fields `num_classes`, `single_output`, `dtype` (that it computes in) and `preprocess` (what its images go
+    through before) are those that every family has. Parameters and statistics are float32 or wider, in the collections
+    `params` and `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
     """
 
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:

@@ -157,20 +157,39 @@ class Head(nn.Module):
 
     The weights start at a standard deviation of 0.01 (Goyal et al. 2017, section 5.1), so that the first loss is
     close to ln(classes).
+
+    With `single_output`, which is for two classes, it has one output z, and the logits are 0 and z: their softmax is
+    1 − σ(z) and σ(z), and its cross-entropy the binary one of z.
     """
 
     num_classes: int
+    single_output: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b classes"]:
-        kernel = self.param("kernel", nn.initializers.normal(0.01), (x.shape[-1], self.num_classes), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,), self.param_dtype)
+        shape = (x.shape[-1], self.outputs)
+        kernel = self.param("kernel", nn.initializers.normal(0.01), shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,), self.param_dtype)
+        if self.single_output:  # nothing but a dense layer, for whatever reads the program
+            kernel, bias = with_two_outputs(kernel, bias)
         logits = lax.dot(
             x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.dtype(self.param_dtype)
         )
         return logits + bias
+
+    @property
+    def outputs(self) -> int:
+        """How many it has parameters for."""
+        return 1 if self.single_output else self.num_classes
+
+
+def with_two_outputs(
+    kernel: Float[Array, "c 1"], bias: Float[Array, " 1"]
+) -> tuple[Float[Array, "c 2"], Float[Array, " 2"]]:
+    """Returns the parameters of a head of two outputs that gives the logits of one with a single output."""
+    return jnp.pad(kernel, ((0, 0), (1, 0))), jnp.pad(bias, (1, 0))
 
 
 relu = jax.nn.relu

@@ -63,7 +63,13 @@ def create_model(name: str, **fields: Any) -> nn.Module:
     for field in fields:
         if field not in known:
             raise UserError(f"{name} has no field {field!r}{nearest(field, known)}; it has {', '.join(known)}")
-    return find_family(name).network(**{"preprocess": entry.preprocess, **entry.fields, **fields})
+    made = {"preprocess": entry.preprocess, **entry.fields, **fields}
+    if made.get("single_output") and made["num_classes"] != 2:
+        raise UserError(
+            f"single_output (config.model.single_output) is for two classes, and there are {made['num_classes']}: "
+            f"leave it out"
+        )
+    return find_family(name).network(**made)
 
 
 def field_names(name: str) -> list[str]:

@@ -111,6 +111,8 @@ class Planner:
     def __init__(self, config: Config, topology: Topology, say: Callable[[str], None]) -> None:
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        # What the classes are weighted by are constants of the program, of no account here, and may need the data.
+        config = replace(config, loss=replace(config.loss, class_weights=None, logit_adjustment=0.0))
         self.config, self.topology, self._say = config, topology, say
         self.mesh = make_mesh(topology.devices)
         self._check("config.batch_size", config.batch_size)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jaxnets.dtypes import widest
 from jaxnets.errors import UserError
 from jaxnets.models.family import Layout, Variables
-from jaxnets.models.layers import Head
+from jaxnets.models.layers import Head, with_two_outputs
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.layouts import Slot, slots
 
@@ -87,17 +87,28 @@ def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) ->
 def adapt(variables: Variables, model: Any, channels: int, seed: int = 0) -> Variables:
     """Returns the variables for `model`'s classes and for images of `channels`, in the dtype of its parameters.
 
-    Another number of classes gets a new head, drawn from the seed as a new model's is.
+    Another number of classes gets a new head, drawn from the seed as a new model's is. Two classes keep theirs, be it
+    in one output or in two.
     """
     params, structure = dict(variables["params"]), family_of(model).structure(model)
     stem, head = structure.stem[0], structure.head
     if params[stem]["kernel"].shape[2] != channels:
         params[stem] = {**params[stem], "kernel": _with_channels(np.asarray(params[stem]["kernel"]), channels)}
-    features, classes = params[head]["kernel"].shape
-    if classes != model.num_classes:
-        drawn: Any = Head(model.num_classes).init(jax.random.key(seed), np.zeros((1, features), np.float32))
-        params[head] = drawn["params"]
+    params[head] = _head(params[head], model, seed)
     return jax.tree.map(lambda leaf: np.asarray(leaf, widest(model.dtype)), {**variables, "params": params})
+
+
+def _head(params: Any, model: Any, seed: int) -> Any:
+    features, outputs = params["kernel"].shape
+    wanted = Head(model.num_classes, model.single_output)
+    if outputs == wanted.outputs:
+        return params
+    if (outputs, wanted.outputs) == (2, 1):
+        return {name: np.asarray(leaf)[..., 1:] - np.asarray(leaf)[..., :1] for name, leaf in params.items()}
+    if (outputs, wanted.outputs) == (1, 2):
+        return dict(zip(("kernel", "bias"), with_two_outputs(params["kernel"], params["bias"]), strict=True))
+    drawn: Any = wanted.init(jax.random.key(seed), np.zeros((1, features), np.float32))
+    return drawn["params"]
 
 
 def _with_channels(kernel: Float[np.ndarray, "i j c f"], channels: int) -> Float[np.ndarray, "i j channels f"]:

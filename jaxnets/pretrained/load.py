@@ -73,6 +73,8 @@ def load_pretrained(
     channels = in_channels or found.channels
     preprocess = found.preprocess and _for_channels(found.preprocess, channels)
     own = {"preprocess": preprocess, **found.fields, "num_classes": num_classes or found.fields["num_classes"]}
+    if own["num_classes"] != 2:
+        own.pop("single_output", None)  # of two classes, and these are others
     model = create_model(name, **{**own, **fields})
     return model, adapt(found.variables, model, channels)
 
@@ -98,6 +100,8 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         raise _another(opened, name)  # the layout leaves it to the name how the model pads
     fields = {**conventions, **opened.fields}
     classes, channels = sizes(opened.arrays, layout, create_model(name, **fields), opened.description)
+    if classes == 1 and len(opened.labels or ()) == 2 and opened.activation == "softmax":
+        classes, fields["single_output"] = 2, True  # two classes share its one output
     fields["num_classes"] = classes
     preprocess = opened.preprocess or layout.preprocess(name) or find_model(name).preprocess
     if preprocess is not None:

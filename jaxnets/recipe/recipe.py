@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import optax
+from jaxtyping import Array, Float
 
 from jaxnets.recipe.augment.cut import Cut
 from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Frozen
+from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.losses.loss import Loss
 from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.schedule import Schedule
@@ -17,12 +19,17 @@ from jaxnets.recipe.schedule import Schedule
 class Recipe:
     """What a training is, from the canvas to the averaged weights; `make_train_step` takes it whole."""
 
-    loss: Loss
+    loss: Loss  # plain, as evaluation has it
     optimizer: optax.GradientTransformation
     schedule: Schedule  # the learning rate that is logged, the optimizer's own
     cut: Cut | None = None  # from the canvas to the size that is trained at; None where they are the same
     ops: tuple[Op, ...] = ()
     mix: Mixup | None = None
     label_smoothing: float = 0.0
+    rebalance: Rebalance | None = None  # of the classes, in training
     average: Average | None = None
     frozen: Frozen | None = None  # what does not train; the optimizer sees the rest alone
+
+    def training_loss(self, logits: Float[Array, "b classes"], target: Float[Array, "b classes"]) -> Float[Array, " b"]:
+        """Returns what training minimises the mean of, for each example."""
+        return self.loss(logits, target) if self.rebalance is None else self.rebalance(self.loss, logits, target)

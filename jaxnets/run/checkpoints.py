@@ -27,7 +27,8 @@ class Progress:
 
     step: int
     evaluation: dict[str, Any] | None = None  # of these weights: split, accuracy, loss, count, …
-    best: dict[str, Any] | None = None  # step and accuracy of the best so far on the validation split
+    best: dict[str, Any] | None = None  # step and figures of the best so far on the validation split
+    without_better: int = 0  # evaluations since then
     window: dict[str, Any] = field(default_factory=dict)  # sums over the steps since the last row of metrics.jsonl
 
 

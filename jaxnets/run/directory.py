@@ -37,6 +37,7 @@ class ModelCard:
     matmul_precision: str = "default"  # as config.matmul_precision
     activation: Activation = "softmax"  # that turns its logits into probabilities
     several_labels: bool = False  # whether the images that it was trained on may have several
+    class_weights: tuple[float, ...] | None = None  # in the loss that it was trained with; None: there were none
     thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
 
     def to_json(self) -> dict[str, Any]:
@@ -54,6 +55,7 @@ class ModelCard:
             matmul_precision=saved["matmul_precision"],
             activation=saved.get("activation", "softmax"),  # format 1 knew no other
             several_labels=saved.get("several_labels", False),  # nor these
+            class_weights=tuple(saved["class_weights"]) if saved.get("class_weights") else None,
             thresholds=read_thresholds(saved.get("thresholds"), len(saved["class_names"])),
         )
 
@@ -178,10 +180,13 @@ class RunDirectory:
     def write_model(self, card: ModelCard) -> None:
         write_json(self.model, card.to_json())
 
-    def refuse_other_run(self, config: Config, card: ModelCard) -> list[str]:
+    def refuse_other_run(
+        self, config: Config, card: ModelCard, asked: Config | None = None, free: frozenset[str] = frozenset()
+    ) -> list[str]:
         """Refuses to go on in this directory with a config or data that would make it another run.
 
-        Data may lie elsewhere than before, as long as it is the same data.
+        Data may lie elsewhere than before, as long as it is the same data. `asked` is what the config is compared with
+        in place of config.json, where that holds what became of it; the keys `free` may differ beside RESUMABLE.
 
         Returns:
             What has changed and may, a line each.
@@ -189,7 +194,7 @@ class RunDirectory:
         Raises:
             UserError: that lists the differing keys.
         """
-        before, now = flatten(self.read_config()), flatten(config)
+        before, now = flatten(asked or self.read_config()), flatten(config)
         saved = self.read_model()
         changed = {
             key: f"config.{key}: {before[key]!r} there, {now[key]!r} now"
@@ -198,11 +203,13 @@ class RunDirectory:
         }
         data_changes = changes(saved.data, card.data)
         same_data = saved.class_names == card.class_names and not data_changes
-        allowed = RESUMABLE | ({"data.source"} if same_data else set())
+        allowed = RESUMABLE | free | ({"data.source"} if same_data else set())
         differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")
         differing += [f"  data: {change}" for change in data_changes]
+        if saved.class_weights != card.class_weights and not differing:  # a file of the same name says otherwise
+            differing.append(f"  class weights: {_weights(saved)} there, {_weights(card)} now")
         if differing:
             raise UserError(
                 f"{self.path} holds another run:\n"
@@ -273,6 +280,12 @@ def _without_format(saved: dict[str, Any], path: Place) -> tuple[dict[str, Any],
             f"{path} has format {found}, this jaxnets reads formats 1 to {FORMAT}: use the version that wrote it"
         )
     return saved, found
+
+
+def _weights(card: ModelCard) -> str:
+    pairs = zip(card.class_names, card.class_weights or (), strict=False)
+    shown = [f"{name} {weight:g}" for name, weight in pairs]
+    return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
 
 
 def _brief(names: tuple[str, ...]) -> str:

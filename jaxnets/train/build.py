@@ -31,6 +31,7 @@ from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
 from jaxnets.train.boxes import make_boxes
+from jaxnets.train.imbalance import make_rebalance
 from jaxnets.train.phases import Phase
 from jaxnets.train.step import cut_number, init_state, make_eval_step, make_train_step
 
@@ -105,7 +106,11 @@ def build(
 
 
 def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
-    """Returns the recipe of a config."""
+    """Returns the recipe of a config.
+
+    Raises:
+        UserError: if it fits neither the data nor the model.
+    """
     seen = data.training_preprocess
     padding, shortest = config.augment.pad_and_crop.padding, min(seen.height, seen.width)
     if padding >= shortest:
@@ -119,6 +124,13 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"leave it out, or set config.data.image_size to one number"
         )
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
+    loss = find_loss(config.loss, several_labels=data.several_labels)
+    if config.model.single_output and loss.activation != "softmax":
+        raise UserError(
+            f"config.model.single_output gives one class the logit 0, so that two classes share one whole, and "
+            f"{config.loss.name} decides each by itself: leave it out, or take config.loss.name=softmax_cross_entropy, "
+            f"which is the binary cross-entropy of a single output"
+        )
     steps_per_epoch = len(data.training) / config.batch_size
     peak = config.optimizer.learning_rate
     schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
@@ -129,8 +141,9 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         cut=cut,
         ops=ops,
         mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
-        loss=find_loss(config.loss, several_labels=data.several_labels),
+        loss=loss,
         label_smoothing=config.loss.label_smoothing,
+        rebalance=make_rebalance(config, data),
         optimizer=make_optimizer(config.optimizer, schedule, rates, freezing),
         schedule=schedule,
         average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
@@ -185,5 +198,9 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
     }
     own = {name: value for name, value in fields.items() if value is not None}
     # These are of the training and not of the weights, so that None means none, whatever the weights came with.
-    of_training = {"norm_group_size": config.batch_norm.group_size, "remat_stages": config.model.remat_stages or 0}
+    of_training = {
+        "norm_group_size": config.batch_norm.group_size,
+        "remat_stages": config.model.remat_stages or 0,
+        "single_output": config.model.single_output,
+    }
     return own | {name: value for name, value in of_training.items() if name in known}

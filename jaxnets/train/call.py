@@ -11,6 +11,7 @@ from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config, resolve
 from jaxnets.config_files import read_config
 from jaxnets.data.sources import with_absolute_paths
+from jaxnets.data.weights_file import with_absolute_path
 from jaxnets.run.storage import open_place
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train as run_training
@@ -41,6 +42,6 @@ def train(
     if isinstance(config, str):
         config = read_config(config)
     resolved = config if isinstance(config, Config) else resolve(config)
-    resolved = replace(resolved, data=with_absolute_paths(resolved.data))
+    resolved = replace(resolved, data=with_absolute_paths(resolved.data), loss=with_absolute_path(resolved.loss))
     use_compilation_cache()
     return run_training(resolved, open_place(workdir), Display(quiet=quiet))

@@ -1,18 +1,20 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines elsewhere."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset
+from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.schema import flatten, written
+from jaxnets.train.bar import Bar, open_bar
 
 
 class Display:
@@ -21,10 +23,17 @@ class Display:
     def __init__(self, console: Console | None = None, *, quiet: bool = False, parameters: bool = False) -> None:
         self._console = console or terminal.console(quiet=quiet)
         self._parameters = parameters
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def describe(
-        self, config: Config, data: Dataset, params: Any, mesh: Mesh, steps: int, frozen: str | None = None
+        self,
+        config: Config,
+        data: Dataset,
+        params: Any,
+        mesh: Mesh,
+        steps: int,
+        frozen: str | None = None,
+        rebalance: Rebalance | None = None,
     ) -> None:
         """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices.
 
@@ -48,6 +57,10 @@ class Display:
         if (t.height, t.width) != (p.height, p.width):
             size += f" (trained at {t.height}×{t.width})"
         self._item("data", f"{config.data.source}, {sizes}, {size}; {'; '.join(data.notes)}")
+        if rebalance is not None and rebalance.weights is not None:
+            ranked = sorted(zip(rebalance.weights, data.class_names, strict=True))
+            (low, lightest), (high, heaviest) = ranked[0], ranked[-1]
+            self._item("class weights", f"from {low:.3g} ({lightest}) to {high:.3g} ({heaviest})")
         devices = mesh.devices.flatten()
         kind = devices[0].device_kind
         self._item("devices", f"{len(devices)} × {kind}; {steps:,} steps of {config.batch_size:,} examples")
@@ -63,32 +76,28 @@ class Display:
     def say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows how far something has come that is no step of training; what it yields takes (done, total)."""
+        bar = open_bar(self._console, what, transient=True)
+        try:
+            yield bar.update if bar else lambda done, total: None
+        finally:
+            if bar:
+                bar.close()
+
     def start(self, step: int, steps: int) -> None:
-        if not self._console.is_terminal:
-            return
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            # Drawn from `update` alone: a thread that redraws would take its share of two cores.
-            auto_refresh=False,
-            expand=True,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=step, figures="compiling …")
-        self._bar.start()
-        self._bar.refresh()
+        self._steps = steps
+        self._bar = open_bar(self._console, "training")
+        if self._bar:
+            self._bar.update(step, steps, "compiling …")
 
     def update(self, step: int, loss: float, accuracy: float, images_per_second: float | None) -> None:
         if self._bar is not None:
             figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}"
             if images_per_second is not None:
                 figures += f"  {images_per_second:,.0f} images/s"
-            self._bar.update(self._task, completed=step, figures=figures)
-            self._bar.refresh()
+            self._bar.update(step, self._steps, figures)
 
     def row(self, step: int, steps: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Shows a row of metrics.jsonl; the training rows only where there is no bar."""
@@ -101,7 +110,7 @@ class Display:
 
     def stop(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
             self._bar = None
 
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxnets.chips import peak_flops
 from jaxnets.config import Config, Cutter, without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
+from jaxnets.data.sources import Source
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.models.registry import create_model, family_of
@@ -26,6 +27,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed, resides
 from jaxnets.train.hosts import Hosts
+from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
@@ -43,22 +45,30 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, workdir: Place, display: Display, mesh: Mesh | None = None, started: float | None = None
+    config: Config,
+    workdir: Place,
+    display: Display,
+    mesh: Mesh | None = None,
+    started: float | None = None,
+    *,
+    stop: Stop | None = None,
+    tests: bool = True,
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
-    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now.
+    `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. `stop` ends
+    it in place of that. Without `tests` the test split is left alone where there is one for validation.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
-    stop, hosts, run = Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
+    stop, hosts, run = stop or Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
     around = Around(stop, hosts, Watch(stop, hosts, config.hang_minutes))
     with listening(stop, display.say), watching(around.watch, hosts), ExitStack() as held:
         try:
             prepared = unless(
                 stop,
-                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held),
+                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held, tests=tests),
             )
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
@@ -70,25 +80,36 @@ def train(
 
 
 def open_session(
-    config: Config, run: RunDirectory, setup: "Setup", display: Display, around: Around, held: ExitStack
+    config: Config,
+    run: RunDirectory,
+    setup: "Setup",
+    display: Display,
+    around: Around,
+    held: ExitStack,
+    *,
+    tests: bool = True,
 ) -> tuple[Session, TrainState, Progress] | Outcome:
-    """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock."""
+    """Returns what trains and where it starts, or the outcome of a finished run; `held` gets the run's lock.
+
+    Without `tests` the test split is evaluated only where there is none for validation.
+    """
     hosts = around.hosts
     config = replace(config, data=replace(config.data, cut=setup.cut))  # noted, so that every session does the same
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
-    if progress.step >= setup.steps and progress.evaluation is not None:
+    ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
+    if ended and progress.evaluation is not None:
         checkpointer.close()
         hosts.all(READY, True)
-        display.say(_finished(run.path, progress, setup.steps))
+        display.say(_finished(run.path, progress, setup))
         return Outcome(progress.step)
     # Those of the best checkpoint, which is not always the last that was evaluated.
     chosen = (progress.best or {}).get("thresholds", setup.card.thresholds)
     setup = replace(setup, card=replace(setup.card, thresholds=None if chosen is None else tuple(chosen)))
     if hosts.leads:
         run.write(config, setup.card)
-    frozen = _frozen(setup, state, progress.step)
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen)
+    frozen, rebalance = _frozen(setup, state, progress.step), setup.built.recipe.rebalance
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance)
     if setup.data.several_labels and "validation" not in setup.data.splits:
         display.say(
             "no validation split: a label will be said above a probability of one half; with "
@@ -96,7 +117,10 @@ def open_session(
         )
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
-    return _session(config, run, setup, progress, checkpointer, display, around), state, progress
+    session = _session(config, run, setup, progress, checkpointer, display, around)
+    if not tests and "validation" in session.splits:
+        session.splits = {name: split for name, split in session.splits.items() if name != "test"}
+    return session, state, progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +133,16 @@ class Setup:
     start: Start | None  # the weights that training starts from
     built: Built
     phases: Phases
+    judge: Judge
     card: ModelCard
     resumes: bool  # a run that is in the directory already
     cut: Cutter | None  # what cuts random crops
 
 
-def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None) -> Setup:
-    """Opens data and weights and builds the model, the quickest to be refused first.
+def set_up(
+    config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None, source: Source | None = None
+) -> Setup:
+    """Opens data and weights and builds the model, the quickest to be refused first; `source` may be open already.
 
     Raises:
         UserError: for whatever the user can correct.
@@ -142,7 +169,8 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
-    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None)
+    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
+    judge = make_judge(config, data)
     cut = _cut(config, data, run.read_config().data.cut if saved else "")
     if cut == "host":
         data = data.with_host_cut()
@@ -157,6 +185,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         matmul_precision=config.matmul_precision,
         activation=built.recipe.loss.activation,
         several_labels=data.several_labels,
+        class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
         thresholds=saved.thresholds if saved else None,
     )
     return Setup(
@@ -166,6 +195,7 @@ def set_up(config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = 
         start=start,
         built=built,
         phases=Phases(built.phases, mesh, split=config.mesh.shard_parameters),
+        judge=judge,
         card=card,
         resumes=saved is not None,
         cut=cut,
@@ -224,7 +254,8 @@ def _claim(
 def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     built, phases = setup.built, setup.phases
-    restored = checkpointer.restore(lambda step: phases.like(phases.before(step)))
+    found = checkpointer.first()
+    restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return restored
     first = phases.at(0)
@@ -232,10 +263,15 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     # Run once, so quick to compile matters more than quick to run.
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
     state = jax.jit(first.fresh_state, out_shardings=shardings, compiler_options=options)()
-    start = setup.start or open_start(config)  # a run that ended before its first checkpoint starts anew
+    start: Start | None
+    if found is not None:
+        start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
+    else:
+        # A run that ended before its first checkpoint starts anew.
+        start, progress = setup.start or open_start(config), Progress(step=0)
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
-    return state, Progress(step=0)
+    return state, progress
 
 
 def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:
@@ -291,13 +327,19 @@ def _session(
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,
+        judge=setup.judge,
         keep_thresholds=keep_thresholds,
     )
 
 
-def _finished(workdir: Place, progress: Progress, steps: int) -> str:
-    text = f"{workdir} is finished: {progress.step} of {steps} steps are done"
+def _finished(workdir: Place, progress: Progress, setup: Setup) -> str:
+    text = f"{workdir} is finished: {progress.step} of {setup.steps} steps are done"
     if progress.evaluation:
         e = progress.evaluation
         text += f", {e['split']} accuracy {e['accuracy']:.2%}"
-    return text + ". To go on with it, raise --config.epochs (or --config.steps)."
+    if said := setup.judge.said(progress):
+        text += f"; {said}"
+    raised = ["--config.epochs (or --config.steps)"] if progress.step >= setup.steps else []
+    if setup.judge.gives_up(progress):
+        raised.append("--config.patience")
+    return f"{text}. To go on with it, raise {' and '.join(raised)}."

@@ -18,7 +18,19 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import UserError
-from jaxnets.run.checkpoints import AMENDED, MANIFEST, Progress, amended, first_line, listing, steps, verify
+from jaxnets.models.family import Variables
+from jaxnets.run.checkpoints import (
+    AMENDED,
+    MANIFEST,
+    Progress,
+    amended,
+    first_line,
+    listing,
+    read_progress,
+    read_variables,
+    steps,
+    verify,
+)
 from jaxnets.run.directory import write_json
 from jaxnets.run.storage import (
     Place,
@@ -146,6 +158,20 @@ class Checkpointer:
     def close(self) -> None:
         self.wait()
         self._saver.close()
+
+    def first(self) -> tuple[Variables, Progress] | None:
+        """Returns the weights of step 0 and what is known of them, where no later checkpoint is whole.
+
+        They were found without a step (a head that was solved), and no optimizer has a state yet.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        if self._hosts.decide("first step", self._newest_whole) != 0:
+            return None
+        progress = read_progress(self._directory, 0)
+        self._best = progress.best["step"] if progress.best else None
+        return read_variables(self._directory, 0, "raw"), progress
 
     def restore(self, like: Callable[[int], TrainState]) -> tuple[TrainState, Progress] | None:
         """Returns the newest state that can be read, or None where there is none yet.

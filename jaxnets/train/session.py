@@ -1,6 +1,5 @@
 """One stretch of training, from the step where it starts to the end or to where it is asked to stop."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from jaxnets.train.books import Books
 from jaxnets.train.display import Display
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed
+from jaxnets.train.judge import Judge
 from jaxnets.train.pace import Pace
 from jaxnets.train.phases import Phase, Phases
 from jaxnets.train.profiler import Profiler
@@ -50,7 +50,7 @@ class Outcome:
 class Session:
     timetable: Timetable
     phases: Phases
-    splits: Mapping[str, Examples]  # test, and validation where there is one, which then chooses the best
+    splits: Mapping[str, Examples]  # validation where there is one, which then chooses the best, and test
     feed: Feed
     evaluator: Evaluator
     checkpointer: Checkpointer
@@ -58,11 +58,13 @@ class Session:
     profiler: Profiler
     display: Display
     around: Around
+    judge: Judge
     keep_thresholds: Callable[[tuple[float, ...]], None]  # of the best so far, where images may have several labels
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
         self.progress = progress
+        self.over = False  # before its last step, for want of a better evaluation
         self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
         with ExitStack() as at_end:
             at_end.callback(self.books.log.close)
@@ -76,9 +78,13 @@ class Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        finished = step >= self.timetable.steps and self.progress.evaluation is not None
+        finished = (self.over or step >= self.timetable.steps) and self.progress.evaluation is not None
         stop = self.around.stop
-        return Outcome(step) if finished else Outcome(step, stop.status, stop.signal)
+        if not finished:
+            return Outcome(step, stop.status, stop.signal)
+        if said := self.judge.said(self.progress):
+            self.display.say(f"finished at step {step} of {self.timetable.steps}: {said}")
+        return Outcome(step)
 
     def _steps(self, state: TrainState, step: int) -> int:
         """Trains from `step` to the end, or to where it is asked to stop; returns the step that was reached."""
@@ -91,7 +97,7 @@ class Session:
         if step and self.progress.evaluation is None and self.timetable.evaluates(step):
             self._evaluate(state, step)  # the last session was stopped before it could, or was to go on further
             self._save(state, step)
-        while step < self.timetable.steps:
+        while step < self.timetable.steps and not self.over:
             count = hosts.decide(f"step {step}", partial(self._count, step))
             if not count:
                 break
@@ -160,28 +166,32 @@ class Session:
     def _evaluate(self, state: TrainState, step: int) -> bool:
         """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
         chooses = "validation" in self.splits
-        rows = {"eval": "validation" if chooses else "test"}
-        if chooses and step >= self.timetable.steps:
-            rows["test"] = "test"
-        found: dict[str, dict[str, Any]] = {}
-        totals: dict[str, dict[str, np.ndarray]] = {}
-        for name, split in rows.items():
-            total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
-            if total is None:
-                return False
-            totals[name] = total
-            found[name] = {"split": split, **figures_of(table.EVALUATION, total)}
-        for name, values in found.items():
-            self.books.row(step, {f"{name}/{key}": value for key, value in values.items()})
-        evaluation = found["eval"]
-        is_best = chooses and is_better(evaluation, self.progress.best)
+        evaluation = self._figures(state, step, "eval", "validation" if chooses else "test")
+        if evaluation is None:
+            return False
+        found, total = evaluation
+        progress = self.judge.judged(self.progress, step, found) if chooses else self.progress
+        over = self.judge.gives_up(progress)
+        ends = chooses and "test" in self.splits and (over or step >= self.timetable.steps)
+        test = self._figures(state, step, "test", "test") if ends else ({}, {})
+        if test is None:
+            return False
+        self.books.row(step, {f"eval/{key}": value for key, value in found.items()})
+        if ends:
+            self.books.row(step, {f"test/{key}": value for key, value in test[0].items()})
+        is_best = progress.best != self.progress.best
+        self.progress, self.over = progress, over
         if is_best:
-            compared = dict.fromkeys((table.chief(evaluation), "accuracy", "loss"))
-            best = {"step": step, **{name: evaluation[name] for name in compared}}
-            self.progress = replace(self.progress, best=best)
-            self._choose_thresholds(totals["eval"])
-        self.evaluated = step, {**evaluation, **{f"test_{key}": value for key, value in found.get("test", {}).items()}}
+            self._choose_thresholds(total)
+        self.evaluated = step, {**found, **{f"test_{key}": value for key, value in test[0].items()}}
         return is_best
+
+    def _figures(
+        self, state: TrainState, step: int, name: str, split: str
+    ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]] | None:
+        """Returns what an evaluation of a split finds, and the sums that it follows from; None if it is stopped."""
+        total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
+        return None if total is None else ({"split": split, **figures_of(table.EVALUATION, total)}, total)
 
     def _choose_thresholds(self, total: Mapping[str, np.ndarray]) -> None:
         """Chooses the thresholds of several labels by an evaluation of the validation split that is the best so far."""
@@ -229,17 +239,3 @@ class Session:
             )
         speed = self.timetable.batch_size / self.pace.seconds if self.pace.seconds else None
         self.books.steps(start, sums, speed)
-
-
-def is_better(evaluation: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
-    """Tells whether an evaluation beats the best so far: in accuracy, and between equals in loss.
-
-    With several labels per image it is their mean average precision instead of accuracy.
-    """
-    if best is None:
-        return True
-    name = table.chief(evaluation)
-    # Without an image of any class it is no number, and saved as null.
-    ours, theirs = (-np.inf if x is None or math.isnan(x) else x for x in (evaluation[name], best.get(name)))
-    # Runs of an earlier version did not note the loss of their best.
-    return (ours, -evaluation["loss"]) > (theirs, -best.get("loss", -np.inf))

@@ -145,7 +145,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout},
             )
-            loss = recipe.loss(logits, examples.target)
+            loss = recipe.training_loss(logits, examples.target)
             return loss.mean(), (loss, logits, updated)
 
         gradient, (loss, logits, updated) = jax.grad(loss_of, has_aux=True)(changing["params"])

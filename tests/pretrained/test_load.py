@@ -365,6 +365,15 @@ def test_a_regression_is_refused_as_a_classifier_and_its_network_can_be_had(besi
     assert jaxnets.load_pretrained("resnet18", path)[0].num_classes == 1
 
 
+def test_one_output_with_the_names_of_two_classes_is_both_of_them(beside):
+    path = beside(classes=1, label_names=["cat", "dog"])
+    classifier = jaxnets.load(path, engine="jax")
+    assert (classifier.labels, classifier.activation) == (("cat", "dog"), "softmax")
+    assert (classifier.model.num_classes, classifier.model.single_output) == (2, True)
+    assert classifier.variables["params"]["head"]["kernel"].shape == (512, 1)
+    assert jaxnets.load_pretrained("resnet18", path, num_classes=5)[1]["params"]["head"]["kernel"].shape == (512, 5)
+
+
 def test_names_of_another_number_of_classes_are_left_out_and_that_is_said(beside, caplog):
     assert jaxnets.load(beside(label_names=["a", "b"]), engine="jax").labels == ("class 0", "class 1", "class 2")
     assert "names 2 classes and has 3" in caplog.text

@@ -2,6 +2,7 @@ import logging
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from jaxnets import Preprocess, UserError
@@ -96,3 +97,11 @@ def test_what_would_spoil_the_training_images_is_refused(changed, said):
 
     with pytest.raises(UserError, match=said):
         build_run()
+
+
+def test_a_single_output_has_two_classes_and_no_loss_that_decides_each_by_itself():
+    made = built(8, 8, model={"single_output": True})
+    assert made.fields["single_output"]
+    assert jax.eval_shape(made.phases[0].fresh_state).params["head"]["kernel"].shape == (64, 1)
+    with pytest.raises(UserError, match=r"single_output gives one class the logit 0.*sigmoid_cross_entropy decides"):
+        built(8, 8, model={"single_output": True}, loss={"name": "sigmoid_cross_entropy"})

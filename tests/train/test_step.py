@@ -11,6 +11,7 @@ from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
+from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.mesh import over_data, replicated, state_shardings
@@ -19,6 +20,7 @@ from jaxnets.train.step import init_state, make_chunk, make_train_step
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
 LABELS = np.arange(32, dtype=np.int32) % 4
 ASPECTS = np.ones(32, np.float32)
+REBALANCE = Rebalance(weights=(0.3, 1.0, 2.0, 5.0), shift=(-0.5, -1.0, -2.0, -4.0))
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
 
 
@@ -77,7 +79,7 @@ def test_one_step_agrees_on_one_and_eight_devices_in_float32(one_device, eight_d
 @pytest.mark.usefixtures("enable_x64")
 @pytest.mark.parametrize("group_size", [None, 4])
 def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eight_devices, group_size):
-    fields = {"dtype": jnp.float64, "norm_group_size": group_size}
+    fields = {"dtype": jnp.float64, "norm_group_size": group_size, "recipe": {"rebalance": REBALANCE}}
     one, eight = run_on(one_device, 20, **fields), run_on(eight_devices, 20, **fields)
     assert jax.tree.leaves(one[0].variables)[0].dtype == np.float64
     assert_close(one, eight, 1e-10)
@@ -86,7 +88,7 @@ def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eigh
 @pytest.mark.usefixtures("enable_x64")
 @pytest.mark.parametrize("micro_batches", [2, 4])
 def test_micro_batches_give_what_the_whole_batch_gives(eight_devices, micro_batches):
-    fields = {"dtype": jnp.float64, "norm_group_size": 4, "recipe": {"mix": Mixup(alpha=0.5)}}
+    fields = {"dtype": jnp.float64, "norm_group_size": 4, "recipe": {"mix": Mixup(alpha=0.5), "rebalance": REBALANCE}}
     sharding = over_data(eight_devices, axis=1)
     whole = run_on(eight_devices, 3, size=32, **fields)
     divided = run_on(eight_devices, 3, size=32, micro_batches=micro_batches, sharding=sharding, **fields)

@@ -123,6 +123,7 @@ class EfficientNet(Network):
     stem_features: int
     top_features: int  # of the last convolution
     num_classes: int
+    single_output: bool = False  # of two classes: one output, whose logits are 0 and itself
     width: float = 1.0  # times as many features
     depth: float = 1.0  # times as many blocks, rounded up
     scaled_ends: bool = (
@@ -192,7 +193,7 @@ class EfficientNet(Network):
         features["top"] = x
         embedding = global_average(x, dtypes["param_dtype"])
         x = Dropout(self.dropout, train=train, name="dropout")(embedding)
-        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(x))
+        return Outputs(features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(x))
 
 
 def structure(model: EfficientNet) -> Structure:

@@ -201,6 +201,7 @@ class ResNet(Network):
     stem: Literal["imagenet", "deep", "cifar"]  # 7×7 at stride 2, or three 3×3, and a max-pool; or one 3×3
     stem_features: int
     num_classes: int
+    single_output: bool = False  # of two classes: one output, whose logits are 0 and itself
     preactivation: bool = False
     shortcut: Literal["A", "B", "D"] = "B"
     groups: int = 1  # of a bottleneck's 3×3 convolution
@@ -257,7 +258,9 @@ class ResNet(Network):
         if self.preactivation:
             x = relu(norm(name="last_norm")(x))
         embedding = global_average(x, dtypes["param_dtype"])
-        return Outputs(features, embedding, Head(self.num_classes, name="head", **dtypes)(embedding))
+        return Outputs(
+            features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(embedding)
+        )
 
     def _stem(self, x: Array, conv: ModuleDef, norm: ModuleDef) -> Array:
         if self.stem == "deep":

@@ -15,8 +15,13 @@ class Loss(Protocol):
 
     activation: ClassVar[Activation]  # that turns logits trained with it into probabilities
 
-    def __call__(self, logits: Float[Array, "b classes"], target: Float[Array, "b classes"]) -> Float[Array, " b"]:
-        """Returns each example's loss in nats."""
+    def __call__(
+        self,
+        logits: Float[Array, "b classes"],
+        target: Float[Array, "b classes"],
+        weights: Float[Array, " classes"] | None = None,
+    ) -> Float[Array, " b"]:
+        """Returns each example's loss in nats; `weights` multiply what the target has of each class."""
         ...
 
 

@@ -7,7 +7,9 @@ from jaxnets.errors import UserError
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from jaxnets.recipe.losses.focal import Focal
 from jaxnets.recipe.losses.loss import Loss
-from jaxnets.schema import ZeroToBelowOne
+from jaxnets.schema import NonNegative, ZeroToBelowOne, ZeroToOne
+
+BALANCED = "balanced"  # class weights that are no file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,10 @@ class LossConfig:
 
     name: Literal["softmax_cross_entropy", "sigmoid_cross_entropy", "focal"] = "softmax_cross_entropy"
     label_smoothing: ZeroToBelowOne = 0.0  # share of the target that is spread over all classes
+    # Of the classes, in training: balanced, so that all count the same, or a file with a line class,weight for each.
+    class_weights: str | None = None  # None: each example counts the same
+    class_weight_power: ZeroToOne = 1.0  # of balanced ones: 0 as they are, 1 all the same
+    logit_adjustment: NonNegative = 0.0  # τ times the log of a class's frequency, added to its logit in training
     softmax_cross_entropy: SoftmaxCrossEntropy = field(default_factory=SoftmaxCrossEntropy)
     sigmoid_cross_entropy: SigmoidCrossEntropy = field(default_factory=SigmoidCrossEntropy)
     focal: Focal = field(default_factory=Focal)

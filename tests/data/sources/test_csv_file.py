@@ -185,6 +185,30 @@ def test_test_rows_without_labels_are_kept_as_unlabelled(table, tmp_path):
     assert source.unlabelled == {"labels.csv": [str(tmp_path / "images" / f"{i}.png") for i in (5, 6, 7)]}
 
 
+@pytest.mark.parametrize(
+    ("values", "mark"),
+    [
+        ([f"{i / 7:.3f}" for i in range(12)], ","),
+        ([f"{i - 5.5}" for i in range(12)], ","),
+        ([f"{i / 7:.2f}".replace(".", ",") for i in range(12)], ";"),
+        ([f"{i + 1}e-{i % 3 + 3}" for i in range(12)], ","),
+        ([str(i % 11 / 2) for i in range(12)], ","),  # 0.0, 0.5, …, 5.0
+    ],
+)
+def test_a_quantity_is_refused_with_what_to_do(table, tmp_path, values, mark):
+    fill(tmp_path / "images", 12)
+    rows = "".join(f"{i}.png{mark}{value}\n" for i, value in enumerate(values))
+    with pytest.raises(UserError, match=r"'price', are a quantity: 1[12] different values in 12 rows.*few ranges"):
+        table(f"image{mark}price\n{rows}", label="price")
+
+
+@pytest.mark.parametrize("values", [["1.5", "2.5", "3.0"] * 4, [f"v1.{i}" for i in range(12)], list("aabbccddeeff")])
+def test_classes_that_look_like_numbers_are_no_quantity(table, tmp_path, values):
+    fill(tmp_path / "images", 12)
+    rows = "".join(f"{i}.png,{value}\n" for i, value in enumerate(values))
+    assert len(table(f"image,grade\n{rows}", label="grade").class_names) == len(set(values))
+
+
 def test_labels_in_one_cell_become_targets(table):
     cells = ["", "a", "b a", "b"] * 2
     source = table("image,tags\n" + "".join(f"images/{i}.png,{cells[i]}\n" for i in range(8)), separator=" ")

@@ -12,6 +12,8 @@ from jaxnets.data.sources.table.rows import NO_VALUE, Rows
 from jaxnets.errors import UserError, nearest, quoted
 
 _BITS = frozenset({"0", "1", "true", "false"})
+_FRACTION = re.compile(r"[-+]?\d*[.,]\d*[1-9]\d*([eE][-+]?\d+)?|[-+]?\d+([.,]\d*)?[eE]-\d+")
+_FEW, _SEVERAL = 10, 3  # values, and images of each, that classes written as fractions would have at least
 _WHOLE = re.compile(r"[-+]?\d+(\.0+)?")
 
 
@@ -60,6 +62,8 @@ def read_labels(
     present = np.unique(codes[counts]).tolist()
     if separator is not None:
         _refuse_vectors(rows.title, [cells[i] for i in present])
+    elif known is None and rows.class_names is None:
+        _refuse_quantity(rows, [name for i in present for name in cells[i]], int(counts.sum()))
     names, position, notes = _names(rows, list(dict.fromkeys(name for i in present for name in cells[i])), known)
     if separator is None:
         label_of = np.zeros(len(cells), np.int32)
@@ -108,6 +112,19 @@ def _refuse_vectors(title: str, cells: Sequence[Sequence[str]]) -> None:
             f"the labels of {title} are {max(lengths)} numbers 0 or 1 for each image ({', '.join(cells[0][:9])}): "
             f"write in their place which labels it has, or give a column for each, with config.data.table.labels"
         )
+
+
+def _refuse_quantity(rows: Rows, found: Sequence[str], count: int) -> None:
+    """Refuses labels that measure something: fractions, most of which come once or twice."""
+    fractions = [name for name in found if _FRACTION.fullmatch(name)]
+    if len(found) < _FEW or len(found) * _SEVERAL < count or 3 * len(fractions) < len(found):
+        return
+    raise UserError(
+        f"the labels of {rows.title}, in the column {quoted(rows.columns.label or '')}, are a quantity: {len(found):,} "
+        f"different values in {count:,} rows ({', '.join(fractions[:3])}, …). jaxnets sorts images into classes and "
+        f"predicts no quantities: divide it into a few ranges and write their names ('low', 'middle', 'high') in a "
+        f"column, which config.data.table.label names. If these are the names of classes, write a letter before them"
+    )
 
 
 def _names(
