@@ -65,7 +65,7 @@ def test_the_compiler_counts_the_less_the_more_is_frozen():
     assert flops[1] < 0.7 * flops[0]
     assert flops[2] < 0.8 * flops[1]
     assert kept[1] < 0.7 * kept[0]
-    assert kept[2] < 0.7 * kept[1]
+    assert kept[2] < 0.85 * kept[1]
 
 
 def test_the_head_alone_learns_by_its_gradient_on_the_features_of_evaluation(one_device):
