@@ -12,6 +12,7 @@ from jaxnets.config import Config, resolve
 from jaxnets.config_files import read_config
 from jaxnets.data.sources import with_absolute_paths
 from jaxnets.data.weights_file import with_absolute_path
+from jaxnets.errors import UserError
 from jaxnets.run.storage import open_place
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train as run_training
@@ -42,6 +43,11 @@ def train(
     if isinstance(config, str):
         config = read_config(config)
     resolved = config if isinstance(config, Config) else resolve(config)
+    if resolved.finetune.method is not None:
+        raise UserError(
+            f"config.finetune.method is {resolved.finetune.method}: use jaxnets.finetune(source, workdir) for a "
+            f"fine-tune, or set it to None for an ordinary training"
+        )
     resolved = replace(resolved, data=with_absolute_paths(resolved.data), loss=with_absolute_path(resolved.loss))
     use_compilation_cache()
     return run_training(resolved, open_place(workdir), Display(quiet=quiet))

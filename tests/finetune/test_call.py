@@ -56,6 +56,8 @@ def test_keywords_are_keys_by_the_end_of_their_names():
 def test_an_ordinary_training_is_left_to_train(images, tmp_path, options):
     with pytest.raises(UserError, match=r"use jaxnets\.train"):
         jaxnets.finetune(images, tmp_path / "run", method=None, **options)
+    with pytest.raises(UserError, match=r"use jaxnets\.finetune"):
+        jaxnets.train("finetune", tmp_path / "run")
 
 
 def test_folds_are_fitted_on_features_that_are_computed_once(images, config, capsys, monkeypatch, weights):
