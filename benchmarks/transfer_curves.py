@@ -1,0 +1,126 @@
+"""Accuracy against time of the ways to fine-tune, from one folder of images: a table, and with matplotlib a plot.
+
+python benchmarks/transfer_curves.py --images DIR [--size 128] [--epochs 3] [--seeds 3] [--plot FILE] [--json FILE]
+
+`--images` has train/ and test/ with a folder for each class. Each training starts anew in a process of its own, and is
+measured on the test split once an epoch; its time counts from the command, with programs compiled before (a first run
+of each, which is not counted). The test split chooses nothing.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import machine
+
+PRETRAINED = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
+LAST = {"before": "stage6"}
+WAYS = {  # what each changes
+    "head on features": None,
+    "last two stages": {"freeze": LAST},
+    "last two stages, BatchNorm statistics": {"freeze": {**LAST, "batch_norm": "statistics"}},
+    "last two stages, BatchNorm trains": {"freeze": {**LAST, "batch_norm": "train"}},
+    "all layers": {},
+    "all layers, layer decay 0.8": {"optimizer": {"layer_decay": 0.8}},
+    "from scratch": {"model": {"name": "efficientnet_lite0"}, "optimizer": {"learning_rate": 2e-3}},
+}
+TRAIN = "import json, sys, jaxnets; jaxnets.train(json.loads(sys.argv[1]), sys.argv[2], quiet=True)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    print(machine())
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        for name, change in WAYS.items():
+            if change is not None:
+                curve(options, change, 0, Path(folder, f"{name} first"), epochs=0.1)
+            found[name] = [
+                curve(options, change, seed, Path(folder, f"{name} {seed}")) for seed in range(options.seeds)
+            ]
+            last = [run[-1] for run in found[name]]
+            accuracies = [accuracy for _, accuracy in last]
+            shown = ", ".join(f"{accuracy:.2%}" for accuracy in accuracies)
+            seconds = statistics.mean(seconds for seconds, _ in last)
+            print(f"{name:40} {statistics.mean(accuracies):.2%}  ({shown})  {seconds:5.0f} s", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found))
+    if options.plot:
+        draw(found, options.plot)
+
+
+def curve(options, change, seed: int, workdir: Path, epochs: float | None = None) -> list[tuple[float, float]]:
+    """Returns the seconds since the command, and the accuracy on the test split, of each evaluation."""
+    data = {"source": f"folder:{options.images}", "image_size": options.size}
+    began = time.time()
+    if change is None:
+        # Nothing is kept from one seed to the next, so that each computes its features.
+        keys = [
+            f"--config.data.image_size={options.size}",
+            f"--config.seed={seed}",
+            f"--config.data.source={data['source']}",
+        ]
+        command = [sys.executable, "-m", "jaxnets.main", "--config", "finetune", *keys, "--workdir", str(workdir)]
+        own = {**os.environ, "XDG_CACHE_HOME": f"{workdir} cache"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=own)
+        metric = "test/accuracy"
+    else:
+        config = {
+            "seed": seed,
+            "batch_size": 32,
+            "epochs": epochs or options.epochs,
+            "model": change.get("model", PRETRAINED),
+            "data": data,
+            "augment": {"random_resized_crop": {"area": [0.25, 1.0]}, "flip": {"horizontal": 0.5}},
+            "loss": {"label_smoothing": 0.1},
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 2e-4,
+                "weight_decay": 1e-3,
+                "clip_norm": 1.0,
+                **change.get("optimizer", {}),
+            },
+            "schedule": {"warmup_epochs": 0.1 * (epochs or options.epochs)},
+            "freeze": change.get("freeze", {}),
+        }
+        subprocess.run([sys.executable, "-c", TRAIN, json.dumps(config), str(workdir)], check=True)
+        metric = "eval/accuracy"
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["time"] - began, row[metric]) for row in rows if metric in row]
+
+
+def draw(found, file: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    for name, runs in found.items():
+        seconds = [statistics.mean(run[i][0] for run in runs) for i in range(len(runs[0]))]
+        lowest, mean, highest = (
+            [how([run[i][1] for run in runs]) for i in range(len(runs[0]))] for how in (min, statistics.mean, max)
+        )
+        (line,) = axes.plot(seconds, mean, marker="o", label=name)
+        axes.fill_between(seconds, lowest, highest, alpha=0.15, color=line.get_color())
+    axes.set_xlabel("seconds since the command")
+    axes.set_ylabel("accuracy on the test split")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main()
