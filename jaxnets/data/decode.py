@@ -1,6 +1,7 @@
 """From the bytes of an image file to uint8 pixels, for every place where jaxnets opens one."""
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from jaxnets.data import dicom, jpeg
 from jaxnets.data.sources.base import CorruptImage, Least, Reduced
 
+_READ_AT_ONCE = 2**18  # bytes
 _PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SUFFIXES = (*_PLAIN, *dicom.SUFFIXES)  # of files taken for images, in lower case
 
@@ -118,9 +120,14 @@ def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
         file.seek(0)
         return file.read() if is_jpeg else None
     try:
-        with open(file, "rb", buffering=0) as opened:
-            start = opened.read(len(jpeg.MAGIC))
-            return start + opened.readall() if start == jpeg.MAGIC else None
+        opened = os.open(file, os.O_RDONLY | os.O_CLOEXEC)  # a third quicker than a file object
+        try:
+            content = os.read(opened, len(jpeg.MAGIC))
+            while content[: len(jpeg.MAGIC)] == jpeg.MAGIC and (more := os.read(opened, _READ_AT_ONCE)):
+                content += more
+            return content if content[: len(jpeg.MAGIC)] == jpeg.MAGIC else None
+        finally:
+            os.close(opened)
     except OSError:
         return None  # Pillow meets the same
 
@@ -140,7 +147,7 @@ def _plain_jpeg(data: bytes, least: Least | None) -> Reduced | None:
     original = (frame.width, frame.height) if sideways else (frame.height, frame.width)
     wanted = least(original) if callable(least) else least
     by = 1 if wanted is None else jpeg.reduction(frame, wanted[::-1] if sideways else wanted)
-    pixels = jpeg.decode_jpeg(data, frame, by)
+    pixels = jpeg.decode_jpeg(data, frame, by, plain_chroma=callable(least))
     if pixels is None:
         return None
     if turn in _UPRIGHT:

@@ -50,17 +50,23 @@ def reduction(frame: Frame, least: tuple[int, int]) -> int:
     return next((by for by in _REDUCTIONS if frame.height >= by * least[0] and frame.width >= by * least[1]), 1)
 
 
-def decode_jpeg(data: bytes, frame: Frame, by: int = 1) -> UInt8[np.ndarray, "h w c"] | None:
+def decode_jpeg(
+    data: bytes, frame: Frame, by: int = 1, *, plain_chroma: bool = False
+) -> UInt8[np.ndarray, "h w c"] | None:
     """Returns the pixels as they are stored, those that Pillow gives; None where anything is amiss.
 
-    Both stand on libjpeg-turbo, with the accurate transform and smooth chroma. `by` divides the sides, rounded up.
+    Both stand on libjpeg-turbo, with the accurate transform and smooth chroma. `by` divides the sides, rounded up. With
+    `plain_chroma` each pixel of colour is repeated where it stands for several: a fourteenth of the time less, 0.2 grey
+    levels on average and 2.5 at the 99th percentile on photographs.
     """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and frame.height * frame.width > limit:
         return None  # to be refused
     smaller = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by), "min_factor": by}
     try:
-        return simplejpeg.decode_jpeg(data, "GRAY" if frame.channels == 1 else "RGB", **(smaller if by > 1 else {}))
+        return simplejpeg.decode_jpeg(
+            data, "GRAY" if frame.channels == 1 else "RGB", fastupsample=plain_chroma, **(smaller if by > 1 else {})
+        )
     except ValueError:  # of a warning too: Pillow says what it makes of it
         return None
 

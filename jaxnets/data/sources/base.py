@@ -101,7 +101,8 @@ class Reduced(NamedTuple):
         return self.original[1] / self.original[0]
 
 
-# Height and width that are needed, or what they are of an original of the height and width given.
+# Height and width that are needed; or what they are of an original of the height and width given, for a box that is cut
+# out of it for training: it may be decoded in the quickest way, as augmentation changes it by more.
 Least = tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]]
 
 
