@@ -133,13 +133,13 @@ from jaxnets.engine.embedding import open_embedder
 c = jaxnets.load("efficientnet_lite0")
 e = open_embedder(c.model, c.variables, c.preprocess, name=c.name, matmul_precision="default")
 paths = sorted(map(str, Path(sys.argv[1], "train").glob("*/*.jpg")))[:400]
-fitted = np.stack([c.preprocess.fit(as_image(path)) for path in paths[:e.batch_size]])
+fitted = np.stack([c.preprocess.fit(as_image(path, 65535)) for path in paths[:e.batch_size]])
 e.embed(fitted)
 batches = [paths[i:i + e.batch_size] for i in range(0, len(paths), e.batch_size)]
 with ThreadPoolExecutor(cores()) as pool:
     t = time.perf_counter(); list(pool.map(lambda b: e.embed(fitted), batches)); alone = time.perf_counter() - t
     t = time.perf_counter()
-    list(pool.map(lambda b: e.embed(np.stack([c.preprocess.fit(as_image(p)) for p in b])), batches))
+    list(pool.map(lambda b: e.embed(np.stack([c.preprocess.fit(as_image(p, 65535)) for p in b])), batches))
     whole = time.perf_counter() - t
 import onnxruntime as ort
 session = ort.InferenceSession(sys.argv[2])

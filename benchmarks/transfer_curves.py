@@ -3,8 +3,8 @@
 python benchmarks/transfer_curves.py --images DIR [--size 128] [--epochs 3] [--seeds 3] [--plot FILE] [--json FILE]
 
 `--images` has train/ and test/ with a folder for each class. Each training starts anew in a process of its own, and is
-measured on the test split once an epoch; its time counts from the command, with programs compiled before (a first run
-of each, which is not counted). The test split chooses nothing.
+measured on the test split at its end; its time counts from the command, with programs compiled before (a first run of
+each, which is not counted).
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def curve(options, change, seed: int, workdir: Path, epochs: float | None = None) -> list[tuple[float, float]]:
-    """Returns the seconds since the command, and the accuracy on the test split, of each evaluation."""
+    """Returns the seconds since the command, and the accuracy on the test split, where it was evaluated."""
     data = {"source": f"folder:{options.images}", "image_size": options.size}
     began = time.time()
     if change is None:
