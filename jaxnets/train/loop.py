@@ -207,7 +207,9 @@ def _cut(config: Config, data: Dataset, saved: Cutter | Literal[""] | None) -> C
 
     `saved` is what an earlier session noted, None where it was of a version that knew the device alone, "" without one.
     """
-    if config.augment.random_resized_crop.area is None or config.data.cut is not None:
+    if config.augment.random_resized_crop.area is None:  # without_effect has said so
+        return None
+    if config.data.cut is not None:
         return config.data.cut
     if saved != "":
         if saved == "host" and config.data.placement == "device":

@@ -93,3 +93,9 @@ def test_a_run_whose_images_lie_on_the_device_cuts_there_and_goes_on_so(folder, 
     assert json.loads((tmp_path / "config.json").read_text())["data"]["cut"] == "device"
     train(config(folder, steps=2), tmp_path, Display(), one_device)
     assert json.loads((tmp_path / "config.json").read_text())["data"]["cut"] == "device"
+
+
+def test_where_nothing_is_cut_at_random_the_host_cuts_nothing(tmp_path, one_device):
+    outcome = train(short(data={"cut": "host", "placement": "stream"}), tmp_path, Display(), one_device)
+    assert outcome.finished
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["cut"] is None
