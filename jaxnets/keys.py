@@ -1,5 +1,6 @@
 """The keys of the configuration as a user meets them: their list, what each may hold, and which one was meant."""
 
+import argparse
 import ast
 import dataclasses
 import difflib
@@ -203,6 +204,13 @@ def _comments(spec_type: type) -> dict[str, str]:
                 line -= 1
         found[entry.target.id] = " ".join(said)
     return found
+
+
+class ConfigParser(argparse.ArgumentParser):
+    """Parses a command line that takes a config's keys, and lists them in its help."""
+
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{describe_keys()}"
 
 
 def describe_keys() -> str:

@@ -9,14 +9,14 @@ from jaxnets.cache import use_compilation_cache
 from jaxnets.data.sources import with_absolute_paths
 from jaxnets.data.weights_file import with_absolute_path
 from jaxnets.flags import load_config
-from jaxnets.keys import describe_keys
+from jaxnets.keys import ConfigParser
 from jaxnets.run.storage import open_place
 
 _STARTED = time.monotonic()
 
 
 def main() -> None:
-    parser = _Parser(
+    parser = ConfigParser(
         prog="python -m jaxnets.main",
         description="Train an image classifier. The same command on the same directory goes on where it stopped.",
         allow_abbrev=False,
@@ -27,11 +27,6 @@ def main() -> None:
     )
     parser.add_argument("--parameters", action="store_true", help="show a table of the model's parameters first")
     cli.run(parser, _train, takes_rest=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    def format_help(self) -> str:
-        return f"{super().format_help()}\n{describe_keys()}"
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:

@@ -113,8 +113,10 @@ class _Rows:
         image: UInt8[np.ndarray, "b h w c"],
         index: Int32[np.ndarray, " b"],
         epoch: Int32[np.ndarray, " b"],
+        boxes: Sequence[BoxOf] | None = None,  # of each row, where they are cut
     ) -> None:
         self._examples, self._image, self._index, self._epoch = examples, image, index, epoch
+        self._boxes = boxes
         self.rows = len(index)
         self._read = index.copy()
         self._mask = np.ones(len(index), bool)
@@ -136,17 +138,6 @@ class _Rows:
 
 
 class _Training(_Rows):
-    def __init__(
-        self,
-        examples: Examples,
-        image: UInt8[np.ndarray, "b h w c"],
-        index: Int32[np.ndarray, " b"],
-        epoch: Int32[np.ndarray, " b"],
-        boxes: Sequence[BoxOf] | None,
-    ) -> None:
-        super().__init__(examples, image, index, epoch)
-        self._boxes = boxes
-
     def fill(self, row: int) -> None:
         box_of = None if self._boxes is None else self._boxes[row]
         self._read[row] = self._examples.read_substituting(int(self._index[row]), self._image[row], box_of)

@@ -11,12 +11,12 @@ from jaxnets import cli
 from jaxnets.data.sources import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
-from jaxnets.keys import describe_keys
+from jaxnets.keys import ConfigParser
 from jaxnets.terminal import json_text
 
 
 def main() -> None:
-    parser = _Parser(
+    parser = ConfigParser(
         prog="python -m jaxnets.finetune",
         description="Cross-validate the head that a fine-tune solves on features, which are computed once.",
         allow_abbrev=False,
@@ -26,11 +26,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how often the images are divided anew (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object, with the fold of each image")
     cli.run(parser, _cross_validate, takes_rest=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    def format_help(self) -> str:
-        return f"{super().format_help()}\n{describe_keys()}"
 
 
 def _cross_validate(options: argparse.Namespace, overrides: list[str]) -> int:
