@@ -117,10 +117,10 @@ def open_session(
         )
     if progress.step:
         display.say(f"resuming {run.path} at step {progress.step} of {setup.steps}")
-    session = _session(config, run, setup, progress, checkpointer, display, around)
-    if not tests and "validation" in session.splits:
-        session.splits = {name: split for name, split in session.splits.items() if name != "test"}
-    return session, state, progress
+    if not tests and "validation" in setup.data.splits:
+        splits = {name: split for name, split in setup.data.splits.items() if name != "test"}
+        setup = replace(setup, data=replace(setup.data, splits=splits))
+    return _session(config, run, setup, progress, checkpointer, display, around), state, progress
 
 
 @dataclass(frozen=True, kw_only=True)
