@@ -2,12 +2,10 @@
 
 import argparse
 import time
-from dataclasses import replace
 
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
-from jaxnets.data.sources import with_absolute_paths
-from jaxnets.data.weights_file import with_absolute_path
+from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.flags import load_config
 from jaxnets.keys import ConfigParser
 from jaxnets.run.storage import open_place
@@ -30,8 +28,7 @@ def main() -> None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = load_config(options.config, overrides)
-    config = replace(config, data=with_absolute_paths(config.data), loss=with_absolute_path(config.loss))
+    config = with_absolute_paths(load_config(options.config, overrides))
     workdir = open_place(options.workdir)
 
     from jaxnets.train.hosts import join  # JAX and all that: after the config is known to be right

@@ -5,10 +5,9 @@ It says how good a fine-tune's head is on images that it has not seen, with the 
 """
 
 import argparse
-from dataclasses import replace
 
 from jaxnets import cli
-from jaxnets.data.sources import with_absolute_paths
+from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
 from jaxnets.keys import ConfigParser
@@ -29,10 +28,9 @@ def main() -> None:
 
 
 def _cross_validate(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = load_config(options.config, overrides)
+    config = with_absolute_paths(load_config(options.config, overrides))
     if options.seeds < 1:
         raise UserError(f"--seeds must be 1 or more, found {options.seeds}")
-    config = replace(config, data=with_absolute_paths(config.data))
 
     from jaxnets.finetune.folds import cross_validate
     from jaxnets.train.display import Display

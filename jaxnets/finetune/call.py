@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Classifier, load
 from jaxnets.config import Config, resolve
 from jaxnets.config_files import read_config
-from jaxnets.data.sources import with_absolute_paths
+from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.finetune.memo import read_memo
 from jaxnets.finetune.run import finetune as run_finetune
@@ -86,10 +86,9 @@ def finetune(
     resolved = _resolved(config, {"data.source": _source(source), **_by_full_name(changes)})
     if resolved.finetune.method is None:
         raise UserError("config.finetune.method is None, an ordinary training: use jaxnets.train for that")
-    resolved = replace(resolved, data=with_absolute_paths(resolved.data))
     use_compilation_cache()
     place = open_place(workdir)
-    outcome = run_finetune(resolved, place, Display(quiet=quiet))
+    outcome = run_finetune(with_absolute_paths(resolved), place, Display(quiet=quiet))
     memo = read_memo(RunDirectory(place))
     result = (memo.result if memo else None) or {}
     return FinetunedRun(

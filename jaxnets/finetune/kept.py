@@ -13,6 +13,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Kept:
                 path.unlink(missing_ok=True)
             else:
                 found.append(rows)
-        with _ignoring_errors():
+        with suppress(OSError):  # tidying may fail: another process may be quicker, or the disk read-only
             os.utime(meta)  # when they were last of use
         return found
 
@@ -104,22 +105,13 @@ class Kept:
 
     def _make_room(self) -> None:
         """Removes the features that were not used for longest, where all together are too many."""
-        with _ignoring_errors():
+        with suppress(OSError):
             folders = sorted(self._root.glob("*/meta.json"), key=lambda meta: meta.stat().st_mtime, reverse=True)
             total = 0
             for meta in folders:
                 total += sum(path.stat().st_size for path in meta.parent.iterdir())
                 if total > _LARGEST:
                     shutil.rmtree(meta.parent, ignore_errors=True)
-
-
-class _ignoring_errors:
-    """What is only tidying may fail: another process may have been quicker, or the disk be read-only."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        return isinstance(error, OSError)
 
 
 def _shard(rows: Rows) -> bytes:

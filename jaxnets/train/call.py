@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,8 +9,7 @@ from ml_collections import ConfigDict
 from jaxnets.cache import use_compilation_cache
 from jaxnets.config import Config, resolve
 from jaxnets.config_files import read_config
-from jaxnets.data.sources import with_absolute_paths
-from jaxnets.data.weights_file import with_absolute_path
+from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.run.storage import open_place
 from jaxnets.train.display import Display
@@ -48,6 +46,5 @@ def train(
             f"config.finetune.method is {resolved.finetune.method}: use jaxnets.finetune(source, workdir) for a "
             f"fine-tune, or set it to None for an ordinary training"
         )
-    resolved = replace(resolved, data=with_absolute_paths(resolved.data), loss=with_absolute_path(resolved.loss))
     use_compilation_cache()
-    return run_training(resolved, open_place(workdir), Display(quiet=quiet))
+    return run_training(with_absolute_paths(resolved), open_place(workdir), Display(quiet=quiet))

@@ -77,3 +77,11 @@ def test_folds_are_fitted_on_features_that_are_computed_once(images, config, cap
     mean, spread = found["figures"]["accuracy"]
     assert mean > 0.8
     assert spread >= 0
+
+
+def test_a_file_of_weights_is_noted_with_its_whole_path(images, tmp_path, options, monkeypatch):
+    (tmp_path / "weights.csv").write_text("a,1\nb,2\nc,1\n")
+    monkeypatch.chdir(tmp_path)
+    jaxnets.finetune(images, workdir=tmp_path / "run", class_weights="weights.csv", **options)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["loss"]["class_weights"] == str(tmp_path / "weights.csv")
