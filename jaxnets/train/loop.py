@@ -3,7 +3,7 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 from jax.sharding import Mesh
@@ -260,20 +260,16 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return restored
-    first = phases.at(0)
-    shardings = jax.tree.map(lambda x: x.sharding, phases.like(first))
-    # Run once, so quick to compile matters more than quick to run.
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    state = jax.jit(first.fresh_state, out_shardings=shardings, compiler_options=options)()
     start: Start | None
     if found is not None:
         start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
     else:
         # A run that ended before its first checkpoint starts anew.
         start, progress = setup.start or open_start(config), Progress(step=0)
-    if start:
-        state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
-    return state, progress
+    if start is None:
+        return phases.first(), progress
+    fresh, channels = phases.first_without_variables(), setup.data.preprocess.channels
+    return start.into(fresh, built.model, channels, config.seed), progress
 
 
 def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:

@@ -216,6 +216,7 @@ def make_chunk(
     `[max_steps, b]`, of which the first `count` rows are used, and sums `[max_steps]`. The loop's length is a traced
     number, so that one compiled program, and with it one rounding, serves chunks of every length.
     """
+    step = jax.jit(step)  # traced once, for the shapes of its sums and for the loop
 
     def chunk(
         state: TrainState,
