@@ -65,8 +65,17 @@ _SYNONYMS = {
     "seed": "random_seed random_state",
     "steps": "max_steps num_steps iterations max_iter iters",
     "stochastic_depth": "drop_path drop_path_rate drop_connect",
-    "warmup_epochs": "warmup warm_up warmup_steps",
+    "warmup_epochs": "warmup warm_up",
+    "warmup_start": "warmup_lr warmup_lr_init warmup_factor",
     "weight_decay": "wd decay l2",
+    "adaptive_clip": "agc clip_mode",
+    "decay_on": "norm_weight_decay no_bias_decay",
+    "every_epochs": "decay_epochs",
+    "exponential.factor": "decay_rate",
+    "learning_rate_per_256": "lr_base lr_per_256",
+    "milestone_epochs": "decay_milestones lr_milestones lr_steps",
+    "optimizer.sam": "rho sam_rho",
+    "one_cycle.rise": "pct_start",
 }
 
 

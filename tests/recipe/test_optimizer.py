@@ -7,8 +7,8 @@ import pytest
 from jaxnets.config import resolve
 from jaxnets.recipe.freeze import Freezing
 from jaxnets.recipe.groups import layer_rates
-from jaxnets.recipe.optimizer import make_optimizer
-from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.recipe.optimizer.table import make_optimizer
+from jaxnets.recipe.schedule.table import make_schedule, total_steps
 
 
 def rates(steps: int, **schedule) -> np.ndarray:
