@@ -243,6 +243,8 @@ def meant(name: str) -> list[str]:
     """Returns the full names of the keys that `name` may stand for, at most three, the likeliest first."""
     keys = list(all_keys())
     name = name.strip().lower().replace("-", "_")
+    if name in keys:
+        return [name]
     last = name.rpartition(".")[2]
     endings = [last, *(real for real, others in _SYNONYMS.items() if last in others.split())]
     if name != last:  # the group may be the synonym: model.lr and optim.lr both mean the one rate

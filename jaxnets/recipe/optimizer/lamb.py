@@ -18,9 +18,9 @@ class Lamb:
     of 1, as has one whose norm, or whose update's, is 0.
     """
 
-    beta1: ZeroToBelowOne = 0.9
-    beta2: ZeroToBelowOne = 0.999
-    epsilon: Positive = 1e-6
+    beta1: ZeroToBelowOne = 0.9  # of the mean of the gradients
+    beta2: ZeroToBelowOne = 0.999  # of the mean of the squares
+    epsilon: Positive = 1e-6  # added to the root of that mean
     always_adapt: bool = False  # the trust ratio is for tensors without decay too
 
     def rules(self, course: Course, decay: Decay) -> list[optax.GradientTransformation]:

@@ -20,10 +20,10 @@ class Lars:
     one whose norm, or whose gradient's, is 0.
     """
 
-    momentum: ZeroToBelowOne = 0.9
-    nesterov: bool = False
-    trust: Positive = 0.001  # η
-    epsilon: NonNegative = 1e-8  # ε
+    momentum: ZeroToBelowOne = 0.9  # weight of the old value
+    nesterov: bool = False  # the step looks ahead by one momentum
+    trust: Positive = 0.001  # η, what the ratio of the norms is multiplied by
+    epsilon: NonNegative = 1e-8  # ε, added to the norm that is divided by
     always_adapt: bool = False  # the trust ratio is for tensors without decay too
 
     def rules(self, course: Course, decay: Decay) -> list[optax.GradientTransformation]:

@@ -16,8 +16,8 @@ class Lion:
     Its rate is 3 to 10 times smaller than AdamW's, and its decay as many times larger (section 5 there).
     """
 
-    beta1: ZeroToBelowOne = 0.9
-    beta2: ZeroToBelowOne = 0.99
+    beta1: ZeroToBelowOne = 0.9  # of the mean whose sign is the step
+    beta2: ZeroToBelowOne = 0.99  # of the mean that is kept
 
     def rules(self, course: Course, decay: Decay) -> list[optax.GradientTransformation]:
         """Returns what takes a gradient to the change of the parameters, one after the other."""

@@ -32,7 +32,7 @@ class Muon:
 
     form: Literal["airbench", "keller_jordan"] = "keller_jordan"
     momentum: ZeroToBelowOne | None = None  # μ; None: airbench 0.6, keller_jordan 0.95
-    nesterov: bool = True
+    nesterov: bool = True  # the step looks ahead by one momentum
     iterations: Count | None = None  # of Newton and Schulz; None: airbench 3, keller_jordan 5
     # In which they are computed: both forms' own is bfloat16; float32 multiplies as config.matmul_precision says.
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -59,8 +59,7 @@ class Muon:
         iterations = self.iterations or (3 if airbench else 5)
 
         def orthogonal(update: Array) -> Array:
-            wide = jnp.promote_types(update.dtype, jnp.float32)
-            dtype = wide if self.dtype == "float32" else jnp.dtype(jnp.bfloat16)
+            dtype = jnp.bfloat16 if self.dtype == "bfloat16" else update.dtype  # of the parameters, float32 or wider
             matrix = update.reshape(-1, update.shape[-1]).astype(dtype)
             factor = 1.0 if airbench else _rows_by_columns(update.shape)
             return factor * newton_schulz(matrix, iterations).astype(update.dtype).reshape(update.shape)
