@@ -24,7 +24,10 @@ def trained(name: str, keys: dict, steps: int = STEPS) -> dict:
     spec = resolve({"optimizer": keys}).optimizer
     peak, momentum = spec.learning_rate, None
     shares = jnp.asarray([share(step) for step in range(STEPS)])
-    rate = lambda step: peak * shares[step]
+
+    def rate(step):
+        return peak * shares[step]
+
     if name.endswith("_one_cycle"):
         schedule = resolve({"schedule": {"name": "one_cycle"}}).schedule
         rate, momentum = make_schedule(schedule, peak, STEPS, 7.5), make_momentum(schedule, STEPS, 7.5)
@@ -50,6 +53,5 @@ def trained(name: str, keys: dict, steps: int = STEPS) -> dict:
 def test_an_optimizer_leads_where_its_peer_does(name):
     found = flatten_dict(trained(name, CASES[name]))
     flat = np.concatenate([np.ravel(found[path]) for path in start()])
-    print(name, np.abs(flat - PEERS[name]).max())
     assert _NOISE.shape[1] == flat.size
     np.testing.assert_allclose(flat, PEERS[name], rtol=0, atol=1e-5)
