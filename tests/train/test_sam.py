@@ -21,8 +21,13 @@ from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
 from jaxnets.recipe.optimizer.sam import Sam
 from jaxnets.recipe.optimizer.table import make_optimizer
 from jaxnets.recipe.recipe import Recipe
+from jaxnets.run.checkpoints import Progress
+from jaxnets.train.display import Display
+from jaxnets.train.loop import train
 from jaxnets.train.mesh import over_data, replicated
+from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import init_state, make_train_step
+from tests.train.runs import arrays_of, rows_of, short
 
 SAM = Sam(radius=0.3)
 FROZEN = Frozen(layers=frozenset({"stem", "norm"}))
@@ -148,3 +153,30 @@ def test_four_micro_batches_of_64_give_what_a_batch_of_256_gives(sam):
 def test_a_gradient_of_zero_leads_nowhere():
     params, zero = {"w": jnp.ones(3)}, {"w": jnp.zeros(3)}
     np.testing.assert_array_equal(SAM.perturbed(params, zero)["w"], params["w"])
+
+
+def test_steps_from_a_checkpoint_on_give_the_bits_of_those_without_one(tmp_path, one_device):
+    step, state = setup(sam=Sam(radius=0.3, every=2), dropout=0.5, optimizer={"momentum": 0.9})
+    compiled, batch = jax.jit(step, out_shardings=replicated(one_device)), batch_of(16)
+    for _ in range(3):
+        state, _ = compiled(state, batch)
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(state, Progress(step=3))
+    checkpointer.close()
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(one_device)), state)
+    restored, _ = Checkpointer(tmp_path).restore(lambda step: like)
+    for _ in range(2):  # of one gradient, and of two
+        (state, sums), (restored, again) = compiled(state, batch), compiled(restored, batch)
+        assert_close((state, sums), (restored, again), 0)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_continued_gives_the_bits_of_the_run_in_one_go(tmp_path, one_device):
+    config = {"log_every_steps": 1, "eval_every_steps": 100, "optimizer": {"name": "muon", "sam": 0.05, "sam_every": 2}}
+    for run, lengths in (("whole", (6,)), ("parts", (3, 6))):
+        for steps in lengths:
+            train(short(steps=steps, **config), tmp_path / run, Display(), one_device)
+    whole, parts = (arrays_of(tmp_path / run, 6) for run in ("whole", "parts"))
+    assert [key for key in whole if not np.array_equal(whole[key], parts[key])] == []
+    rows = [[row for row in rows_of(tmp_path / run) if "train/loss" in row] for run in ("whole", "parts")]
+    assert rows[0] == rows[1]
