@@ -62,6 +62,23 @@ def test_weight_decay_reaches_the_kernels_alone(name):
     assert after["norm"] == PARAMS["norm"]
 
 
+@pytest.mark.parametrize(
+    ("decay_on", "decayed"),
+    [
+        ("kernels", {"conv/kernel", "gate/kernel"}),
+        ("no_norms", {"conv/kernel", "gate/kernel", "gate/bias"}),
+        ("no_scales", {"conv/kernel", "gate/kernel", "gate/bias", "norm/bias"}),
+        ("all", {"conv/kernel", "gate/kernel", "gate/bias", "norm/bias", "norm/scale"}),
+    ],
+)
+def test_weight_decay_reaches_the_kinds_of_parameters_that_are_asked_for(decay_on, decayed):
+    params = PARAMS | {"gate": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}}
+    chosen = make_optimizer(resolve({"optimizer": {"decay_on": decay_on}}).optimizer, lambda step: 0.1)
+    change, _ = chosen.update(jax.tree.map(jnp.zeros_like, params), chosen.init(params), params)
+    found = {f"{layer}/{name}" for layer, tree in change.items() for name, x in tree.items() if x[0] < 0}
+    assert found == decayed
+
+
 def test_nesterov_momentum_follows_its_recurrence():
     after = step({"conv": {"kernel": jnp.array([1.0])}, "norm": ZERO["norm"]}, n=2, momentum=0.5, weight_decay=0.0)
     # Sutskever et al. 2013: v ← 0.5 v + g, x ← x − 0.1 (g + 0.5 v), for two steps with g = 1.

@@ -16,7 +16,10 @@ PIECES = {"epochs": (0.0, 2.0, 30.0), "shares": (0.1, 1.0, 0.0)}
         ({"name": "lamb", "weight_decay": 0.0}, "with config.optimizer.weight_decay 0 there are none"),
         ({"name": "lars", "weight_decay": 0.0}, "set config.optimizer.lars.always_adapt"),
         ({"name": "rmsprob"}, "found 'rmsprob' (did you mean 'rmsprop'?)"),
-        ({"decay_on": "biases"}, "config.optimizer.decay_on must be one of kernels, no_norms, all, found 'biases'"),
+        (
+            {"decay_on": "biases"},
+            "config.optimizer.decay_on must be one of kernels, no_norms, no_scales, all, found 'biases'",
+        ),
         ({"sam": 0.0}, "config.optimizer.sam must be above 0, found 0.0"),
         ({"sam": 0.05, "sam_every": 0}, "config.optimizer.sam_every must be at least 1, found 0"),
         ({"muon": {"form": "keller"}}, "config.optimizer.muon.form must be one of airbench, keller_jordan"),

@@ -12,7 +12,7 @@ from jaxnets.recipe.freeze import of_norm
 from jaxnets.recipe.groups import rates_like
 from jaxnets.recipe.optimizer.course import Course
 
-On = Literal["kernels", "no_norms", "all"]
+On = Literal["kernels", "no_norms", "no_scales", "all"]
 Form = Literal["coupled", "decoupled"]
 By = Literal["rate", "schedule"]
 
@@ -69,4 +69,6 @@ class Decay:
 def _decays(path: tuple[str, ...], flat: dict[tuple[str, ...], Any], on: On) -> bool:
     if on == "kernels":
         return path[-1] == "kernel"
+    if on == "no_scales":
+        return path[-1] != "scale"
     return on == "all" or not of_norm(path, flat)

@@ -40,7 +40,8 @@ class OptimizerConfig:
     beta2: ZeroToBelowOne = 0.999  # adamw
     epsilon: Positive = 1e-8  # adamw
     weight_decay: NonNegative = 5e-4  # of the parameters that decay_on names
-    decay_on: On = "kernels"  # kernels; no_norms: biases too, but of no norm; all
+    # kernels; no_norms: and biases, but of no norm; no_scales: and those of norms (airbench); all: and scales.
+    decay_on: On = "kernels"
     # coupled: part of the gradient (L2); decoupled: beside what the optimizer makes of it. Both times the rate.
     decay_form: Form | None = None  # None: the optimizer's own: sgd, rmsprop, lars coupled, adamw, lion decoupled
     # rate: decay times the rate; schedule: times the schedule's share of the peak alone, as in big_vision and airbench.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jaxnets.errors import UserError
 from jaxnets.recipe.schedule.table import ScheduleConfig
-from jaxnets.schema import written
+from jaxnets.schema import flatten, written
 
 _DEFAULT = ScheduleConfig()
 _OWN_RISE = ("one_cycle", "piecewise")  # those that say themselves how the rate rises
@@ -126,9 +126,11 @@ def effects(spec: ScheduleConfig, momentum_of: Sequence[str], optimizer: str) ->
 
 
 def _refuse_both(key: str, value: object, other: str, other_value: object, what: str) -> None:
+    defaults = flatten(_DEFAULT)
+    left_out = " or ".join(f"{name}={written(defaults[name])}" for name in (key, other))
     raise UserError(
         f"config.schedule.{key} {written(value)} and config.schedule.{other} {written(other_value)} both say {what}: "
-        f"leave one of them at its default"
+        f"leave one of them out ({left_out})"
     )
 
 
