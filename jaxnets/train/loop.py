@@ -317,7 +317,8 @@ def _session(
         config.data, data.training, draws, setup.phases.at(progress.step).step, data.threads, mesh, around.hosts
     )
     remedy = remedy_of(config.data, data.training, data.threads)
-    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
+    average = recipe.sam.average if recipe.sam else 1.0
+    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps, average)
     return Session(
         timetable=timetable,
         phases=setup.phases,

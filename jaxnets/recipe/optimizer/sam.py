@@ -22,6 +22,11 @@ class Sam:
     radius: float  # ρ
     every: int = 1  # steps; in those between, the gradient is that at w
 
+    @property
+    def average(self) -> float:
+        """The work of a step on average, as a share of one with two gradients."""
+        return (1 + 1 / self.every) / 2
+
     def perturbed(self, params: Any, gradient: Any) -> Any:
         """Returns the parameters moved by the radius along the gradient; as they are where it is 0."""
         norm = optax.tree.norm(gradient)
