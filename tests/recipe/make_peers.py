@@ -1,7 +1,7 @@
 """Makes data/peers.npz: where other libraries' optimizers and schedules lead in 60 steps on random tensors.
 
 python make_peers.py AIRBENCH MUON, with torch and timm installed, and the paths of `airbench94_muon.py` (of
-KellerJordan/cifar10-airbench, commit 4c0f9b6 or later) and `muon.py` (of KellerJordan/Muon), whose classes are run as
+KellerJordan/cifar10-airbench, commit f1c599c) and `muon.py` (of KellerJordan/Muon, 857d1ad), whose classes are run as
 they are, but in float64 throughout. The file was made with PyTorch 2.13.0 and timm 1.0.31.
 
 The tests import the problem and the cases from here, and run without PyTorch.
@@ -19,7 +19,7 @@ DATA = Path(__file__).parent / "data" / "peers.npz"
 STEPS = 60
 SHAPES: dict[tuple[str, ...], tuple[int, ...]] = {
     ("stem", "kernel"): (3, 3, 3, 4),
-    ("block", "conv", "kernel"): (3, 2, 4, 6),
+    ("block", "conv", "kernel"): (3, 2, 4, 5),
     ("block", "norm", "scale"): (6,),
     ("block", "norm", "bias"): (6,),
     ("gate", "kernel"): (5, 8),
