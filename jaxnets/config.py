@@ -19,8 +19,10 @@ from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
 from jaxnets.recipe.losses.table import BALANCED, LossConfig
 from jaxnets.recipe.mix import MixConfig
-from jaxnets.recipe.optimizer import OptimizerConfig
-from jaxnets.recipe.schedule import ScheduleConfig
+from jaxnets.recipe.optimizer import check as optimizer_check
+from jaxnets.recipe.optimizer.table import OptimizerConfig
+from jaxnets.recipe.schedule import check as schedule_check
+from jaxnets.recipe.schedule.table import ScheduleConfig
 from jaxnets.schema import (
     AboveZeroToOne,
     BetweenZeroAndOne,
@@ -171,7 +173,8 @@ RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
     "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
     "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
+    "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 
@@ -196,7 +199,6 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
 def without_effect(config: Config) -> list[str]:
     """Returns a sentence for each group of keys that were changed and do nothing beside the others."""
     augment, source = config.augment, config.data.source.partition(":")[0]
-    schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
@@ -205,14 +207,8 @@ def without_effect(config: Config) -> list[str]:
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
-        ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
-        ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
-        ("schedule.factor", schedule == "step", f"schedule.name is {schedule}"),
-        *(
-            (f"optimizer.{key}", optimizer == "sgd", f"optimizer.name is {optimizer}")
-            for key in ("momentum", "nesterov")
-        ),
-        *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        *optimizer_check.effects(config.optimizer),
+        *schedule_check.effects(config.schedule, optimizer_check.CYCLED, config.optimizer.name),
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
@@ -229,12 +225,11 @@ def without_effect(config: Config) -> list[str]:
     ]
 
 
-_OF_ADAMW = ("beta1", "beta2", "epsilon")
 _TABLES = ("csv", "parquet", "hf", "tar", "tfrecord")
 
 
 def _refuse_contradictions(config: Config) -> None:
-    data, schedule, group = config.data, config.schedule, config.batch_norm.group_size
+    data, group = config.data, config.batch_norm.group_size
     if group is not None and config.batch_size % group:
         raise UserError(
             f"config.batch_norm.group_size {group} does not divide config.batch_size {config.batch_size}: "
@@ -306,16 +301,9 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.augment.random_resized_crop.aspect must be two numbers, width / height, the least first and above "
             f"0 (0.75,1.3333), found {crop.aspect}"
         )
-    if schedule.name == "step" and not _rising(schedule.milestones):
-        raise UserError(
-            f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"
-        )
+    optimizer_check.check_optimizer(config.optimizer)
+    schedule_check.check_schedule(config.schedule, config.epochs, config.steps)
     _refuse_thaws_of_nothing(config)
-    if config.steps is None and schedule.warmup_epochs >= config.epochs:
-        raise UserError(
-            f"config.schedule.warmup_epochs {schedule.warmup_epochs:g} leaves nothing of config.epochs "
-            f"{config.epochs:g}: warm up for less, or train for longer"
-        )
 
 
 def _refuse_thaws_of_nothing(config: Config) -> None:
@@ -346,7 +334,3 @@ def check_distributed(hosts: DistributedConfig, prefix: str = "config.distribute
         raise UserError(f"{prefix}coordinator must be HOST:PORT, found {hosts.coordinator!r}")
     if hosts.process is not None and hosts.processes is not None and not 0 <= hosts.process < hosts.processes:
         raise UserError(f"{prefix}process {hosts.process} is not one of {hosts.processes} processes: they count from 0")
-
-
-def _rising(shares: tuple[float, ...]) -> bool:
-    return list(shares) == sorted(set(shares)) and all(0 < share < 1 for share in shares)

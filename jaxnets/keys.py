@@ -65,8 +65,17 @@ _SYNONYMS = {
     "seed": "random_seed random_state",
     "steps": "max_steps num_steps iterations max_iter iters",
     "stochastic_depth": "drop_path drop_path_rate drop_connect",
-    "warmup_epochs": "warmup warm_up warmup_steps",
+    "warmup_epochs": "warmup warm_up",
+    "warmup_start": "warmup_lr warmup_lr_init warmup_factor",
     "weight_decay": "wd decay l2",
+    "adaptive_clip": "agc clip_mode",
+    "decay_on": "norm_weight_decay no_bias_decay",
+    "every_epochs": "decay_epochs",
+    "exponential.factor": "decay_rate",
+    "learning_rate_per_256": "lr_base lr_per_256",
+    "milestone_epochs": "decay_milestones lr_milestones lr_steps",
+    "optimizer.sam": "rho sam_rho",
+    "one_cycle.rise": "pct_start",
 }
 
 
@@ -234,6 +243,8 @@ def meant(name: str) -> list[str]:
     """Returns the full names of the keys that `name` may stand for, at most three, the likeliest first."""
     keys = list(all_keys())
     name = name.strip().lower().replace("-", "_")
+    if name in keys:
+        return [name]
     last = name.rpartition(".")[2]
     endings = [last, *(real for real, others in _SYNONYMS.items() if last in others.split())]
     if name != last:  # the group may be the synonym: model.lr and optim.lr both mean the one rate

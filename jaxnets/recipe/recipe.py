@@ -12,7 +12,8 @@ from jaxnets.recipe.freeze import Frozen
 from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.losses.loss import Loss
 from jaxnets.recipe.mix import Mixup
-from jaxnets.recipe.schedule import Schedule
+from jaxnets.recipe.optimizer.sam import Sam
+from jaxnets.recipe.schedule.table import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Recipe:
     loss: Loss  # plain, as evaluation has it
     optimizer: optax.GradientTransformation
     schedule: Schedule  # the learning rate that is logged, the optimizer's own
+    momentum: Schedule | None = None  # likewise, where it is scheduled
+    sam: Sam | None = None  # where the gradient is taken; None: at the parameters
     cut: Cut | None = None  # from the canvas to the size that is trained at; None where they are the same
     ops: tuple[Op, ...] = ()
     mix: Mixup | None = None

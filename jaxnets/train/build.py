@@ -27,9 +27,10 @@ from jaxnets.recipe.freeze import Freezing, plan_freezing
 from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.recipe.mix import Mixup
-from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.optimizer.check import CYCLED
+from jaxnets.recipe.optimizer.table import make_optimizer, make_sam
 from jaxnets.recipe.recipe import Recipe
-from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.recipe.schedule.table import make_momentum, make_schedule, total_steps
 from jaxnets.train.boxes import make_boxes
 from jaxnets.train.imbalance import make_rebalance
 from jaxnets.train.phases import Phase
@@ -132,8 +133,9 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"which is the binary cross-entropy of a single output"
         )
     steps_per_epoch = len(data.training) / config.batch_size
-    peak = config.optimizer.learning_rate
-    schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
+    peak, steps = config.optimizer.peak(config.batch_size), steps_of(config, data)
+    schedule = make_schedule(config.schedule, peak, steps, steps_per_epoch)
+    momentum = make_momentum(config.schedule, steps, steps_per_epoch) if config.optimizer.name in CYCLED else None
     structure = family_of(model).structure(model)
     rates = layer_rates(structure.groups(), config.optimizer.layer_decay, config.optimizer.head_rate)
     freezing = freezing_of(config, data, model)
@@ -144,8 +146,12 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         loss=loss,
         label_smoothing=config.loss.label_smoothing,
         rebalance=make_rebalance(config, data),
-        optimizer=make_optimizer(config.optimizer, schedule, rates, freezing),
+        optimizer=make_optimizer(
+            config.optimizer, schedule, rates, freezing, peak=peak, momentum=momentum, structure=structure
+        ),
         schedule=schedule,
+        momentum=momentum,
+        sam=make_sam(config.optimizer),
         average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
         frozen=freezing.at(0) if freezing else None,
     )

@@ -288,7 +288,7 @@ def _session(
     display: Display,
     around: Around,
 ) -> Session:
-    data, built, mesh = setup.data, setup.built, setup.mesh
+    data, built, mesh, recipe = setup.data, setup.built, setup.mesh, setup.built.recipe
     eval_batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
     evaluated = data.splits.get("validation") or data.split("test")
     load_what_fits(config.data, data.training, evaluated, eval_batch_size, data.threads, mesh)
@@ -313,7 +313,8 @@ def _session(
         config.data, data.training, draws, setup.phases.at(progress.step).step, data.threads, mesh, around.hosts
     )
     remedy = remedy_of(config.data, data.training, data.threads)
-    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
+    average = recipe.sam.average if recipe.sam else 1.0
+    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps, average)
     return Session(
         timetable=timetable,
         phases=setup.phases,
@@ -321,7 +322,9 @@ def _session(
         feed=feed,
         evaluator=Evaluator(built.eval_step, eval_batch_size, data.threads, mesh, around),
         checkpointer=checkpointer,
-        books=Books(timetable, log or NoLog(), display, built.recipe.schedule, metrics, progress.window, meter),
+        books=Books(
+            timetable, log or NoLog(), display, recipe.schedule, metrics, progress.window, meter, recipe.momentum
+        ),
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,

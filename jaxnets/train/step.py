@@ -118,10 +118,13 @@ def make_train_step(
     """Returns the function that takes a state and a full batch of uint8 images to the next state and the sums.
 
     The recipe is followed from the canvas to the averaged weights: cut, ops, target, mix, loss, gradient, optimizer,
-    average. With several `micro_batches`, their gradients are computed one after the other, for the same result but
-    for dropout and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and
-    `sharding` is that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of
-    its examples (`jaxnets.metrics.table`).
+    average. With `recipe.sam` the gradient is taken a second time, where the first one leads: of the same examples with
+    the same dropout, while statistics and sums are those of the first.
+
+    With several `micro_batches`, their gradients are computed one after the other, for the same result but for dropout
+    and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and `sharding` is
+    that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of its examples
+    (`jaxnets.metrics.table`), and of the gradient that the optimizer sees.
 
     What `recipe.frozen` names is no argument of the gradient, so that no pass back to it is computed, and comes out
     as it went in, in the averaged weights too.
@@ -133,9 +136,9 @@ def make_train_step(
     frozen = recipe.frozen
     mode: Train = True if frozen is None else frozen.mode
 
-    def gradient_of(state: TrainState, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
+    def gradient_of(variables: Variables, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
         x = preprocess.normalise(examples.image, dtype)
-        changing, kept = split(frozen, state.variables)
+        changing, kept = split(frozen, variables)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             logits, updated = model.apply(
@@ -155,16 +158,28 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = step_key(seed, state.step)
-        examples, gradient = prepare(batch, key), partial(gradient_of, state)
-        found = accumulate(gradient, examples, key, micro_batches, sharding)
+        examples = prepare(batch, key)
+
+        def gradient_at(variables: Variables) -> Gradient:
+            return accumulate(partial(gradient_of, variables), examples, key, micro_batches, sharding)
+
+        found = gradient_at(state.variables)
         changing, kept = split(frozen, state.variables)
-        updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, changing["params"])
+        gradient = found.params
+        if (sam := recipe.sam) is not None:
+
+            def sharp() -> Any:
+                moved = {**changing, "params": sam.perturbed(changing["params"], found.params)}
+                return gradient_at(join(moved, kept)).params
+
+            gradient = sharp() if sam.every == 1 else jax.lax.cond(sam.due(state.step), sharp, lambda: found.params)
+        updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, changing["params"])
         changed = as_variables(optax.apply_updates(changing["params"], updates), found.batch_stats)
         ema = state.ema
         if ema is not None and recipe.average is not None:
             average, kept_average = split(frozen, ema)
             ema = join(recipe.average(average, changed, state.step), kept_average)
-        sums = found.sums | sums_of(metrics, Update(gradient=found.params, params=changing["params"]))
+        sums = found.sums | sums_of(metrics, Update(gradient=gradient, params=changing["params"]))
         variables = join(changed, kept)
         next_state = TrainState(
             step=state.step + 1,

@@ -10,7 +10,7 @@ from jaxnets.models.registry import family_of
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Frozen, split
 from jaxnets.recipe.losses.loss import soft_target
-from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.optimizer.table import make_optimizer
 from tests.train.test_step import PREPROCESS, assert_close, batch_at, run_on, setup, tiny
 
 BEFORE_STAGE2 = frozenset({"stem_conv", "stem_norm", "stage1_block1"})
