@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.ema import EmaConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
 from jaxnets.recipe.losses.table import BALANCED, LossConfig
@@ -138,7 +139,6 @@ class Config:
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests
     matmul_precision: Literal["default", "high", "highest"] = "default"  # passes that TPU and GPU spend on a product
-    ema_decay: BetweenZeroAndOne | None = None  # weight of the old value in the averaged weights; None: no average
     train_metrics: tuple[str, ...] = ()  # of each step, beside loss and accuracy: gradient_norm
     log_every_steps: Count = 50  # steps between rows of metrics.jsonl
     eval_every_steps: Count | None = None  # None: once an epoch
@@ -162,6 +162,7 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
@@ -176,6 +177,9 @@ RESUMABLE = frozenset({
 })  # fmt: skip
 
 
+_MOVED = {"ema_decay": "ema.decay (beside its warm-up, config.ema.warmup)"}  # keys of earlier versions
+
+
 def default_config() -> ConfigDict:
     """Returns the schema with its defaults, locked: a config file changes values and cannot add keys."""
     return to_config_dict(Config()).lock()
@@ -188,6 +192,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
         UserError: for an unknown key, a value of the wrong type or out of range, or keys that contradict each other.
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for key in given.keys() & _MOVED.keys():
+        raise UserError(f"config.{key} is config.{_MOVED[key]} now")
     resolved = to_spec(Config, given)
     _refuse_contradictions(resolved)
     return resolved
@@ -198,6 +204,7 @@ def without_effect(config: Config) -> list[str]:
     augment, source = config.augment, config.data.source.partition(":")[0]
     schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
+    averages = config.ema.decay is not None
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
@@ -213,6 +220,8 @@ def without_effect(config: Config) -> list[str]:
             for key in ("momentum", "nesterov")
         ),
         *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        *((f"ema.{key}", averages, "config.ema.decay is not set") for key in ("warmup", "every_steps", "timm.")),
+        ("ema.timm.", not averages or config.ema.warmup == "timm", f"ema.warmup is {config.ema.warmup}"),
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),

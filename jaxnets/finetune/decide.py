@@ -109,5 +109,5 @@ def training_after(config: Config, after: After, structure: Structure, images: i
         epochs=epochs,
         freeze=freeze,
         schedule=replace(config.schedule, warmup_epochs=round(share * epochs, 3)),
-        ema_decay=config.ema_decay or (_AVERAGED if steps > _LONG else None),
+        ema=replace(config.ema, decay=config.ema.decay or (_AVERAGED if steps > _LONG else None)),
     )

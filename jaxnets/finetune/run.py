@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 # Of what follows the head alone: it may still be changed as long as only the head is there.
 _AFTER_THE_HEAD = (
     *("augment.", "mix.", "optimizer.", "schedule.", "freeze.", "batch_norm.", "loss.label_smoothing", "batch_size"),
-    *("ema_decay", "finetune.method", "finetune.last_stages", "model.dropout", "model.stochastic_depth"),
+    *("ema.", "finetune.method", "finetune.last_stages", "model.dropout", "model.stochastic_depth"),
 )
 
 

@@ -22,7 +22,7 @@ from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import Norm, check_statistics
 from jaxnets.recipe.augment.table import cut_and_ops
-from jaxnets.recipe.ema import Average
+from jaxnets.recipe.ema import make_average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
 from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.losses.table import find_loss
@@ -146,7 +146,12 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         rebalance=make_rebalance(config, data),
         optimizer=make_optimizer(config.optimizer, schedule, rates, freezing),
         schedule=schedule,
-        average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
+        average=make_average(
+            config.ema,
+            batch_size=config.batch_size,
+            epochs=steps_of(config, data) / steps_per_epoch,
+            warmup_steps=round(config.schedule.warmup_epochs * steps_per_epoch),
+        ),
         frozen=freezing.at(0) if freezing else None,
     )
 

@@ -37,6 +37,11 @@ class TrainState:
     def variables(self) -> Variables:
         return as_variables(self.params, self.batch_stats)
 
+    @property
+    def chosen(self) -> Variables:
+        """The variables that are to be used: the average, where one is kept."""
+        return self.variables if self.ema is None else self.ema
+
 
 def as_variables(params: Any, batch_stats: Any) -> Variables:
     """Returns a model's variables; a collection that is empty is left out."""

@@ -24,7 +24,7 @@ DATA = Path(__file__).parent / "data"
 def old_run(tmp_path_factory, one_device):
     """A run of format 1: the checkpoints of both formats are alike."""
     workdir = tmp_path_factory.mktemp("old") / "run"
-    train(short(ema_decay=0.9), workdir, Display(), one_device)
+    train(short(ema={"decay": 0.9}), workdir, Display(), one_device)
     for name in ("config", "model"):
         shutil.copy(DATA / f"format1_{name}.json", workdir / f"{name}.json")
     return workdir

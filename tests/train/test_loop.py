@@ -84,7 +84,7 @@ def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(fi
 def test_the_most_accurate_and_of_these_the_surest_is_the_best_and_is_kept(tmp_path, one_device, monkeypatch):
     found = iter([(0.2, 1.0), (0.9, 0.7), (0.9, 0.6), (0.9, 0.8), (0.5, 0.1)])  # accuracy and loss
 
-    def evaluate(self, state, examples, name):
+    def evaluate(self, variables, examples, name):
         accuracy, loss = (0.1, 1.0) if name.endswith("test") else next(found)
         classes = {"class_count": np.full(10, 10), "class_correct": np.full(10, 10 * accuracy)}
         sums = {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100, **classes}
@@ -209,9 +209,9 @@ def test_the_test_split_is_not_read_before_it_is_asked_for(tmp_path, one_device,
     evaluate, load = Evaluator.__call__, Examples.load
     monkeypatch.setattr(Examples, "load", lambda self, *rest: (read.append(self), load(self, *rest))[1])
 
-    def noted(self, state, examples, name):
+    def noted(self, variables, examples, name):
         read.append(name)
-        return evaluate(self, state, examples, name)
+        return evaluate(self, variables, examples, name)
 
     monkeypatch.setattr(Evaluator, "__call__", noted)
     train(short(eval_every_steps=2, data={"image_size": 7}), tmp_path, Display(), one_device)
