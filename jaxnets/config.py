@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.distill import DistillConfig
 from jaxnets.recipe.ema import EmaConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
@@ -163,6 +164,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
@@ -204,6 +206,7 @@ def without_effect(config: Config) -> list[str]:
     augment, source = config.augment, config.data.source.partition(":")[0]
     schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
+    thresholds = config.loss.sigmoid_cross_entropy.threshold if config.loss.name == "sigmoid_cross_entropy" else None
     averages = config.ema.decay is not None
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
@@ -211,6 +214,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
         ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
@@ -222,6 +226,7 @@ def without_effect(config: Config) -> list[str]:
         *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
         *((f"ema.{key}", averages, "config.ema.decay is not set") for key in ("warmup", "every_steps", "timm.")),
         ("ema.timm.", not averages or config.ema.warmup == "timm", f"ema.warmup is {config.ema.warmup}"),
+        ("distill.", config.distill.teacher is not None, "config.distill.teacher is not set"),
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
@@ -314,6 +319,11 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.augment.random_resized_crop.aspect must be two numbers, width / height, the least first and above "
             f"0 (0.75,1.3333), found {crop.aspect}"
+        )
+    if config.distill.teacher is not None and not config.distill.weight:
+        raise UserError(
+            "config.distill.weight 0 learns nothing from config.distill.teacher: give a weight above 0, or leave the "
+            "teacher out"
         )
     if schedule.name == "step" and not _rising(schedule.milestones):
         raise UserError(

@@ -129,7 +129,7 @@ class Tune:
             )
         config, said = with_defaults(asked, source)
         setup = set_up(config, run, hosts, mesh, source)
-        config = replace(config, data=replace(config.data, cut=setup.cut))  # as every training notes it
+        config = setup.noted(config)
         if memo is not None and run.is_run():
             for change in run.refuse_other_run(asked, setup.card, memo.asked, _free(memo)):
                 display.say(f"changed since the last session: {change}")
@@ -242,7 +242,7 @@ class Tune:
             train,
             validation,
             classes=len(card.class_names),
-            activation=card.activation,
+            activation=self.setup.built.recipe.loss.activation,
             judge=self._judge(),
             figure=self.config.best,
             shift=None if rebalance is None or rebalance.shift is None else np.asarray(rebalance.shift),

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import jax
 from jax.sharding import Mesh
 
-from jaxnets.train.mesh import state_shardings
+from jaxnets.models.family import Variables
+from jaxnets.train.mesh import replicated, state_shardings
 from jaxnets.train.step import TrainState, TrainStep
 
 
@@ -18,14 +19,14 @@ class Phase:
 
 
 class Phases:
-    """A run's phases, the first of which starts at 0; `split` as for `state_shardings`.
+    """A run's phases, the first of which starts at 0; `split` as for `state_shardings`, `teacher` as a state has it.
 
     What shape a state has follows from the steps done: after the last step of a phase it is still that phase's, and it
     grows right before the first step of the next.
     """
 
-    def __init__(self, phases: Sequence[Phase], mesh: Mesh, *, split: bool) -> None:
-        self._phases, self._mesh, self._split = phases, mesh, split
+    def __init__(self, phases: Sequence[Phase], mesh: Mesh, *, split: bool, teacher: Variables | None = None) -> None:
+        self._phases, self._mesh, self._split, self._teacher = phases, mesh, split, teacher
         self.starts = tuple(phase.start for phase in phases)
 
     def at(self, step: int) -> Phase:
@@ -40,7 +41,10 @@ class Phases:
         """Returns shapes and shardings of a phase's states."""
         shapes = jax.eval_shape(phase.fresh_state)
         shardings = state_shardings(shapes, self._mesh, split=self._split)
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        whole = replicated(self._mesh)
+        teacher = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), self._teacher)
+        return replace(like, teacher=teacher)
 
     def enter(self, state: TrainState, step: int) -> TrainState:
         """Returns the state after `step` steps as the next one takes it.

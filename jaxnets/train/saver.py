@@ -88,6 +88,7 @@ class Checkpointer:
             UserError: if the state is not finite, if the save before this one failed, or if the directory is gone.
         """
         self.wait()
+        state = replace(state, teacher=None)
         if not in_bucket(self._directory):
             self._check_room(_nbytes(state))
         if not self._finite(state):
