@@ -145,6 +145,7 @@ class Config:
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    keep_checkpoints: Annotated[int, Range(2)] = 2  # newest ones that stay, beside the best
     # Figure of the validation split that says which weights are best, between equals the loss; None: accuracy, and of
     # several labels mean_average_precision.
     best: Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"] | None = None
@@ -172,10 +173,11 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
-    "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
-    "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
+    "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement",
+    "data.device_limit_mib", "data.threads", "data.directory", "data.root", "data.skip_corrupt", "data.train_examples",
+    "optimizer.learning_rate", "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages",
+    "mesh.shard_parameters", "distributed.coordinator", "distributed.processes", "distributed.process",
+    "distributed.start_minutes",
 })  # fmt: skip
 
 

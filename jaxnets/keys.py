@@ -57,6 +57,7 @@ _SYNONYMS = {
     "pad_and_crop.padding": "crop_padding padding pad random_crop",
     "mix.mixup": "mixup mixup_alpha",
     "loss.name": "loss criterion",
+    "keep_checkpoints": "save_total_limit save_top_k checkpoint_hist keep_last_n max_to_keep",
     "layer_decay": "llrd layer_wise_decay layerwise_decay",
     "image_size": "size img_size imgsz imgs input_size resolution res image_dim",
     "label_smoothing": "smoothing smooth",

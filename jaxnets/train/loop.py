@@ -270,7 +270,7 @@ def _claim(
             f"{run.path} has checkpoints but no config.json and model.json that say whose they are: put these back, "
             f"or give another --workdir"
         )
-    checkpointer = Checkpointer(run.checkpoints, hosts)
+    checkpointer = Checkpointer(run.checkpoints, hosts, keep=config.keep_checkpoints)
     hosts.decide("directory", lambda: 1)
     if not in_bucket(run.path) and not run.checkpoints.is_dir():
         raise UserError(
