@@ -60,7 +60,7 @@ def gather(runs: Sequence[str], checkpoints: str | None) -> tuple[ModelCard, lis
 
 
 def _refuse_other(first: str, card: ModelCard, path: str, other: ModelCard) -> None:
-    if difference := (_of_network(card, other) or _of_classes(card, other) or _of_images(card, other)):
+    if difference := _of_network(card, other) or _of_classes(card, other):
         raise UserError(f"{first} and {path} cannot be averaged: {difference}")
     if differing := changes(card.data, other.data):
         raise UserError(
@@ -68,6 +68,8 @@ def _refuse_other(first: str, card: ModelCard, path: str, other: ModelCard) -> N
             f"been trained on what the other has for validation. Train them on the same data with one split: one "
             f"config.seed draws one, and a source that has a validation split of its own gives it to all"
         )
+    if difference := _of_images(card, other):
+        raise UserError(f"{first} and {path} cannot be averaged: {difference}")
 
 
 def _of_network(a: ModelCard, b: ModelCard) -> str | None:

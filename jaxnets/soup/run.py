@@ -78,6 +78,7 @@ def soup(
     _check_target(target)
     card, ingredients = gather(paths, checkpoints)
     kitchen = Kitchen.open(ingredients[0].run.read_config(), card, batches, source)
+    target.create()
     console = terminal.console(quiet=quiet)
     for number, ingredient in enumerate(ingredients, 1):
         kitchen.serve(ingredient.read(weights))
@@ -205,7 +206,6 @@ class Kitchen:
             thresholds = choose_thresholds(dish.sums)
             progress = replace(progress, best={**(progress.best or {}), "thresholds": thresholds})
             card = replace(card, thresholds=thresholds)
-        run.create()
         run.write(self.config, card)
         log = RunLog(run, 0)
         epoch = step * self.config.batch_size / len(self.data.training)
