@@ -122,7 +122,7 @@ def test_the_teacher_is_an_argument_of_the_program_and_not_in_it():
 @pytest.fixture(scope="module")
 def teacher_run(tmp_path_factory, one_device):
     workdir = tmp_path_factory.mktemp("teacher") / "run"
-    train(short(seed=3), workdir, Display(quiet=True), one_device)
+    train(short(), workdir, Display(quiet=True), one_device)
     return workdir
 
 
@@ -166,7 +166,7 @@ def test_a_run_notes_its_teacher_and_saves_nothing_of_it(whole, teacher_run):
 def test_a_run_does_not_go_on_with_another_teacher_or_none(tmp_path, whole, teacher_run, one_device):
     workdir = shutil.copytree(whole, tmp_path / "run")
     other = tmp_path / "other"
-    train(short(seed=3, steps=2, eval_every_steps=2), other, Display(quiet=True), one_device)
+    train(short(steps=2, eval_every_steps=2), other, Display(quiet=True), one_device)
     with pytest.raises(
         UserError, match=r"another run:\n.*distill\.teacher: .*\n.*distill\.teacher_weights: '\w+' there"
     ):
