@@ -95,6 +95,19 @@ def test_a_stopped_run_gives_up_where_the_uninterrupted_one_does(ended, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("accuracy", "raw", "count", "said"),
+    [(0.6, 0.9, 400, True), (0.9, 0.6, 400, False), (0.85, 0.9, 100, False), (0.85, 0.9, 10000, True)],
+)
+def test_a_run_whose_average_is_clearly_worse_says_so(accuracy, raw, count, said):
+    evaluation = {"split": "validation", "accuracy": accuracy, "loss": 1.0, "count": count}
+    judge = Judge(figure=None, patience=None)
+    text = judge.said_of_average({**evaluation, "raw_accuracy": raw, "raw_loss": 0.5})
+    assert text == "" or f"have validation accuracy {accuracy:.2%} at the end, and the raw ones {raw:.2%}" in text
+    assert bool(text) == said
+    assert judge.said_of_average(evaluation) == ""
+
+
+@pytest.mark.parametrize(
     ("figure", "better"),
     [("accuracy", 1), ("balanced_accuracy", 2), ("macro_f1", 3), ("loss", 0), (None, 1)],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import jaxnets
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import read_progress, steps
@@ -202,6 +203,20 @@ def test_a_corrupt_test_image_does_not_cost_the_steps_before_it(tmp_path, one_de
     monkeypatch.undo()
     assert train(config, tmp_path, Display(), one_device).finished
     assert [row["step"] for row in rows_of(tmp_path) if "eval/loss" in row] == [2, 4]
+
+
+def test_an_average_is_evaluated_beside_the_weights_that_it_is_of_and_chooses_the_best(tmp_path, one_device):
+    config = short(ema={"decay": 0.5, "warmup": "none"}, steps=4, eval_every_steps=2)
+    train(config, tmp_path, Display(), one_device)
+    rows = [row for row in rows_of(tmp_path) if "eval/loss" in row]
+    assert [{key for key in row if "/raw_" in key} for row in rows] == [{"eval/raw_accuracy", "eval/raw_loss"}] * 2
+    for weights, prefix in (("ema", ""), ("raw", "raw_")):
+        found = jaxnets.evaluate(tmp_path, split="validation", checkpoint=4, weights=weights)
+        np.testing.assert_allclose(found["loss"], rows[-1][f"eval/{prefix}loss"], rtol=1e-5)
+    best = read_progress(tmp_path / "checkpoints", 4).best
+    assert best["loss"] == next(row["eval/loss"] for row in rows if row["step"] == best["step"])
+    (test,) = [row for row in rows_of(tmp_path) if "test/loss" in row]
+    assert not [key for key in test if "raw_" in key]
 
 
 def test_the_test_split_is_not_read_before_it_is_asked_for(tmp_path, one_device, monkeypatch):
