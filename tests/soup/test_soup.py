@@ -105,7 +105,12 @@ def test_frozen_norms_keep_their_statistics_to_the_bit():
 def run(tmp_path_factory, one_device):
     """A run that keeps three checkpoints, of steps 4, 8 and 12."""
     workdir = tmp_path_factory.mktemp("soup") / "run"
-    train(short(steps=12, keep_checkpoints=3, data={"validation": 0.3}), workdir, Display(quiet=True), one_device)
+    train(
+        short(steps=12, keep_checkpoints=3, data={"validation": 0.3}),
+        workdir,
+        Display(quiet=True),
+        one_device,
+    )
     return workdir
 
 
