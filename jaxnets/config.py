@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.distill import DistillConfig
+from jaxnets.recipe.ema import EmaConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
 from jaxnets.recipe.losses.table import BALANCED, LossConfig
@@ -140,12 +142,12 @@ class Config:
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests
     matmul_precision: Literal["default", "high", "highest"] = "default"  # passes that TPU and GPU spend on a product
-    ema_decay: BetweenZeroAndOne | None = None  # weight of the old value in the averaged weights; None: no average
     train_metrics: tuple[str, ...] = ()  # of each step, beside loss and accuracy: gradient_norm
     log_every_steps: Count = 50  # steps between rows of metrics.jsonl
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    keep_checkpoints: Annotated[int, Range(2)] = 2  # newest ones that stay, beside the best
     # Figure of the validation split that says which weights are best, between equals the loss; None: accuracy, and of
     # several labels mean_average_precision.
     best: Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"] | None = None
@@ -164,6 +166,8 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
@@ -171,12 +175,15 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
-    "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
+    "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement",
+    "data.device_limit_mib", "data.threads", "data.directory", "data.root", "data.skip_corrupt", "data.train_examples",
+    "optimizer.learning_rate", "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
     "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
+
+
+_MOVED = {"ema_decay": "ema.decay (beside its warm-up, config.ema.warmup)"}  # keys of earlier versions
 
 
 def default_config() -> ConfigDict:
@@ -191,6 +198,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
         UserError: for an unknown key, a value of the wrong type or out of range, or keys that contradict each other.
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for key in given.keys() & _MOVED.keys():
+        raise UserError(f"config.{key} is config.{_MOVED[key]} now")
     resolved = to_spec(Config, given)
     _refuse_contradictions(resolved)
     return resolved
@@ -200,15 +209,21 @@ def without_effect(config: Config) -> list[str]:
     """Returns a sentence for each group of keys that were changed and do nothing beside the others."""
     augment, source = config.augment, config.data.source.partition(":")[0]
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
+    thresholds = config.loss.sigmoid_cross_entropy.threshold if config.loss.name == "sigmoid_cross_entropy" else None
+    averages = config.ema.decay is not None
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         *optimizer_check.effects(config.optimizer),
         *schedule_check.effects(config.schedule, optimizer_check.CYCLED, config.optimizer.name),
+        *((f"ema.{key}", averages, "config.ema.decay is not set") for key in ("warmup", "every_steps", "timm.")),
+        ("ema.timm.", not averages or config.ema.warmup == "timm", f"ema.warmup is {config.ema.warmup}"),
+        ("distill.", config.distill.teacher is not None, "config.distill.teacher is not set"),
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
@@ -303,6 +318,11 @@ def _refuse_contradictions(config: Config) -> None:
         )
     optimizer_check.check_optimizer(config.optimizer)
     schedule_check.check_schedule(config.schedule, config.epochs, config.steps)
+    if config.distill.teacher is not None and not config.distill.weight:
+        raise UserError(
+            "config.distill.weight 0 learns nothing from config.distill.teacher: give a weight above 0, or leave the "
+            "teacher out"
+        )
     _refuse_thaws_of_nothing(config)
 
 

@@ -108,5 +108,5 @@ def training_after(config: Config, after: After, structure: Structure, images: i
         epochs=epochs,
         freeze=freeze,
         schedule=config.schedule.stretched(epochs / config.epochs),
-        ema_decay=config.ema_decay or (_AVERAGED if steps > _LONG else None),
+        ema=replace(config.ema, decay=config.ema.decay or (_AVERAGED if steps > _LONG else None)),
     )

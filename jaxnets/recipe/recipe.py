@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.recipe.augment.cut import Cut
 from jaxnets.recipe.augment.op import Op
+from jaxnets.recipe.distill import Distillation
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Frozen
 from jaxnets.recipe.losses.imbalance import Rebalance
@@ -31,6 +32,7 @@ class Recipe:
     label_smoothing: float = 0.0
     rebalance: Rebalance | None = None  # of the classes, in training
     average: Average | None = None
+    distillation: Distillation | None = None  # of what a teacher says of the images
     frozen: Frozen | None = None  # what does not train; the optimizer sees the rest alone
 
     def training_loss(self, logits: Float[Array, "b classes"], target: Float[Array, "b classes"]) -> Float[Array, " b"]:

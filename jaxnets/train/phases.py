@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from jaxnets.models.family import Variables
 from jaxnets.train.mesh import put, replicated, state_shardings
 from jaxnets.train.step import TrainState, TrainStep
 
@@ -23,14 +24,14 @@ class Phase:
 
 
 class Phases:
-    """A run's phases, the first of which starts at 0; `split` as for `state_shardings`.
+    """A run's phases, the first of which starts at 0; `split` as for `state_shardings`, `teacher` as a state has it.
 
     What shape a state has follows from the steps done: after the last step of a phase it is still that phase's, and it
     grows right before the first step of the next.
     """
 
-    def __init__(self, phases: Sequence[Phase], mesh: Mesh, *, split: bool) -> None:
-        self._phases, self._mesh, self._split = phases, mesh, split
+    def __init__(self, phases: Sequence[Phase], mesh: Mesh, *, split: bool, teacher: Variables | None = None) -> None:
+        self._phases, self._mesh, self._split, self._teacher = phases, mesh, split, teacher
         self.starts = tuple(phase.start for phase in phases)
 
     def at(self, step: int) -> Phase:
@@ -45,12 +46,15 @@ class Phases:
         """Returns shapes and shardings of a phase's states."""
         shapes = jax.eval_shape(phase.fresh_state)
         shardings = state_shardings(shapes, self._mesh, split=self._split)
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        whole = replicated(self._mesh)
+        teacher = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), self._teacher)
+        return replace(like, teacher=teacher)
 
     def first(self) -> TrainState:
-        """Returns the state before the first step."""
+        """Returns the state before the first step, without a teacher."""
         phase = self.at(0)
-        return self._made(phase.fresh_state, self.like(phase))
+        return self._made(phase.fresh_state, replace(self.like(phase), teacher=None))
 
     def first_without_variables(self) -> TrainState:
         """Returns the state before the first step with shapes and shardings in place of the variables.

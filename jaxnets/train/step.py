@@ -32,10 +32,16 @@ class TrainState:
     batch_stats: Any  # running statistics; empty for a model that has none
     opt_state: optax.OptState  # of the parameters that train
     ema: Variables | None  # the average of the variables over steps, where one is kept
+    teacher: Variables | None = None  # those of the network that this one learns from; no checkpoint holds them
 
     @property
     def variables(self) -> Variables:
         return as_variables(self.params, self.batch_stats)
+
+    @property
+    def chosen(self) -> Variables:
+        """The variables that are to be used: the average, where one is kept."""
+        return self.variables if self.ema is None else self.ema
 
 
 def as_variables(params: Any, batch_stats: Any) -> Variables:
@@ -127,18 +133,24 @@ def make_train_step(
     (`jaxnets.metrics.table`), and of the gradient that the optimizer sees.
 
     What `recipe.frozen` names is no argument of the gradient, so that no pass back to it is computed, and comes out
-    as it went in, in the averaged weights too.
+    as it went in, in the averaged weights too. Of a teacher, whose variables are part of the state, nothing changes.
     """
     classes: int = model.num_classes
     dtype: Any = model.dtype
 
     prepare = make_prepare(recipe, classes, seed)
-    frozen = recipe.frozen
+    frozen, distillation = recipe.frozen, recipe.distillation
     mode: Train = True if frozen is None else frozen.mode
 
-    def gradient_of(variables: Variables, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
+    def gradient_of(
+        variables: Variables, teacher: Variables | None, examples: Prepared, dropout: Key[Array, ""]
+    ) -> Gradient:
         x = preprocess.normalise(examples.image, dtype)
         changing, kept = split(frozen, variables)
+        taught: Any = None
+        if distillation is not None:
+            assert teacher is not None
+            taught = distillation.logits(teacher, examples.image)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             logits, updated = model.apply(
@@ -149,6 +161,8 @@ def make_train_step(
                 rngs={"dropout": dropout},
             )
             loss = recipe.training_loss(logits, examples.target)
+            if distillation is not None:
+                loss = distillation(loss, logits, taught)
             return loss.mean(), (loss, logits, updated)
 
         gradient, (loss, logits, updated) = jax.grad(loss_of, has_aux=True)(changing["params"])
@@ -161,7 +175,7 @@ def make_train_step(
         examples = prepare(batch, key)
 
         def gradient_at(variables: Variables) -> Gradient:
-            return accumulate(partial(gradient_of, variables), examples, key, micro_batches, sharding)
+            return accumulate(partial(gradient_of, variables, state.teacher), examples, key, micro_batches, sharding)
 
         found = gradient_at(state.variables)
         changing, kept = split(frozen, state.variables)
@@ -187,6 +201,7 @@ def make_train_step(
             batch_stats=variables.get("batch_stats", {}),
             opt_state=opt_state,
             ema=ema,
+            teacher=state.teacher,
         )
         return next_state, sums
 

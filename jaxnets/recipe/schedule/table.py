@@ -124,10 +124,18 @@ def _clock(spec: ScheduleConfig, steps: int, steps_per_epoch: float) -> tuple[fl
     return steps_per_epoch, lambda step: jnp.searchsorted(jnp.asarray(starts), step, side="right")
 
 
+def warmup_steps(spec: ScheduleConfig, steps_per_epoch: float) -> int:
+    """Returns how many steps the rate rises."""
+    return round(_exact_warmup(spec, steps_per_epoch))
+
+
 def _warmup(spec: ScheduleConfig, unit: float, steps_per_epoch: float) -> float:
     """Returns the positions of the warm-up."""
-    steps = spec.warmup_epochs * steps_per_epoch if spec.warmup_steps is None else spec.warmup_steps
-    return steps / unit if unit > 1 else round(steps)
+    return _exact_warmup(spec, steps_per_epoch) / unit if unit > 1 else warmup_steps(spec, steps_per_epoch)
+
+
+def _exact_warmup(spec: ScheduleConfig, steps_per_epoch: float) -> float:
+    return spec.warmup_epochs * steps_per_epoch if spec.warmup_steps is None else spec.warmup_steps
 
 
 def _drops(spec: ScheduleConfig, unit: float, steps: int, steps_per_epoch: float) -> list[int]:
