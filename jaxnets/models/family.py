@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -72,6 +73,7 @@ class Structure:
     # gives what the stage does, as rows and columns of features: Grad-CAM looks at it.
     stages: Mapping[str, tuple[tuple[str, ...], ...]]
     head: str
+    fixed: tuple[str, ...] = ()  # layers that never train; none has a norm
 
     def groups(self, *, coarse: bool = False) -> tuple[tuple[str, ...], ...]:
         """Returns the layers in the order in which they are frozen, and their rates grow: stem, blocks, head.
@@ -153,6 +155,9 @@ class Family:
     entries: Mapping[str, Entry]  # by name
     structure: Callable[[Any], Structure]  # of a network
     layouts: tuple[Layout, ...] = ()
+    # Returns a network's first variables as its training images have them begin, from some of these, normalised; None:
+    # they begin alike whatever the images.
+    from_images: Callable[[Any, Variables, Float[np.ndarray, "n h w c"]], Variables] | None = None
     # By the model_type of transformers' config.json: reads it.
     transformers: Mapping[str, Callable[[Mapping[str, Any]], Described]] = field(default_factory=dict)
     # By the first eight hex digits of a file's SHA-256.

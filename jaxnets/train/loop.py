@@ -35,7 +35,7 @@ from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
-from jaxnets.train.start import Start, open_start
+from jaxnets.train.start import Start, from_images, open_start
 from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stop, Stopped, listening, unless
 from jaxnets.train.timetable import Timetable
@@ -96,7 +96,7 @@ def open_session(
     hosts = around.hosts
     config = replace(config, data=replace(config.data, cut=setup.cut))  # noted, so that every session does the same
     checkpointer = _claim(run, config, setup, display, hosts, held)
-    state, progress = _first_state(checkpointer, setup, config)
+    state, progress = _first_state(checkpointer, setup, config, hosts)
     ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
     if ended and progress.evaluation is not None:
         checkpointer.close()
@@ -253,7 +253,9 @@ def _claim(
     return checkpointer
 
 
-def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
+def _first_state(
+    checkpointer: Checkpointer, setup: Setup, config: Config, hosts: Hosts
+) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     built, phases = setup.built, setup.phases
     found = checkpointer.first()
@@ -273,6 +275,8 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
         start, progress = setup.start or open_start(config), Progress(step=0)
     if start:
         state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
+    else:
+        state = from_images(state, built.model, setup.data, hosts)
     return state, progress
 
 

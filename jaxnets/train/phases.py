@@ -1,4 +1,4 @@
-"""The stretches of a run in which the same layers train, and the way of its state from one to the next."""
+"""The stretches of a run in which the same layers train at one size, and the way of its state from one to the next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ class Phase:
     start: int  # steps done before its first
     fresh_state: Callable[[], TrainState]  # that a run would start with, had it no phase before
     step: TrainStep
+    change: str = ""  # what is another than in the phase before it, for whoever watches
 
 
 class Phases:
@@ -51,7 +52,10 @@ class Phases:
         phase = self.at(step)
         if phase is self.before(step):
             return state
-        shardings = jax.tree.map(lambda x: x.sharding, self.like(phase).opt_state)
+        like = self.like(phase).opt_state
+        if jax.tree.structure(like) == jax.tree.structure(state.opt_state):
+            return state
+        shardings = jax.tree.map(lambda x: x.sharding, like)
         fresh = jax.jit(lambda: phase.fresh_state().opt_state, out_shardings=shardings)()
         kept = dict(jax.tree_util.tree_leaves_with_path(state.opt_state))
         grown = jax.tree_util.tree_map_with_path(lambda path, x: kept.get(path, x), fresh)
