@@ -40,7 +40,9 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module):
-    """A network for any input size and number of channels; a family's own is a subclass with `outputs`.
+    """A network for any number of channels, and for any input size unless its structure says otherwise.
+
+    A family's own is a subclass with `outputs`.
 
     Its fields `num_classes`, `single_output`, `dtype` (that it computes in) and `preprocess` (what its images go
     through before) are those that every family has. Parameters and statistics are float32 or wider, in the collections
@@ -74,6 +76,7 @@ class Structure:
     stages: Mapping[str, tuple[tuple[str, ...], ...]]
     head: str
     fixed: tuple[str, ...] = ()  # layers that never train; none has a norm
+    one_size: bool = False  # its parameters are for images of the size that it began with, and for no other
 
     def groups(self, *, coarse: bool = False) -> tuple[tuple[str, ...], ...]:
         """Returns the layers in the order in which they are frozen, and their rates grow: stem, blocks, head.

@@ -74,7 +74,15 @@ def build(
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
     recipe, freezing = make_recipe(config, data, model), freezing_of(config, data, model)
-    sizes = plan_sizes(config.progressive, p.height, p.width, steps_of(config, data), len(data.training) / config.batch_size)
+    sizes = plan_sizes(
+        config.progressive, p.height, p.width, steps_of(config, data), len(data.training) / config.batch_size
+    )
+    tested = (data.preprocess.height, data.preprocess.width)
+    if family_of(model).structure(model).one_size and {tested} != {(stage.height, stage.width) for stage in sizes}:
+        raise UserError(
+            f"{config.model.name} takes images of one size, and this run has several: leave config.data.test_size and "
+            f"config.progressive.sizes out, or take another model"
+        )
     for height, width in {(stage.height, stage.width) for stage in sizes}:
         norms = [norm for norm in _norms(model, height, width, p.channels) if _follows(norm, freezing)]
         if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):

@@ -253,9 +253,7 @@ def _claim(
     return checkpointer
 
 
-def _first_state(
-    checkpointer: Checkpointer, setup: Setup, config: Config, hosts: Hosts
-) -> tuple[TrainState, Progress]:
+def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config, hosts: Hosts) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     built, phases = setup.built, setup.phases
     found = checkpointer.first()

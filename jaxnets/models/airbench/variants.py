@@ -7,9 +7,7 @@ from jaxnets.models.family import Entry
 
 
 def _entry(*widths: int, convolutions: int = 2, scale: float = 1 / 9, **fields: Any) -> Entry:
-    return Entry(
-        fields={"widths": widths, "convolutions": convolutions, "scale": scale, "num_classes": 10, **fields}
-    )
+    return Entry(fields={"widths": widths, "convolutions": convolutions, "scale": scale, "num_classes": 10, **fields})
 
 
 # The numbers of the names are the accuracies, in percent, that Jordan's recipes reach with them.
