@@ -103,8 +103,10 @@ class Key:
     @property
     def example(self) -> str:
         """A value, as it would be written on a command line."""
-        if self.default is not None:
+        if self.default is not None and self.default != ():
             return written(self.default)
+        if self.restraint in (int, float):
+            return "1,2"
         if isinstance(self.restraint, tuple):
             return str(self.restraint[0])
         if isinstance(self.restraint, Range):
@@ -150,7 +152,7 @@ def _parse(kind: type, text: str, restraint: Any) -> Any:
             text = text[1:-1]
         return tuple(name.strip(" '\"") for name in text.split(",") if name.strip(" '\""))
     if kind is tuple:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(text.strip() or "()")
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     try:
         return ast.literal_eval(text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jaxnets.errors import UserError
 from jaxnets.schema import NonNegative, ZeroToBelowOne
@@ -76,16 +77,10 @@ def _starts(spec: ProgressiveConfig, steps: int, steps_per_epoch: float) -> list
             )
         return [number * steps // count for number in range(count)]
     starts = [0, *(round(epochs * steps_per_epoch) for epochs in spec.until_epochs)]
-    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(starts)):
         raise UserError(
             f"config.progressive.until_epochs must be rising numbers above 0, at least a step apart, found "
             f"{_listed(spec.until_epochs)}, which are the steps {_listed(starts[1:])}"
-        )
-    if starts[-1] >= steps:
-        raise UserError(
-            f"config.progressive.until_epochs ends the stage before the last at step {starts[-1]}, and the run ends at "
-            f"step {steps}, so that it would never train at {spec.sizes[-1]} pixels: end it earlier, or train for "
-            f"longer"
         )
     return starts
 

@@ -1,7 +1,7 @@
 """The pure parts of a run, from its config: model, recipe, first state and steps."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -89,6 +89,7 @@ def build(
             _log.warning("%s", warning)
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
+    _check_sizes(config, sizes, steps_of(config, data))
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
     thaws = freezing.starts if freezing else (0,)
 
@@ -96,7 +97,7 @@ def build(
         stage = next(stage for stage in reversed(sizes) if stage.start <= start)
         own_model, of_stage = model, recipe
         if len(sizes) > 1:
-            own_model, of_stage = _at_stage(config, data, model, stage)
+            own_model, of_stage = at_stage(config, data, model, stage)
         of_phase = replace(of_stage, frozen=freezing.at(start) if freezing else None)
         step = make_train_step(
             own_model,
@@ -124,8 +125,12 @@ def build(
     )
 
 
-def _at_stage(config: Config, data: Dataset, model: nn.Module, stage: SizeStage) -> tuple[nn.Module, Recipe]:
-    """Returns the model and the recipe of a stage of a run that resizes progressively."""
+def at_stage(config: Config, data: Dataset, model: nn.Module, stage: SizeStage) -> tuple[nn.Module, Recipe]:
+    """Returns the model and the recipe of a stage of a run that resizes progressively.
+
+    Raises:
+        UserError: as `make_recipe`, and for a strength that the model does not have.
+    """
     spec, whole = config.progressive, data.training_preprocess
     own = config
     if spec.mixup_from is not None and config.mix.mixup:
@@ -149,7 +154,7 @@ def _at_stage(config: Config, data: Dataset, model: nn.Module, stage: SizeStage)
 def _norms(model: nn.Module, height: int, width: int, channels: int) -> tuple[Norm, ...]:
     try:
         norms = describe(model, height, width, channels).norms
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise _too_small(model, height, width) from error
     if any(norm.height < 1 or norm.width < 1 for norm in norms):
         raise _too_small(model, height, width)
@@ -228,6 +233,20 @@ def _check_thaws(config: Config, freezing: Freezing, steps: int) -> None:
     if config.steps is None:
         raise UserError(f"{text}: thaw them earlier, train for longer, or leave thaw_epoch and stage_epochs out")
     _log.warning("%s: they stay frozen", text)
+
+
+def _check_sizes(config: Config, sizes: Sequence[SizeStage], steps: int) -> None:
+    """Refuses sizes that the run's epochs do not reach; where its steps were given, warns of it."""
+    last = sizes[-1]
+    if last.start < steps:
+        return
+    text = (
+        f"config.progressive.until_epochs ends the stage before the last at step {last.start}, and the run ends at "
+        f"step {steps}"
+    )
+    if config.steps is None:
+        raise UserError(f"{text}, so that it never trains at {last.height} pixels: end it earlier, or train for longer")
+    _log.warning("%s: it never trains at %d pixels", text, last.height)
 
 
 def freezing_of(config: Config, data: Dataset, model: nn.Module) -> Freezing | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -53,10 +54,14 @@ class Phases:
         if phase is self.before(step):
             return state
         like = self.like(phase).opt_state
-        if jax.tree.structure(like) == jax.tree.structure(state.opt_state):
+        if _paths(like) == _paths(state.opt_state):  # no more trains
             return state
         shardings = jax.tree.map(lambda x: x.sharding, like)
         fresh = jax.jit(lambda: phase.fresh_state().opt_state, out_shardings=shardings)()
         kept = dict(jax.tree_util.tree_leaves_with_path(state.opt_state))
         grown = jax.tree_util.tree_map_with_path(lambda path, x: kept.get(path, x), fresh)
         return replace(state, opt_state=grown)
+
+
+def _paths(tree: Any) -> list[Any]:
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]

@@ -5,7 +5,6 @@ a convolution whose filters whiten the patches of the training images and never 
 3×3 convolutions, which begin as the identity. The authors' head has no bias; the one here starts at 0.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 

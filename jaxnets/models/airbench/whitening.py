@@ -12,10 +12,10 @@ _EPSILON = 5e-4  # added to the variances, so that what hardly varies is not blo
 
 
 def whitening_filters(images: Float[np.ndarray, "n h w c"], epsilon: float = _EPSILON) -> Float[np.ndarray, "i j c f"]:
-    """Returns v / √(λ + ε) of each eigenvector v of the patches' second moments, the largest λ first, and then − v / √….
+    """Returns v / √(λ + ε) of each eigenvector v of the patches' second moments, and after all of them their negatives.
 
-    They are those of airbench's `init_whitening_conv`, in another order of a patch's numbers and with the sign of v
-    chosen so that its largest entry is above 0; computed in float64.
+    The largest λ comes first. They are those of airbench's `init_whitening_conv`, in another order of a patch's numbers
+    and with the sign of v chosen so that its largest entry is above 0; computed in float64.
     """
     channels, size = images.shape[3], PATCH**2 * images.shape[3]
     moments, count = np.zeros((size, size)), 0

@@ -89,7 +89,7 @@ class HostCut:
 
     def __call__(
         self, keys: Keys, canvas: UInt8[Array, "b h w c"], aspect: Float32[Array, " b"]
-    ) -> UInt8[Array, "b h w c"]:
+    ) -> UInt8[Array, "b h2 w2 c"]:
         height, width = self.height or self.random.height, self.width or self.random.width
         if (height, width) == canvas.shape[1:3]:
             return canvas if self.flip is None else self.flip(keys.fold(0), canvas)
