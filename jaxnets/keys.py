@@ -105,7 +105,7 @@ class Key:
         """A value, as it would be written on a command line."""
         if self.default is not None and self.default != ():
             return written(self.default)
-        if self.restraint in (int, float):
+        if self.default == () and self.restraint is not str:
             return "1,2"
         if isinstance(self.restraint, tuple):
             return str(self.restraint[0])

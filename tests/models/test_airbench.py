@@ -1,5 +1,7 @@
 """The networks of speed runs: how they begin, and what of them trains."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxnets import create_model
 from jaxnets.models.airbench.network import dirac
 from jaxnets.models.airbench.whitening import whitening_filters
 from jaxnets.models.describe import parameters
-from jaxnets.models.layers import BatchNorm, max_of_tiles
+from jaxnets.models.layers import BatchNorm, gelu, max_of_tiles
 
 
 def patches(images):
@@ -86,3 +88,9 @@ def test_the_largest_of_each_tile_is_taken_and_what_reaches_over_is_left_out(sha
     height, width = shape[0] // rows, shape[1] // columns
     expected = x[:, : height * rows, : width * columns].reshape(2, height, rows, width, columns, 3).max((2, 4))
     np.testing.assert_array_equal(max_of_tiles(jnp.asarray(x), 2), expected)
+
+
+@pytest.mark.usefixtures("enable_x64")
+def test_gelu_is_the_input_times_its_normal_probability():
+    x = np.linspace(-6, 6, 41)
+    np.testing.assert_allclose(gelu(jnp.asarray(x)), [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x], atol=1e-14)

@@ -94,7 +94,8 @@ class Airbench(Network):
         for i, width in enumerate(self.widths, 1):
             x = Group(width, self.convolutions, conv, norm, self.activation, name=f"stage{i}_block1")(x)
             features[f"stage{i}"] = x
-        embedding = x.max((1, 2)).astype(dtypes["param_dtype"]) * self.scale
+        largest = nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1)
+        embedding = largest.astype(dtypes["param_dtype"]) * self.scale
         return Outputs(
             features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(embedding)
         )

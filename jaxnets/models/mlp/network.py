@@ -53,9 +53,9 @@ class MLP(Network):
             dense = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=layer, **dtypes) if i else None
             x = features[name] = relu((dense or Pixels(width, name=layer, **dtypes))(x))
             x = Dropout(self.dropout, train=train, name=f"{name}_dropout")(x)
-        embedding = features[name][:, 0, 0].astype(dtypes["param_dtype"])
+        embedding = features[name].reshape(len(x), -1).astype(dtypes["param_dtype"])
         head = Head(self.num_classes, self.single_output, name="head", **dtypes)
-        return Outputs(features, embedding, head(x[:, 0, 0].astype(embedding.dtype)))
+        return Outputs(features, embedding, head(x.reshape(len(x), -1).astype(embedding.dtype)))
 
 
 def structure(model: MLP) -> Structure:
