@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.dtypes import widest
 from jaxnets.models.family import Network, Outputs, Structure, numbered_stages
-from jaxnets.models.layers import ACTIVATIONS, BatchNorm, Bias, Conv, Head, ModuleDef, max_of_tiles
+from jaxnets.models.layers import ACTIVATIONS, BatchNorm, Bias, Conv, Head, ModuleDef, global_average, max_of_tiles
 from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
@@ -94,8 +94,8 @@ class Airbench(Network):
         for i, width in enumerate(self.widths, 1):
             x = Group(width, self.convolutions, conv, norm, self.activation, name=f"stage{i}_block1")(x)
             features[f"stage{i}"] = x
-        largest = nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1)
-        embedding = largest.astype(dtypes["param_dtype"]) * self.scale
+        largest = nn.max_pool(x, x.shape[1:3])  # of all places: one is left
+        embedding = global_average(largest, dtypes["param_dtype"]) * self.scale
         return Outputs(
             features, embedding, Head(self.num_classes, self.single_output, name="head", **dtypes)(embedding)
         )

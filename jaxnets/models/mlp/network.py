@@ -8,8 +8,9 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from jaxnets.dtypes import widest
+from jaxnets.models.conv import conv2d
 from jaxnets.models.family import Network, Outputs, Structure
-from jaxnets.models.layers import Dropout, Head, relu
+from jaxnets.models.layers import Dropout, Head, global_average, relu
 from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
 
@@ -26,8 +27,8 @@ class Pixels(nn.Module):
         init = nn.initializers.he_normal(in_axis=(0, 1, 2), out_axis=3)
         kernel = self.param("kernel", init, (*x.shape[1:], self.features), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        x, kernel = x.astype(self.dtype).reshape(len(x), -1), kernel.astype(self.dtype)
-        return (x @ kernel.reshape(-1, self.features) + bias.astype(self.dtype))[:, None, None]
+        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), stride=(1, 1), padding=((0, 0), (0, 0)))
+        return y + bias.astype(self.dtype)
 
 
 class MLP(Network):
@@ -53,9 +54,9 @@ class MLP(Network):
             dense = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=layer, **dtypes) if i else None
             x = features[name] = relu((dense or Pixels(width, name=layer, **dtypes))(x))
             x = Dropout(self.dropout, train=train, name=f"{name}_dropout")(x)
-        embedding = features[name].reshape(len(x), -1).astype(dtypes["param_dtype"])
+        embedding = global_average(features[name], dtypes["param_dtype"])  # of the one place
         head = Head(self.num_classes, self.single_output, name="head", **dtypes)
-        return Outputs(features, embedding, head(x.reshape(len(x), -1).astype(embedding.dtype)))
+        return Outputs(features, embedding, head(global_average(x, dtypes["param_dtype"])))
 
 
 def structure(model: MLP) -> Structure:
