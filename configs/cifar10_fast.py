@@ -9,9 +9,9 @@ and weight decay are legacy/airbench94.py's for a mean in place of a sum over a 
 biases' rate (64 times as high), lookahead and test-time augmentation are left out.
 
 By processor time, two cores train on 610 to 640 images a second, so that ten epochs of 45,000 take about 13 minutes of
-two that are idle. The whole run was not measured yet; 2 epochs in place of 10 (one seed, warm-up of 0.8) ended at 76.8 %
-of the validation split and 77.4 % of the test split. The paper: 94.0 % in 10 epochs of airbench94 on 50,000 images,
-with test-time augmentation.
+two that are idle. The whole run was not measured yet; 2 epochs in place of 10 (one seed, a warm-up of 0.8) ended at
+76.8 % of the validation split and 77.4 % of the test split. The paper: 94.0 % in 10 epochs of airbench94 on 50,000
+images, with test-time augmentation.
 """
 
 from jaxnets.config import default_config
