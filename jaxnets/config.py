@@ -23,6 +23,7 @@ from jaxnets.recipe.losses.table import BALANCED, LossConfig
 from jaxnets.recipe.mix import MixConfig
 from jaxnets.recipe.optimizer import check as optimizer_check
 from jaxnets.recipe.optimizer.table import OptimizerConfig
+from jaxnets.recipe.progressive import ProgressiveConfig, refuse_contradictions
 from jaxnets.recipe.schedule import check as schedule_check
 from jaxnets.recipe.schedule.table import ScheduleConfig
 from jaxnets.schema import (
@@ -110,6 +111,9 @@ class DataConfig:
     fold: Natural = 0  # which of them, from 0
     shots: Count | None = None  # training examples of each class that are used; None: all
     balance: ZeroToOne = 0.0  # of the classes in an epoch: 0: as they are, 1: every class equally often
+    # Times that each image of a batch is in it, augmented anew each time. An epoch stays as many examples as there are
+    # training images, and so shows a part of them alone: as many epochs as repeats show them all.
+    repeats: Count = 1
     test_share: BetweenZeroAndOne = 0.2  # share that becomes the test split where a source has none of its own
     placement: Literal["auto", "device", "stream"] = "auto"  # auto: on the device where it fits, else streamed
     device_limit_mib: Natural = 2048  # MiB of uint8 images that auto holds on each device
@@ -162,6 +166,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    progressive: ProgressiveConfig = field(default_factory=ProgressiveConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -215,6 +220,8 @@ def without_effect(config: Config) -> list[str]:
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        ("progressive.", len(config.progressive.sizes) > 1, "config.progressive.sizes has no two sizes"),
+        ("progressive.mixup_from", config.mix.mixup > 0, "config.mix.mixup is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),
@@ -278,6 +285,11 @@ def _refuse_contradictions(config: Config) -> None:
         )
     if data.cut == "host" and data.canvas_size is not None:
         raise UserError("config.data.cut host makes no canvases: leave it out, or config.data.canvas_size")
+    if config.batch_size % data.repeats:
+        raise UserError(
+            f"config.data.repeats {data.repeats} does not divide config.batch_size {config.batch_size}, so that a "
+            f"batch cannot hold each of its images {data.repeats} times: take a divisor of it, or another batch_size"
+        )
     if data.fold and (data.folds is None or data.fold >= data.folds):
         raise UserError(
             f"config.data.fold {data.fold} is not one of config.data.folds {data.folds or 'None'}, which count from 0"
@@ -324,6 +336,7 @@ def _refuse_contradictions(config: Config) -> None:
             "teacher out"
         )
     _refuse_thaws_of_nothing(config)
+    refuse_contradictions(config.progressive)
 
 
 def _refuse_thaws_of_nothing(config: Config) -> None:

@@ -67,8 +67,10 @@ _SYNONYMS = {
     "model.name": "arch architecture backbone model network net",
     "num_classes": "classes nb_classes n_classes nc",
     "optimizer.name": "opt optim optimizer",
+    "progressive.sizes": "progressive progressive_resizing progressive_learning resolutions",
     "pretrained": "weights checkpoint init finetune",
     "schedule.name": "sched scheduler lr_scheduler schedule",
+    "repeats": "aug_repeats repeated_aug repeated_augmentation ra_reps ra_sampler",
     "seed": "random_seed random_state",
     "steps": "max_steps num_steps iterations max_iter iters",
     "stochastic_depth": "drop_path drop_path_rate drop_connect",
@@ -117,8 +119,10 @@ class Key:
     @property
     def example(self) -> str:
         """A value, as it would be written on a command line."""
-        if self.default is not None:
+        if self.default is not None and self.default != ():
             return written(self.default)
+        if self.default == () and self.restraint is not str:
+            return "1,2"
         if isinstance(self.restraint, tuple):
             return str(self.restraint[0])
         if isinstance(self.restraint, Range):
@@ -164,7 +168,7 @@ def _parse(kind: type, text: str, restraint: Any) -> Any:
             text = text[1:-1]
         return tuple(name.strip(" '\"") for name in text.split(",") if name.strip(" '\""))
     if kind is tuple:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(text.strip() or "()")
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     try:
         return ast.literal_eval(text)

@@ -194,6 +194,6 @@ def _check_tuple(key: str, value: Any, element: type) -> tuple[Any, ...]:
     numbers = element is float
     kinds = (int, float) if numbers else (element,)
     if not isinstance(value, list | tuple) or not all(isinstance(x, kinds) for x in value):
-        wanted = "numbers" if numbers else "names"
+        wanted = {float: "numbers", int: "whole numbers"}.get(element, "names")
         raise UserError(f"{key} must be tuple of {wanted}, found {value!r} ({type(value).__name__})")
     return tuple(float(x) if numbers else x for x in value)

@@ -73,12 +73,14 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Timing]:
     """Returns the timings of the bare step and of the loop, which trains as `jaxnets.main` would."""
+    from jaxnets.recipe.progressive import ProgressiveConfig
     from jaxnets.run.directory import RunDirectory
     from jaxnets.train.hosts import Hosts
     from jaxnets.train.loop import set_up
     from jaxnets.train.phases import Phases
 
     bare, loop = [], []
+    config = replace(config, progressive=ProgressiveConfig())  # timed at the largest size
     with tempfile.TemporaryDirectory() as folder:
         setup = set_up(config, RunDirectory(Path(folder) / "none"), Hosts())
         # What is not timed is not read: no split is evaluated, as the clock ends before.

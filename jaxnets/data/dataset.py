@@ -131,7 +131,13 @@ def open_dataset(
             for name, (split, chosen) in selections.items()
         },
         training=training,
-        order=Order(config.seed, classes_by_rarity(training.labels), data.balance),
+        order=Order(
+            config.seed,
+            classes_by_rarity(training.labels),
+            data.balance,
+            repeats=data.repeats,
+            batch_size=config.batch_size,
+        ),
         skip_corrupt=data.skip_corrupt,
         canvas_is_input=source.image_size == (canvas.height, canvas.width) and trained.keeps(training.shape),
         threads=threads,

@@ -32,11 +32,26 @@ class Order:
     Without balance each epoch is a permutation of all examples. With it, a class of n examples has a share of the epoch
     in proportion to n^(1 − balance): 1 shows every class equally often. Each class has a stream of its own, pass after
     pass over its examples, so that all of them are seen equally often; an epoch takes of each stream what comes next.
+
+    With repeats, a batch holds each of its images several times, once in each equal part of it, so that copies lie on
+    different devices and in different groups of BatchNorm where these divide it (Hoffer et al. 2020; timm's
+    RepeatAugSampler, whose copies lie on neighbouring ranks). As many epochs as repeats then show every example.
     """
 
-    def __init__(self, seed: int, labels: Int[np.ndarray, " n"], balance: float = 0.0) -> None:
-        """`labels` are those of the examples, 0 … classes − 1; `balance` is 0 … 1."""
+    def __init__(
+        self,
+        seed: int,
+        labels: Int[np.ndarray, " n"],
+        balance: float = 0.0,
+        *,
+        repeats: int = 1,
+        batch_size: int | None = None,
+    ) -> None:
+        """`labels` are those of the examples, 0 … classes − 1; `balance` is 0 … 1; `repeats` divides `batch_size`."""
+        if repeats > 1 and (batch_size is None or batch_size % repeats):
+            raise ValueError(f"{repeats} repeats need a batch that they divide, found {batch_size}")
         self.examples = len(labels)
+        self._repeats, self._batch_size = repeats, batch_size or 1
         self.times: Float64[np.ndarray, " n"] = np.ones(len(labels))  # that each example is in an epoch, on average
         self._seed = seed
         self._epoch: Callable[[int], tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]] | None = None
@@ -50,10 +65,24 @@ class Order:
     def draw(self, start: int, count: int) -> tuple[Int32[np.ndarray, " count"], Int32[np.ndarray, " count"]]:
         """Returns index and pass of the `count` examples that follow the first `start`.
 
-        The pass says how often the example was there before; without balance it is the epoch. The stream runs over the
-        ends of epochs without a gap.
+        The pass says how often the example was there before; without balance and repeats it is the epoch. The stream
+        runs over the ends of epochs without a gap.
         """
-        epochs, positions = np.divmod(np.arange(start, start + count, dtype=np.int64), self.examples)
+        numbers = np.arange(start, start + count, dtype=np.int64)
+        if self._repeats == 1:
+            return self._images(numbers)
+        batch, row = np.divmod(numbers, self._batch_size)
+        images = self._batch_size // self._repeats  # of a batch
+        copy, image = np.divmod(row, images)
+        indices, passes = self._images(batch * images + image)
+        return indices, (passes * self._repeats + copy).astype(np.int32)
+
+    def _images(
+        self, numbers: Int64[np.ndarray, " count"]
+    ) -> tuple[Int32[np.ndarray, " count"], Int32[np.ndarray, " count"]]:
+        """Returns index and pass of images by their numbers in the stream in which none is repeated."""
+        count = len(numbers)
+        epochs, positions = np.divmod(numbers, self.examples)
         indices, passes = np.empty(count, np.int32), epochs.astype(np.int32)
         for epoch in np.unique(epochs):
             here = epochs == epoch

@@ -234,6 +234,7 @@ OPERATIONS: dict[str, Operation] = {
     "logistic": unary("Sigmoid"),
     "exp": unary("Exp"),
     "tanh": unary("Tanh"),
+    "erf": unary("Erf"),
     "neg": unary("Neg"),
     "reduce_sum": total,
     "reduce_window_max": window_maximum,

@@ -9,7 +9,7 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # (low, high) of the rows and of the columns; a negative one crops
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")  # of images, kernels and results
 
-PaddingRule = Literal["torch", "same"]
+PaddingRule = Literal["torch", "same", "valid"]  # valid: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,13 @@ def same_padding(size: tuple[int, ...], kernel: Pair, stride: int) -> Padding:
     """Returns what TensorFlow's SAME pads: as much as ceil(size / stride) outputs need, the odd pixel at the end."""
     totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, kernel, strict=True)]
     return ((totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2))
+
+
+def padding_of(rule: PaddingRule, size: tuple[int, ...], kernel: Pair, stride: int) -> Padding:
+    """Returns what a rule pads images of a size with."""
+    if rule == "valid":
+        return ((0, 0), (0, 0))
+    return same_padding(size, kernel, stride) if rule == "same" else torch_padding(kernel)
 
 
 def imagenet(

@@ -11,8 +11,8 @@ from flax.errors import FlaxError
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.conventions import same_padding, torch_padding
-from jaxnets.models.layers import BatchNorm, Conv, Head
+from jaxnets.models.conventions import padding_of
+from jaxnets.models.layers import BatchNorm, Bias, Conv, Head
 from jaxnets.models.statistics import Norm
 
 
@@ -64,7 +64,7 @@ def _by_shapes(model: nn.Module, image: jax.ShapeDtypeStruct) -> Description:
 
     def count(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module
-        if not isinstance(layer, Conv | BatchNorm | nn.Dense | Head) or context.method_name != "__call__":
+        if not isinstance(layer, Conv | BatchNorm | Bias | nn.Dense | Head) or context.method_name != "__call__":
             return call(*args, **kwargs)
         if isinstance(layer, BatchNorm):
             norms.append(_norm(layer, args))
@@ -83,8 +83,7 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
     """Returns a layer's size and the shape that it makes of an input's."""
     channels = shape[-1]
     if isinstance(layer, Conv):
-        same = layer.padding == "same"
-        pads = same_padding(shape[1:3], layer.kernel, layer.stride) if same else torch_padding(layer.kernel)
+        pads = padding_of(layer.padding, shape[1:3], layer.kernel, layer.stride)
         places = tuple(
             (n + low + high - k) // layer.stride + 1
             for n, k, (low, high) in zip(shape[1:3], layer.kernel, pads, strict=True)
@@ -92,7 +91,9 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
         weights = math.prod(layer.kernel) * channels // layer.groups * layer.features
         return Size(weights, math.prod(places) * weights), (shape[0], *places, layer.features)
     if isinstance(layer, BatchNorm):
-        return Size(2 * channels, 0), shape
+        return Size((1 + layer.learned_scale) * channels, 0), shape
+    if isinstance(layer, Bias):
+        return Size(channels, 0), shape
     features = layer.outputs if isinstance(layer, Head) else layer.features
     biases = features if getattr(layer, "use_bias", True) else 0
     places = shape[:-1]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -39,7 +40,9 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module):
-    """A network for any input size and number of channels; a family's own is a subclass with `outputs`.
+    """A network for any number of channels, and for any input size unless its structure says otherwise.
+
+    A family's own is a subclass with `outputs`.
 
     Its fields `num_classes`, `single_output`, `dtype` (that it computes in) and `preprocess` (what its images go
     through before) are those that every family has. Parameters and statistics are float32 or wider, in the collections
@@ -72,6 +75,8 @@ class Structure:
     # gives what the stage does, as rows and columns of features: Grad-CAM looks at it.
     stages: Mapping[str, tuple[tuple[str, ...], ...]]
     head: str
+    fixed: tuple[str, ...] = ()  # layers that never train; none has a norm
+    one_size: bool = False  # its parameters are for images of the size that it began with, and for no other
 
     def groups(self, *, coarse: bool = False) -> tuple[tuple[str, ...], ...]:
         """Returns the layers in the order in which they are frozen, and their rates grow: stem, blocks, head.
@@ -153,6 +158,9 @@ class Family:
     entries: Mapping[str, Entry]  # by name
     structure: Callable[[Any], Structure]  # of a network
     layouts: tuple[Layout, ...] = ()
+    # Returns a network's first variables as its training images have them begin, from some of these, normalised; None:
+    # they begin alike whatever the images.
+    from_images: Callable[[Any, Variables, Float[np.ndarray, "n h w c"]], Variables] | None = None
     # By the model_type of transformers' config.json: reads it.
     transformers: Mapping[str, Callable[[Mapping[str, Any]], Described]] = field(default_factory=dict)
     # By the first eight hex digits of a file's SHA-256.

@@ -1,11 +1,12 @@
 """The layers that every family is made of: convolution, batch normalisation, pooling, gates, noise, the head."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.typing import Dtype
 from jax import lax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.models.activated import activated_convolution
 from jaxnets.models.conv import conv2d
-from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
+from jaxnets.models.conventions import PaddingRule, padding_of, torch_padding
 from jaxnets.models.gated import gated_projection
 from jaxnets.models.mode import Train, trains
 from jaxnets.models.normalise import normalise, project_and_normalise
@@ -41,6 +42,7 @@ class Conv(nn.Module):
     stride: int = 1
     groups: int = 1
     padding: PaddingRule = "torch"
+    kernel_init: nn.initializers.Initializer | None = None  # None: `he_normal`
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -48,7 +50,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], norm: nn.Module | None = None) -> Float[Array, "b h2 w2 f"]:
         """Convolves x, and normalises the result where a `norm` is given."""
         shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", he_normal(self.groups), shape, self.param_dtype)
+        kernel = self.param("kernel", self.kernel_init or he_normal(self.groups), shape, self.param_dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         point = self.kernel == (1, 1) and self.groups == 1
         if norm is not None and point and self.features >= _WIDENING * x.shape[-1]:
@@ -58,8 +60,7 @@ class Conv(nn.Module):
 
     def geometry(self, x: Float[Array, "b h w c"]) -> dict[str, Any]:
         """Returns what `conv2d` takes beside x and the kernel."""
-        same = self.padding == "same"
-        padding = same_padding(x.shape[1:3], self.kernel, self.stride) if same else torch_padding(self.kernel)
+        padding = padding_of(self.padding, x.shape[1:3], self.kernel, self.stride)
         return {"stride": (self.stride, self.stride), "padding": padding, "groups": self.groups}
 
 
@@ -79,6 +80,7 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     scale_init: Callable[..., Any] = nn.initializers.ones
+    learned_scale: bool = True  # False: it is 1, and the bias alone trains
 
     @nn.compact
     def __call__(
@@ -93,7 +95,10 @@ class BatchNorm(nn.Module):
         for norms that are `in_training`.
         """
         features = x.shape[-1] if kernel is None else kernel.shape[-1]
-        scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
+        if self.learned_scale:
+            scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
+        else:
+            scale = jnp.ones((features,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (features,), self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), self.param_dtype)
@@ -134,6 +139,18 @@ class BatchNorm(nn.Module):
 def max_pool(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
     """Max-pools with PyTorch's symmetric padding, which never wins."""
     return nn.max_pool(x, (size, size), (stride, stride), torch_padding((size, size)))
+
+
+def max_of_tiles(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c"]:
+    """Takes the largest of each tile of size × size pixels; those that reach over the end are left out.
+
+    Where there are fewer rows or columns than that, their largest is taken. Written as the maximum of shifted images,
+    whose gradient a CPU computes many times faster than that of a pooling window.
+    """
+    tile = [min(size, n) for n in x.shape[1:3]]
+    last = [n // t * t for n, t in zip(x.shape[1:3], tile, strict=True)]
+    shifted = [x[:, i : last[0] : tile[0], j : last[1] : tile[1]] for i in range(tile[0]) for j in range(tile[1])]
+    return reduce(jnp.maximum, shifted)
 
 
 def average_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c"]:
@@ -192,8 +209,33 @@ def with_two_outputs(
     return jnp.pad(kernel, ((0, 0), (1, 0))), jnp.pad(bias, (1, 0))
 
 
+class Bias(nn.Module):
+    """Adds a number to each channel, which starts at 0."""
+
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), self.param_dtype)
+        return x.astype(self.dtype) + bias.astype(self.dtype)
+
+
+def gelu(x: Array) -> Array:
+    """Returns x · Φ(x), with Φ of the normal distribution (Hendrycks & Gimpel 2016, section 2), not approximated.
+
+    By erf, which other programs have, where JAX's own takes erfc.
+    """
+    return x * (0.5 + 0.5 * lax.erf(x * np.asarray(0.5**0.5, x.dtype)))
+
+
 relu = jax.nn.relu
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": relu,
+    "relu6": jax.nn.relu6,
+    "silu": jax.nn.silu,
+    "gelu": gelu,
+}
 
 
 class SqueezeExcite(nn.Module):

@@ -105,11 +105,13 @@ class Freezing:
 def plan_freezing(spec: FreezeConfig, structure: Structure, steps_per_epoch: float) -> Freezing | None:
     """Returns what a spec freezes of a network, and until which step; None where it freezes nothing.
 
+    What a network never trains is frozen under every spec.
+
     Raises:
         UserError: as `frozen_layers`.
     """
     layers = frozen_layers(spec, structure)
-    if not layers:
+    if not layers and not structure.fixed:
         return None
 
     def step_of(epochs: float) -> int:
@@ -122,6 +124,7 @@ def plan_freezing(spec: FreezeConfig, structure: Structure, steps_per_epoch: flo
         own = None if spec.stage_epochs is None else step_of(number * spec.stage_epochs)
         steps = [step for step in (own, latest) if step is not None]
         thaws |= dict.fromkeys(group, min(steps, default=None))
+    thaws |= dict.fromkeys(structure.fixed)
     return Freezing(thaws=thaws, batch_norm=spec.batch_norm)
 
 

@@ -1,7 +1,7 @@
 """The pure parts of a run, from its config: model, recipe, first state and steps."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,8 @@ from jaxnets.models.family import Variables
 from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import Norm, check_statistics
-from jaxnets.recipe.augment.table import cut_and_ops
+from jaxnets.recipe.augment.random_resized_crop import HostCut
+from jaxnets.recipe.augment.table import AugmentConfig, cut_and_ops
 from jaxnets.recipe.distill import Distillation, DistillConfig
 from jaxnets.recipe.ema import make_average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
@@ -30,6 +31,7 @@ from jaxnets.recipe.losses.table import check_threshold, find_loss
 from jaxnets.recipe.mix import Mixup
 from jaxnets.recipe.optimizer.check import CYCLED
 from jaxnets.recipe.optimizer.table import make_optimizer, make_sam
+from jaxnets.recipe.progressive import SizeStage, plan_sizes, strength
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule.table import make_momentum, make_schedule, total_steps, warmup_steps
 from jaxnets.train.boxes import make_boxes
@@ -47,7 +49,7 @@ class Built:
 
     model: nn.Module
     fields: dict[str, Any]  # of the model, as JSON values
-    recipe: Recipe  # of the first phase
+    recipe: Recipe  # at the largest size, with what is frozen at first
     freezing: Freezing | None
     step_metrics: tuple[Metric, ...]
     phases: tuple[Phase, ...]  # ascending; in the last one the most trains
@@ -77,17 +79,33 @@ def build(
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
     recipe, freezing = make_recipe(config, data, model, teacher), freezing_of(config, data, model)
-    norms = [norm for norm in describe(model, p.height, p.width, p.channels).norms if _follows(norm, freezing)]
-    if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
-        _log.warning("%s", warning)
+    sizes = plan_sizes(
+        config.progressive, p.height, p.width, steps_of(config, data), len(data.training) / config.batch_size
+    )
+    tested = (data.preprocess.height, data.preprocess.width)
+    if family_of(model).structure(model).one_size and {tested} != {(stage.height, stage.width) for stage in sizes}:
+        raise UserError(
+            f"{config.model.name} takes images of one size, and this run has several: leave config.data.test_size and "
+            f"config.progressive.sizes out, or take another model"
+        )
+    for height, width in {(stage.height, stage.width) for stage in sizes}:
+        norms = [norm for norm in _norms(model, height, width, p.channels) if _follows(norm, freezing)]
+        if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
+            _log.warning("%s", warning)
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
+    _check_sizes(config, sizes, steps_of(config, data))
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
+    thaws = freezing.starts if freezing else (0,)
 
     def phase(start: int) -> Phase:
-        of_phase = replace(recipe, frozen=freezing.at(start) if freezing else None)
+        stage = next(stage for stage in reversed(sizes) if stage.start <= start)
+        own_model, of_stage = model, recipe
+        if len(sizes) > 1:
+            own_model, of_stage = at_stage(config, data, model, stage, teacher)
+        of_phase = replace(of_stage, frozen=freezing.at(start) if freezing else None)
         step = make_train_step(
-            model,
+            own_model,
             data.preprocess,
             of_phase,
             seed=config.seed,
@@ -96,7 +114,9 @@ def build(
             metrics=step_metrics,
         )
         fresh_state = partial(init_state, model, data.preprocess, of_phase, config.seed)
-        return Phase(start=start, fresh_state=fresh_state, step=step)
+        changes = ["more layers train"] if start in thaws else []
+        changes += [f"images of {stage.height}×{stage.width}"] if start == stage.start else []
+        return Phase(start=start, fresh_state=fresh_state, step=step, change=" and ".join(changes))
 
     return Built(
         model=model,
@@ -104,9 +124,54 @@ def build(
         recipe=recipe,
         freezing=freezing,
         step_metrics=step_metrics,
-        phases=tuple(phase(start) for start in (freezing.starts if freezing else (0,))),
+        phases=tuple(phase(start) for start in sorted({*thaws, *(stage.start for stage in sizes)})),
         boxes=make_boxes(recipe.cut, cut_number(recipe), config.seed),
         eval_step=make_eval_step(model, data.preprocess, recipe.loss),
+    )
+
+
+def at_stage(
+    config: Config, data: Dataset, model: nn.Module, stage: SizeStage, teacher: Teacher | None = None
+) -> tuple[nn.Module, Recipe]:
+    """Returns the model and the recipe of a stage of a run that resizes progressively.
+
+    Raises:
+        UserError: as `make_recipe`, and for a strength that the model does not have.
+    """
+    spec, whole = config.progressive, data.training_preprocess
+    own = config
+    if spec.mixup_from is not None and config.mix.mixup:
+        own = replace(own, mix=replace(own.mix, mixup=strength(spec.mixup_from, own.mix.mixup, stage.progress)))
+    if spec.dropout_from is not None:
+        if not hasattr(model, "dropout"):
+            raise UserError(
+                f"config.progressive.dropout_from is {spec.dropout_from:g}, but {config.model.name} has no dropout: "
+                f"leave it out, or take another model"
+            )
+        model = model.clone(dropout=strength(spec.dropout_from, model.dropout, stage.progress))
+    seen = replace(whole, height=stage.height, width=stage.width)
+    at_size = replace(data, training_preprocess=seen, canvas_is_input=data.canvas_is_input and seen == whole)
+    recipe = make_recipe(own, at_size, model, teacher)
+    if isinstance(recipe.cut, HostCut) and seen != whole:  # what the host cuts is of the run's size
+        random = replace(recipe.cut.random, height=whole.height, width=whole.width)
+        recipe = replace(recipe, cut=HostCut(random=random, height=stage.height, width=stage.width))
+    return model, recipe
+
+
+def _norms(model: nn.Module, height: int, width: int, channels: int) -> tuple[Norm, ...]:
+    try:
+        norms = describe(model, height, width, channels).norms
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise _too_small(model, height, width) from error
+    if any(norm.height < 1 or norm.width < 1 for norm in norms):
+        raise _too_small(model, height, width)
+    return norms
+
+
+def _too_small(model: nn.Module, height: int, width: int) -> UserError:
+    return UserError(
+        f"images of {height}×{width} pixels are too small for this {type(model).__name__}, which has none left at its "
+        f"end: train at larger ones (config.data.image_size, config.progressive.sizes)"
     )
 
 
@@ -127,6 +192,11 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module, teacher: Teache
         raise UserError(
             f"config.augment.quarter_turn turns images by 90°, and those of {seen.height}×{seen.width} are not square: "
             f"leave it out, or set config.data.image_size to one number"
+        )
+    if config.data.repeats > 1 and config.augment == AugmentConfig():
+        _log.warning(
+            "config.data.repeats %d shows each image that often in a batch, and config.augment changes none of them",
+            config.data.repeats,
         )
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
     loss = find_loss(config.loss, several_labels=data.several_labels)
@@ -190,6 +260,20 @@ def _check_thaws(config: Config, freezing: Freezing, steps: int) -> None:
     if config.steps is None:
         raise UserError(f"{text}: thaw them earlier, train for longer, or leave thaw_epoch and stage_epochs out")
     _log.warning("%s: they stay frozen", text)
+
+
+def _check_sizes(config: Config, sizes: Sequence[SizeStage], steps: int) -> None:
+    """Refuses sizes that the run's epochs do not reach; where its steps were given, warns of it."""
+    last = sizes[-1]
+    if last.start < steps:
+        return
+    text = (
+        f"config.progressive.until_epochs ends the stage before the last at step {last.start}, and the run ends at "
+        f"step {steps}"
+    )
+    if config.steps is None:
+        raise UserError(f"{text}, so that it never trains at {last.height} pixels: end it earlier, or train for longer")
+    _log.warning("%s: it never trains at %d pixels", text, last.height)
 
 
 def freezing_of(config: Config, data: Dataset, model: nn.Module) -> Freezing | None:

@@ -36,7 +36,7 @@ from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.session import READY, Outcome, Session
-from jaxnets.train.start import Start, open_start
+from jaxnets.train.start import Start, from_images, open_start
 from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stop, Stopped, listening, unless
 from jaxnets.train.teacher import Teacher, open_teacher
@@ -98,7 +98,7 @@ def open_session(
     hosts = around.hosts
     config = setup.noted(config)
     checkpointer = _claim(run, config, setup, display, hosts, held)
-    state, progress = _first_state(checkpointer, setup, config)
+    state, progress = _first_state(checkpointer, setup, config, hosts)
     ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
     if ended and progress.evaluation is not None:
         checkpointer.close()
@@ -280,7 +280,7 @@ def _claim(
     return checkpointer
 
 
-def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tuple[TrainState, Progress]:
+def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config, hosts: Hosts) -> tuple[TrainState, Progress]:
     """Returns the newest checkpoint's state, or the one before the first step where there is none."""
     built, phases = setup.built, setup.phases
     found = checkpointer.first()
@@ -294,7 +294,7 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
         # A run that ended before its first checkpoint starts anew.
         start, progress = setup.start or open_start(config), Progress(step=0)
     if start is None:
-        return setup.taught(phases.first()), progress
+        return setup.taught(from_images(phases.first(), built.model, setup.data, hosts)), progress
     fresh, channels = phases.first_without_variables(), setup.data.preprocess.channels
     return setup.taught(start.into(fresh, built.model, channels, config.seed)), progress
 

@@ -1,4 +1,4 @@
-"""The stretches of a run in which the same layers train, and the way of its state from one to the next."""
+"""The stretches of a run in which the same layers train at one size, and the way of its state from one to the next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ class Phase:
     start: int  # steps done before its first
     fresh_state: Callable[[], TrainState]  # that a run would start with, had it no phase before
     step: TrainStep
+    change: str = ""  # what is another than in the phase before it, for whoever watches
 
 
 class Phases:
@@ -74,6 +75,8 @@ class Phases:
         phase = self.at(step)
         if phase is self.before(step):
             return state
+        if _paths(self.like(phase).opt_state) == _paths(state.opt_state):  # no more trains
+            return state
         fresh = self._fresh_opt_state(phase)
         kept = dict(jax.tree_util.tree_leaves_with_path(state.opt_state))
         grown = jax.tree_util.tree_map_with_path(lambda path, x: kept.get(path, x), fresh)
@@ -87,3 +90,7 @@ class Phases:
         # Run once, so quick to compile matters more than quick to run.
         options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
         return jax.jit(make, out_shardings=shardings, compiler_options=options)()
+
+
+def _paths(tree: Any) -> list[Any]:
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]

@@ -107,7 +107,7 @@ class Session:
             if phase is not self.phases.at(step):
                 self._drain(under_way)
                 phase = self.phases.at(step)
-                self.display.say(f"step {step}/{self.timetable.steps}  more layers train from here: compiling …")
+                self.display.say(f"step {step}/{self.timetable.steps}  {phase.change} from here: compiling …")
                 if not self._compile(phase, f"phase {step}"):
                     break
             try:

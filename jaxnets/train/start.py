@@ -1,22 +1,28 @@
-"""The weights that training starts from: those of another run, or of elsewhere."""
+"""The weights that training starts from: those of another run, or of elsewhere, or made of the training images."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from jaxnets.config import Config
+from jaxnets.data.dataset import Dataset
+from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.models.family import Variables
+from jaxnets.models.registry import family_of
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.checkpoints import choose, read_variables
 from jaxnets.run.directory import open_run
 from jaxnets.run.resolve import resolve
+from jaxnets.train.hosts import Hosts
 from jaxnets.train.mesh import put
 from jaxnets.train.step import TrainState
 
@@ -44,9 +50,38 @@ class Start:
                 f"{name} {list(shape)}, and the other has not: give config.model the fields of what the weights are of "
                 f"(shortcut, for instance)"
             )
-        placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, adapted)
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
-        return replace(state, params=placed["params"], batch_stats=placed.get("batch_stats", {}), ema=ema)
+        return with_variables(state, adapted)
+
+
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
+    """Returns a fresh state with other weights, sharded as its own."""
+    placed = jax.tree.map(lambda old, new: put(np.asarray(new), old.sharding), state.variables, variables)
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
+    return replace(state, params=placed["params"], batch_stats=placed.get("batch_stats", {}), ema=ema)
+
+
+_SEEN = 5000  # training images, evenly spaced, that weights are made of
+
+
+def from_images(state: TrainState, model: nn.Module, data: Dataset, hosts: Hosts) -> TrainState:
+    """Returns a fresh state with the weights that its network makes of the training images, where it makes any."""
+    make = family_of(model).from_images
+    if make is None:
+        return state
+    examples = Examples(*data.selections["train"], data.training_preprocess, skip_corrupt=data.skip_corrupt)
+    indices = np.linspace(0, len(examples) - 1, min(len(examples), _SEEN)).astype(int)
+    with ThreadPoolExecutor(max(data.threads, 1)) as pool:
+        read = pool.map(examples.read, indices.tolist())
+        images = np.stack([found.image for found in read if found.readable])
+    p = data.training_preprocess
+    shift, scale = np.asarray(p.mean, np.float32), np.asarray(p.std, np.float32)
+    variables = jax.device_get(state.variables)
+    made = make(model, variables, (images.astype(np.float32) / 255 - shift) / scale)
+    if hosts.several:  # whose libraries may round otherwise
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        made = broadcast_one_to_all(made)
+    return with_variables(state, made)
 
 
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:

@@ -60,3 +60,34 @@ def test_a_balanced_order_shows_all_examples_of_a_class_equally_often():
 
 def test_a_class_without_examples_has_no_share_and_a_rare_one_has_one():
     np.testing.assert_array_equal(shares_of_an_epoch(np.array([1000, 0, 1]), 0.01) > 0, [True, False, True])
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_a_batch_holds_each_of_its_images_as_often_as_it_repeats_and_never_with_one_pass_twice(repeats, balance):
+    order = Order(1, UNEVEN, balance, repeats=repeats, batch_size=12)
+    index, passes = order.draw(0, 50 * 12)
+    for images in index.reshape(50, repeats, 12 // repeats):
+        assert (images == images[0]).all()  # a copy in each equal part of the batch
+    assert len(set(zip(index.tolist(), passes.tolist(), strict=True))) == 50 * 12
+
+
+def test_as_many_epochs_as_repeats_show_every_example_and_count_its_showings():
+    index, passes = Order(0, TEN, repeats=3, batch_size=6).draw(0, 2 * 30)
+    assert np.bincount(index[:30]).tolist() == [3] * 10
+    for example in range(10):
+        assert sorted(passes[index == example].tolist()) == list(range(6))
+
+
+def test_the_images_that_are_repeated_are_those_of_the_order_without_repeats():
+    plain, _ = Order(2, UNEVEN).draw(0, 5 * 4)
+    repeated, _ = Order(2, UNEVEN, repeats=3, batch_size=12).draw(0, 5 * 12)
+    np.testing.assert_array_equal(repeated.reshape(5, 3, 4)[:, 0].reshape(-1), plain)
+
+
+def test_repeated_batches_of_any_stretch_follow_one_another():
+    order = Order(1, UNEVEN, repeats=2, batch_size=6)
+    whole = order.draw(0, 300)
+    for start, count in ((0, 6), (7, 1), (95, 110), (299, 1)):
+        for some, all_of_them in zip(order.draw(start, count), whole, strict=True):
+            np.testing.assert_array_equal(some, all_of_them[start : start + count])

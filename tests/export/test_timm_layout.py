@@ -34,6 +34,10 @@ def test_no_name_is_claimed_that_timm_has_not():
         *(f"resnet{depth}_cifar" for depth in (8, 20, 32, 44, 56, 110)),
         "wide_resnet28_10",
         "wide_resnet40_4",
+        "airbench94",
+        "airbench96",
+        "airbench_small",
+        "mlp",
     }
     renamed = {name: found for name, found in claimed.items() if found and found != Architecture(name)}
     arguments = {"pad_type": "", "bn_eps": 1e-5}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets.models.conv import conv2d
+from jaxnets.models.cpu import conv as full
 from jaxnets.models.cpu import depthwise
 
 RNG = np.random.default_rng(0)
@@ -84,6 +85,18 @@ def test_a_depthwise_kernels_gradient_does_not_depend_on_the_blocks_it_is_summed
     at_once = forward_and_backward(conv2d, *arrays, options)[2]
     monkeypatch.setattr(depthwise, "_CACHED", numbers)
     np.testing.assert_allclose(forward_and_backward(conv2d, *arrays, options)[2], at_once, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize(("images", "numbers"), [(6, 2 * 90 * 32), (5, 4 * 90 * 32), (7, 90)])  # 2 at a time, 1, 1
+def test_a_convolution_of_many_channels_does_not_depend_on_how_many_images_are_taken_at_a_time(
+    monkeypatch, images, numbers
+):
+    *arrays, options = example(CASES[0], (32, 32, 1), jnp.float64, images=images)
+    at_once = forward_and_backward(conv2d, *arrays, options)
+    monkeypatch.setattr(full, "_CACHED", numbers)
+    for some, everything in zip(forward_and_backward(conv2d, *arrays, options), at_once, strict=True):
+        np.testing.assert_allclose(some, everything, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("tpu", 3), ("cuda", 3)])

@@ -7,7 +7,8 @@ It has habits that shape what it gets here:
   convolution in the order NHWC, HWIO, NHWC, or as products.
 - a product with a small result and a long sum, as the gradient of a kernel is, runs on one thread and wants its
   operands in cache. So that gradient is summed over blocks of images.
-- copying the patches of a whole batch costs more than the product they are for.
+- copying the patches of a whole batch costs more than the product they are for, and so do the sums of Winograd's
+  form where they go through memory: it takes as many images at a time as stay in cache.
 
 Where several CPU devices share a batch (in tests, as a rule), the blocks make each of them compute the kernels'
 gradient of the whole batch: right, and slow.
@@ -27,6 +28,7 @@ from jaxnets.models.cpu.shifts import apart, pad, shifts, sum_of_shifts
 
 _BLOCK = 8  # images whose patches stay in cache
 _WINOGRAD_CHANNELS = 32  # from here on fewer products pay for the sums they need
+_CACHED = 2**18  # numbers of the images that Winograd's form takes at a time; its sums are four times as many
 _FEW_CHANNELS = 4  # up to here a sum over shifted images beats XLA's convolution
 
 
@@ -59,8 +61,25 @@ def _forward(x: Array, kernel: Array, stride: Pair, padding: Padding) -> Array:
     if (rows, columns) == (3, 3) and stride == (1, 1):
         exact = jnp.finfo(x.dtype).bits >= 32  # Winograd's sums lose too much in 16 bits
         if min(channels, features) >= _WINOGRAD_CHANNELS and exact:
-            return apart(partial(_winograd, padding=padding), x, kernel)
+            return _winograd_in_blocks(x, kernel, padding)
     return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=DIMENSIONS)
+
+
+def _winograd_in_blocks(x: Array, kernel: Array, padding: Padding) -> Array:
+    block = _block_of(len(x), x.shape[1] * x.shape[2] * max(kernel.shape[2:]))
+    if block is None:
+        return apart(partial(_winograd, padding=padding), x, kernel)
+    y = lax.map(lambda some: _winograd(some, kernel, padding), x.reshape(-1, block, *x.shape[1:]))
+    return y.reshape(len(x), *y.shape[2:])
+
+
+def _block_of(batch: int, numbers: int) -> int | None:
+    """Returns how many images of so many numbers are taken at a time; None: all, as there is no such part of them."""
+    most = max(_CACHED // numbers, 1)
+    if batch <= most:
+        return None
+    block = max(size for size in range(1, most + 1) if batch % size == 0)
+    return block if 4 * block >= most else None
 
 
 def _winograd(x: Array, kernel: Array, padding: Padding) -> Array:

@@ -74,9 +74,14 @@ class BoxDraws(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class HostCut:
-    """Of images that the host has cut by `random` already, when it decoded them: mirrors them as that would."""
+    """Of images that the host has cut by `random` already, when it decoded them: mirrors them as that would.
+
+    Where a stage of the run trains at a smaller size, it also resizes them.
+    """
 
     random: RandomCut
+    height: int | None = None  # pixels that are trained at; None: those that the host cuts
+    width: int | None = None
 
     @property
     def flip(self) -> Flip | None:
@@ -84,8 +89,14 @@ class HostCut:
 
     def __call__(
         self, keys: Keys, canvas: UInt8[Array, "b h w c"], aspect: Float32[Array, " b"]
-    ) -> UInt8[Array, "b h w c"]:
-        return canvas if self.flip is None else self.flip(keys.fold(0), canvas)
+    ) -> UInt8[Array, "b h2 w2 c"]:
+        height, width = self.height or self.random.height, self.width or self.random.width
+        if (height, width) == canvas.shape[1:3]:
+            return canvas if self.flip is None else self.flip(keys.fold(0), canvas)
+        mirrored = None if self.flip is None else self.flip.draw(keys.fold(0))
+        whole = jnp.broadcast_to(jnp.array([0, 0, 1, 1], jnp.float32), (len(canvas), 4))
+        bicubic = drawn_filter(self.random.filter, keys.fold(1))
+        return cut_out(canvas, whole, height, width, bicubic=bicubic, mirrored=mirrored)
 
 
 def draw_box(
