@@ -202,6 +202,7 @@ def without_effect(config: Config) -> list[str]:
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        *_mixing(config),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
@@ -227,6 +228,25 @@ def without_effect(config: Config) -> list[str]:
         for start, has_effect, why in rules
         if key.startswith(start) and not has_effect
     ]
+
+
+def _mixing(config: Config) -> list[tuple[str, bool, str]]:
+    """Returns the rules for config.mix."""
+    mix = config.mix
+    mixes, both = bool(mix.mixup or mix.cutmix), bool(mix.mixup and mix.cutmix)
+    rules = [
+        ("mix.", mixes, "neither config.mix.mixup nor config.mix.cutmix is above 0"),
+        ("mix.switch", both or not mixes, "only one of config.mix.mixup and config.mix.cutmix is above 0"),
+        ("mix.switch", mix.mode != "automl", "config.mix.mode is automl, which cuts the second half of each batch"),
+    ]
+    if mixes:
+        rules += [
+            ("mix.", config.batch_size > 1, "config.batch_size is 1, so that no image has a partner"),
+            ("mix.", mix.probability > 0, "config.mix.probability is 0"),
+        ]
+    if mix.until_epoch is not None and config.steps is None:
+        rules.append(("mix.until_epoch", mix.until_epoch < config.epochs, "the run ends before"))
+    return rules
 
 
 _OF_ADAMW = ("beta1", "beta2", "epsilon")

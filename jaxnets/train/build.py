@@ -26,7 +26,7 @@ from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
 from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.losses.table import find_loss
-from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.mix import make_mix
 from jaxnets.recipe.optimizer import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule import make_schedule, total_steps
@@ -77,6 +77,11 @@ def build(
         _log.warning("%s", warning)
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
+    if recipe.mix is not None and config.batch_size % 2:
+        _log.warning(
+            "config.batch_size %d is odd: the image in the middle of a batch has no partner and is not mixed",
+            config.batch_size,
+        )
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
 
     def phase(start: int) -> Phase:
@@ -140,7 +145,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
     return Recipe(
         cut=cut,
         ops=ops,
-        mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
+        mix=make_mix(config.mix, steps_per_epoch),
         loss=loss,
         label_smoothing=config.loss.label_smoothing,
         rebalance=make_rebalance(config, data),
