@@ -1,0 +1,24 @@
+"""Colour taken away."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, UInt8
+
+from jaxnets.recipe.augment.enhance import grey_of
+from jaxnets.recipe.augment.op import Keys
+from jaxnets.schema import ZeroToOne
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grey:
+    """Makes an RGB image grey, its three channels alike, as torchvision's `RandomGrayscale` of Pillow images."""
+
+    probability: ZeroToOne = 0.0  # that an image is changed; 0.2 in SimCLR
+
+    def __call__(self, keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+        if not self.probability:
+            return images
+        changed = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys.each_epoch)
+        return jnp.where(changed[:, None, None, None], grey_of(images), images)
