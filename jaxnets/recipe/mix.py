@@ -68,38 +68,44 @@ class Mix:
         target: Float[Array, "b classes"],
     ) -> tuple[UInt8[Array, "b h w c"], Float[Array, "b classes"]]:
         """Returns the images and targets that the step before which `step` are done is trained on."""
-        size, height, width = images.shape[:3]
-        draw = self._draw(key, size, height, width)
+        draw = self.draw(key, *images.shape[:3])
         if self.until_step is not None:
             draw = draw._replace(share=jnp.where(step < self.until_step, draw.share, 1))
-        own, share = self._weights(draw, height, width)
-        if self.mode == "pair":  # both of a pair have the same
-            own, share = (jnp.concatenate([x, x[: size // 2][::-1]]) for x in (own, share))
-        images, partner = images.astype(jnp.float32), self._partners(images).astype(jnp.float32)
-        mixed = jnp.round(own * images + (1 - own) * partner).astype(jnp.uint8)
-        share = share[:, None].astype(target.dtype)
-        return mixed, share * target + (1 - share) * self._partners(target)
+        return self.mix(draw, images, target)
 
-    def _draw(self, key: Key[Array, ""], size: int, height: int, width: int) -> Draw:
+    def draw(self, key: Key[Array, ""], size: int, height: int, width: int) -> Draw:
+        """Returns what is drawn for a batch of so many images of these pixels."""
         count = {"batch": 1, "pair": (size + 1) // 2}.get(self.mode, size)
-        chance, which, mixup, cutmix, row, column = jax.random.split(key, 6)
-        mixup_share, cutmix_share = _beta(mixup, self.mixup, count), _beta(cutmix, self.cutmix, count)
-        if self.mode == "automl":
-            mixup_share = jnp.maximum(mixup_share, 1 - mixup_share)
+        chance, which, share, row, column = jax.random.split(key, 5)
         if not (self.mixup and self.cutmix):
             cut = jnp.full(count, self.cutmix > 0)
         elif self.mode == "automl":
             cut = jnp.arange(size) >= size // 2
         else:
             cut = jax.random.uniform(which, (count,), jnp.float32) < self.switch
-        share = jnp.where(cut, cutmix_share, mixup_share)
+        kept = _beta(share, jnp.where(cut, jnp.float32(self.cutmix), jnp.float32(self.mixup)))
+        if self.mode == "automl":
+            kept = jnp.where(cut, kept, jnp.maximum(kept, 1 - kept))
         mixed = jax.random.uniform(chance, (count,), jnp.float32) < self.probability
         return Draw(
-            share=jnp.where(mixed, share, 1),
+            share=jnp.where(mixed, kept, 1),
             cut=cut,
             row=jax.random.randint(row, (count,), 0, height, jnp.int32),
             column=jax.random.randint(column, (count,), 0, width, jnp.int32),
         )
+
+    def mix(
+        self, draw: Draw, images: UInt8[Array, "b h w c"], target: Float[Array, "b classes"]
+    ) -> tuple[UInt8[Array, "b h w c"], Float[Array, "b classes"]]:
+        """Returns the images and targets mixed as it was drawn."""
+        size, height, width = images.shape[:3]
+        own, share = self._weights(draw, height, width)
+        if self.mode == "pair":  # both of a pair have the same
+            own, share = (jnp.concatenate([x, x[: size // 2][::-1]]) for x in (own, share))
+        levels = images.astype(jnp.float32)
+        mixed = jnp.round(own * levels + (1 - own) * self._partners(levels)).astype(jnp.uint8)
+        share = share[:, None].astype(target.dtype)
+        return mixed, share * target + (1 - share) * self._partners(target)
 
     def _weights(self, draw: Draw, height: int, width: int) -> tuple[Float32[Array, "n _ _ 1"], Float32[Array, " n"]]:
         """Returns the weights of an image's own pixels and its share of the target, for each draw."""
@@ -144,8 +150,10 @@ def box_of(draw: Draw, height: int, width: int, *, even: bool = False) -> Bool[A
     return covered(*around(draw.row, tall, height), *around(draw.column, wide, width), height, width)
 
 
-def _beta(key: Key[Array, ""], alpha: float, count: int) -> Float32[Array, " {count}"]:
-    """Returns shares drawn from Beta(α, α), on the grid on which uint8 images are mixed exactly; 1 where α is 0."""
-    if not alpha:
-        return jnp.ones(count, jnp.float32)
-    return jnp.round(jax.random.beta(key, alpha, alpha, (count,), jnp.float32) * _GRID) / _GRID
+def _beta(key: Key[Array, ""], alpha: Float32[Array, " n"]) -> Float32[Array, " n"]:
+    """Returns shares drawn from Beta(α, α), on the grid on which uint8 images are mixed exactly.
+
+    From the logarithms of two gammas, as `jax.random.beta` does, whose two programs take twice as long to compile.
+    """
+    gamma = jax.random.loggamma(key, alpha, (2, *alpha.shape), jnp.float32)
+    return jnp.round(jax.nn.sigmoid(gamma[0] - gamma[1]) * _GRID) / _GRID
