@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
+from jaxnets.recipe.augment import check
 from jaxnets.recipe.augment.table import AugmentConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
@@ -199,9 +200,7 @@ def without_effect(config: Config) -> list[str]:
     schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
     rules = [  # what begins so, whether it has an effect, why not
-        ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
-        ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
-        ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        *check.without_effect(augment),
         *_mixing(config),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
@@ -315,6 +314,7 @@ def _refuse_contradictions(config: Config) -> None:
             "config.augment.flip.alternate would mirror all images of every second epoch: set "
             "config.augment.flip.horizontal to 0.5 with it, so that half of them begin mirrored"
         )
+    check.refuse_contradictions(config.augment, data.channels)
     crop = config.augment.random_resized_crop
     if crop.area is not None and not (len(crop.area) == 2 and 0 < crop.area[0] <= crop.area[1] <= 1):
         raise UserError(

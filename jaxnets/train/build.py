@@ -21,6 +21,7 @@ from jaxnets.models.family import Variables
 from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import Norm, check_statistics
+from jaxnets.recipe.augment.check import refuse_misfits
 from jaxnets.recipe.augment.table import cut_and_ops
 from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
@@ -128,6 +129,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"config.augment.quarter_turn turns images by 90°, and those of {seen.height}×{seen.width} are not square: "
             f"leave it out, or set config.data.image_size to one number"
         )
+    refuse_misfits(config.augment, seen)
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
     loss = find_loss(config.loss, several_labels=data.several_labels)
     if config.model.single_output and loss.activation != "softmax":

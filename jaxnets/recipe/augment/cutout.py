@@ -10,7 +10,7 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.box import around, covered
 from jaxnets.recipe.augment.fill import Fill, filling
 from jaxnets.recipe.augment.op import Keys
-from jaxnets.schema import Natural, ZeroToOne
+from jaxnets.schema import Natural, ZeroToBelowOne, ZeroToOne
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +21,18 @@ class Cutout:
     """
 
     side: Natural = 0  # pixels; 0: as `share` says
-    share: ZeroToOne = 0.0  # instead: of the image's shorter side; 0.5 in EfficientNetV2's fine-tuning, with noise
+    share: ZeroToBelowOne = 0.0  # instead: of the image's shorter side; 0.5 in EfficientNetV2's fine-tuning, with noise
     whole: bool = False  # the square lies within the image, each place equally likely, as in airbench
     probability: ZeroToOne = 1.0  # that an image is changed
     fill: Fill = "mean"
 
     def bind(self, preprocess: Preprocess) -> "Cut | None":
         """Returns the op, for images of this size that are normalised so; None if it does nothing."""
-        side = self.side or int(self.share * min(preprocess.height, preprocess.width))
-        if not side or not self.probability:
+        side = self.side or round(self.share * min(preprocess.height, preprocess.width))
+        if not (self.side or self.share) or not self.probability:
             return None
         return Cut(
-            side=side,
+            side=max(side, 1),
             whole=self.whole,
             probability=self.probability,
             fill=self.fill,
