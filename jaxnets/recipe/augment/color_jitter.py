@@ -88,16 +88,19 @@ def _blends(
     order: Int32[Array, "b 4"],
     chosen: list[int],
 ) -> UInt8[Array, "b h w c"]:
-    for place in range(len(chosen)):
-        kind = order[:, place]
+    """Returns the images after the chosen blends, each in its own order.
+
+    In a loop, so that a compiler that computes values again rather than to keep them begins with each blend's result.
+    """
+
+    def one(place: Array, images: Array) -> Array:
+        kind = jax.lax.dynamic_index_in_dim(order, place, 1)
         plain = jnp.zeros((len(images), 1, 1, 1), jnp.float32)
         if 1 in chosen:
-            plain = jnp.where((kind == 1)[:, None, None, None], _levels(mean_grey(images)), plain)
+            mean = mean_grey(images).astype(jnp.float32)
+            plain = jnp.where((kind == 1)[..., None, None], mean[:, None, None, None], plain)
         if 2 in chosen:
-            plain = jnp.where((kind == 2)[:, None, None, None], grey_of(images).astype(jnp.float32), plain)
-        images = blend(plain, images, jnp.take_along_axis(factors, kind[:, None], 1)[:, 0])
-    return images
+            plain = jnp.where((kind == 2)[..., None, None], grey_of(images).astype(jnp.float32), plain)
+        return blend(plain, images, jnp.take_along_axis(factors, kind, 1)[:, 0])
 
-
-def _levels(mean: Int32[Array, " b"]) -> Float32[Array, "b 1 1 1"]:
-    return mean.astype(jnp.float32)[:, None, None, None]
+    return jax.lax.fori_loop(0, len(chosen), one, images)

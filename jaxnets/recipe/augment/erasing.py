@@ -61,12 +61,14 @@ class Erase:
     def __call__(self, keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         height, width = images.shape[1:3]
         number = jax.vmap(self._number)(keys.fold(0).each_epoch)
+        new = filling(self.fill, keys.fold(1).each_epoch, images, self.mean, self.std)
         for i in range(self.count):
-            own = keys.fold(i + 1)
+            own = keys.fold(i + 2)
             top, left, tall, wide = jax.vmap(lambda key, n: self.draw(key, n, height, width))(own.each_epoch, number)
             erased: Bool[Array, "b h w"] = covered(top, top + tall, left, left + wide, height, width)
             erased &= (i < number)[:, None, None]
-            new = filling(self.fill, own.fold(0).each_epoch, images, self.mean, self.std)
+            if self.fill == "colour" and i:  # each box has its own
+                new = filling(self.fill, own.fold(0).each_epoch, images, self.mean, self.std)
             images = jnp.where(erased[..., None], new, images)
         return images
 

@@ -11,23 +11,20 @@ def turn_hue(images: UInt8[Array, "b h w 3"], turn: Int32[Array, " b"]) -> UInt8
     Every turn, that by 0 too, goes through whole levels of hue, saturation and value, and back: a colour comes out up
     to a few levels off.
     """
-    red, green, blue = (images[..., i].astype(jnp.int32) for i in range(3))
+    red, green, blue = (images[..., i : i + 1].astype(jnp.int32) for i in range(3))
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     saturation = _divide(255 * chroma, value)
-    hue = (_hue(red, green, blue, value, chroma) + turn[:, None, None]) & 255
-    sector, rest = (6 * hue) // 255, (6 * hue) % 255
-    least = _rounded(value, saturation * 255)
-    falling, rising = _rounded(value, saturation * rest), _rounded(value, saturation * (255 - rest))
-    sector = jnp.where(sector == 6, 0, sector)
-    ways = (value, falling, least, least, rising, value)  # of red, through the six sectors; green and blue lag behind
-    red, green, blue = (
-        jnp.select([sector == i for i in range(6)], [ways[(i + lag) % 6] for i in range(6)]) for lag in (0, 4, 2)
-    )
-    return jnp.stack([red, green, blue], -1).astype(jnp.uint8)
+    hue = (_hue(red, green, blue, value, chroma) + turn[:, None, None, None]) & 255
+    # Red is least for two of the six sectors, greatest for two, and falls or rises between; green and blue lag behind.
+    angle = 6 * hue + jnp.array([5, 3, 1], jnp.int32) * 255
+    angle = jnp.where(angle >= 1530, angle - 1530, angle)
+    angle = jnp.where(angle >= 1530, angle - 1530, angle)
+    taken = saturation * jnp.clip(jnp.minimum(angle, 1020 - angle), 0, 255)
+    return _divide(2 * value * (65025 - taken) + 65025, 130050).astype(jnp.uint8)  # rounded
 
 
-def _hue(red: Array, green: Array, blue: Array, value: Array, chroma: Array) -> Int32[Array, "b h w"]:
+def _hue(red: Array, green: Array, blue: Array, value: Array, chroma: Array) -> Int32[Array, "b h w 1"]:
     """Returns 255ths of the circle, rounded down, and where they are whole sometimes one less, as Pillow."""
     turned = jnp.where(
         value == red,
@@ -42,18 +39,15 @@ def _hue(red: Array, green: Array, blue: Array, value: Array, chroma: Array) -> 
     return level - jnp.where(whole & (chroma > 0), less.astype(jnp.int32), 0)
 
 
-def _divide(a: Int32[Array, "..."], b: Int32[Array, "..."]) -> Int32[Array, "..."]:
-    """Returns a / b rounded down, and 0 where b is 0; for a below 2¹⁸ and quotients below 256.
+def _divide(a: Int32[Array, "..."], b: Int32[Array, "..."] | int) -> Int32[Array, "..."]:
+    """Returns a / b rounded down for numbers from 0 on whose quotient is below 2¹⁶, and a where b is 0.
 
-    By floats, which are quicker to divide than integers; the half makes up for a quotient that is rounded.
+    By floats, which are quicker to divide than integers, and then put right where they are one off.
     """
-    quotient = (a.astype(jnp.float32) + 0.5) / jnp.maximum(b, 1).astype(jnp.float32)
-    return jnp.where(b == 0, 0, jnp.floor(quotient).astype(jnp.int32))
-
-
-def _rounded(value: Int32[Array, "..."], taken: Int32[Array, "..."]) -> Int32[Array, "..."]:
-    """Returns value · (1 − taken / 255²), rounded."""
-    return (2 * value * (65025 - taken) + 65025) // 130050
+    divisor = jnp.maximum(jnp.asarray(b, jnp.int32), 1)
+    quotient = (a.astype(jnp.float32) / divisor.astype(jnp.float32)).astype(jnp.int32)
+    rest = a - quotient * divisor
+    return jnp.where(rest < 0, quotient - 1, jnp.where(rest >= divisor, quotient + 1, quotient))
 
 
 def _words() -> tuple[int, ...]:
