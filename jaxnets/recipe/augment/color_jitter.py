@@ -73,7 +73,7 @@ def jittered(
         turns: whether the hue may be turned.
     """
     rank = jnp.argsort(jitter.order, -1)
-    order = jnp.argsort(jnp.where(jnp.array([number in chosen for number in range(4)]), rank, 4), -1)
+    order = jnp.argsort(jnp.where(jnp.array([number in chosen for number in range(4)]), rank, 4), -1).astype(jnp.int32)
     if not turns:
         return _blends(images, jitter.factors, order, chosen)
     first = rank[:, :3] < rank[:, 3:]

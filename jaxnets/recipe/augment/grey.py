@@ -20,5 +20,5 @@ class Grey:
     def __call__(self, keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         if not self.probability:
             return images
-        changed = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys.each_epoch)
-        return jnp.where(changed[:, None, None, None], grey_of(images), images)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys.each_epoch)
+        return jnp.where((drawn < self.probability)[:, None, None, None], grey_of(images), images)
