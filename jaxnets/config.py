@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
+from jaxnets.recipe.augment.policy.table import PolicyConfig
 from jaxnets.recipe.augment.table import AugmentConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
@@ -198,9 +199,12 @@ def without_effect(config: Config) -> list[str]:
     augment, source = config.augment, config.data.source.partition(":")[0]
     schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
+    policy = augment.policy.name
+    policies = [group.name for group in fields(PolicyConfig) if is_dataclass(getattr(augment.policy, group.name))]
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
+        *((f"augment.policy.{name}.", policy == name, f"augment.policy.name is {policy}") for name in policies),
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),

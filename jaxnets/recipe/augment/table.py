@@ -7,6 +7,7 @@ from jaxnets.recipe.augment.cut import CentreCut, Cut, filter_of
 from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.op import Op
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
+from jaxnets.recipe.augment.policy.table import PolicyConfig, find_policy
 from jaxnets.recipe.augment.posterize import Posterize
 from jaxnets.recipe.augment.quarter_turn import QuarterTurn
 from jaxnets.recipe.augment.random_resized_crop import HostCut, RandomCut, RandomResizedCrop
@@ -20,6 +21,7 @@ class AugmentConfig:
     pad_and_crop: PadAndCrop = field(default_factory=PadAndCrop)
     flip: Flip = field(default_factory=Flip)
     quarter_turn: QuarterTurn = field(default_factory=QuarterTurn)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     posterize: Posterize = field(default_factory=Posterize)
 
 
@@ -36,6 +38,9 @@ def cut_and_ops(
         preprocess: what evaluation does, at the size that is trained at.
         cut_by_host: random crops are cut out of images when these are decoded; what is left to do is to mirror them.
         canvas_is_input: each canvas is an image of that size, and evaluation crops nothing of it.
+
+    Raises:
+        UserError: if a policy's parameters contradict each other.
     """
     flip = spec.flip if spec.flip != Flip() else None
     crop = spec.random_resized_crop
@@ -53,6 +58,7 @@ def cut_and_ops(
         cut = HostCut(random=random) if cut_by_host else random
     elif not canvas_is_input:
         cut = CentreCut.of(preprocess, flip)
-    named = [getattr(spec, entry.name) for entry in fields(spec)]
-    named = [op for op in named if isinstance(op, Op) and not (cut and isinstance(op, Flip))]
-    return cut, tuple(op for op in named if op != type(op)())
+    given = [getattr(spec, entry.name) for entry in fields(spec)]
+    changed = [one for one in given if one != type(one)()]
+    named = [find_policy(one, preprocess) if isinstance(one, PolicyConfig) else one for one in changed]
+    return cut, tuple(op for op in named if isinstance(op, Op) and not (cut and isinstance(op, Flip)))
