@@ -11,6 +11,7 @@ from jaxnets.recipe.augment.policy.blend import blend, grey, smooth
 from jaxnets.recipe.augment.policy.dialect import Dialect
 from jaxnets.recipe.augment.policy.layer import Kind, Layer, Policy
 from jaxnets.recipe.augment.policy.lookup import histogram, lookup
+from jaxnets.recipe.augment.policy.once import once
 from jaxnets.recipe.augment.policy.tables import tables
 from jaxnets.recipe.augment.policy.warp import warp
 
@@ -37,10 +38,10 @@ def apply(
     nothing lies between: two layers need one warp.
     """
     for number, layer in enumerate(layers):
-        images = change_levels(images, layer, dialect)
+        images = change_levels(once(images), layer, dialect)
         geometric = layers[:2] if number == 0 else layers[number + 1 : number + 2]
         if geometric:
-            images = warp(images, geometric, fill, dialect)
+            images = warp(once(images), geometric, fill, dialect)
     return images
 
 
@@ -54,7 +55,7 @@ def change_levels(images: UInt8[Array, "b h w c"], layer: Layer, dialect: Dialec
         mean = jnp.full(len(images), min(pixels // 256, 255), jnp.int32)
     else:
         mean = (2 * brightness.astype(jnp.int32).sum((1, 2, 3)) + pixels) // (2 * pixels)
-    changed = lookup(images, tables(layer, histogram(images), mean))
+    changed = lookup(images, once(tables(layer, histogram(images), mean)))
     kind, factor = (x[:, None, None, None] for x in (layer.kind, layer.amount))
     lesser = jnp.where(kind == Kind.SHARPNESS, smooth(exact), brightness)
     blended = blend(lesser, exact, factor).astype(jnp.uint8)
