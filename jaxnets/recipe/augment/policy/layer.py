@@ -1,7 +1,7 @@
 """What a policy draws: for each example an op and its amount, one after the other."""
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float32, Int32
 
@@ -42,6 +42,7 @@ class Layer(NamedTuple):
     centre: Float32[Array, "b 2"] | None = None  # of a cutout, as shares of height and width; None: there is none
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Which ops are drawn: a frozen dataclass whose fields are its parameters and the keys of its group."""
 
