@@ -21,6 +21,7 @@ from jaxnets.schema import keys as schema_keys
 
 # What other programs call a key, or a part of one; each stands for the keys that end so, as far as there are any.
 _SYNONYMS = {
+    "augment.policy.name": "policy aa auto_augment autoaugment rand_augment randaugment trivialaugment ta_wide",
     "best": "monitor metric metric_for_best_model early_stopping_metric",
     "class_weights": "class_weight pos_weight loss_weights weighted_loss",
     "data.balance": "oversample oversampling balanced_sampling weighted_sampler sampler",

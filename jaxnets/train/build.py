@@ -76,6 +76,12 @@ def build(
     norms = [norm for norm in describe(model, p.height, p.width, p.channels).norms if _follows(norm, freezing)]
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
+    if config.augment.policy.name and p.channels == 1:
+        _log.warning(
+            "config.augment.policy.name is %s and the images are grey: its ops that change colours leave them as they "
+            "are, all others work as on coloured ones",
+            config.augment.policy.name,
+        )
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
     if recipe.mix is not None and config.batch_size % 2:

@@ -1,6 +1,7 @@
 """What no augmentation can be, and which keys of one do nothing."""
 
 import math
+from dataclasses import fields, is_dataclass
 
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
@@ -76,10 +77,14 @@ def refuse_colours_of_grey(spec: AugmentConfig, channels: int) -> None:
 def without_effect(spec: AugmentConfig) -> list[tuple[str, bool, str]]:
     """Returns rules for `jaxnets.config.without_effect`: what begins so, whether it has an effect, why not."""
     jitter, cutout, none = spec.color_jitter, spec.cutout, "its probability is 0"
+    policy = spec.policy.name
+    policies = [group.name for group in fields(spec.policy) if is_dataclass(getattr(spec.policy, group.name))]
     jitters = any((jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
     return [
         ("augment.random_resized_crop.", spec.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", spec.pad_and_crop.padding > 0, "its padding is 0"),
+        *((f"augment.policy.{name}.", policy == name, f"augment.policy.name is {policy}") for name in policies),
+        ("augment.augmix.", spec.augmix.probability > 0, none),
         ("augment.posterize.", spec.posterize.probability > 0, none),
         ("augment.color_jitter.probability", jitters, "brightness, contrast, saturation and hue are all 0"),
         *(

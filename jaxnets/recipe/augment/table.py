@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from jaxnets.preprocess import Preprocess
+from jaxnets.recipe.augment.augmix import AugMix
 from jaxnets.recipe.augment.color_jitter import ColorJitter
 from jaxnets.recipe.augment.cut import CentreCut, Cut, filter_of
 from jaxnets.recipe.augment.cutout import Cutout
@@ -11,6 +12,7 @@ from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.grey import Grey
 from jaxnets.recipe.augment.op import Op, Unbound
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
+from jaxnets.recipe.augment.policy.table import PolicyConfig, find_policy
 from jaxnets.recipe.augment.posterize import Posterize
 from jaxnets.recipe.augment.quarter_turn import QuarterTurn
 from jaxnets.recipe.augment.random_resized_crop import HostCut, RandomCut, RandomResizedCrop
@@ -29,9 +31,11 @@ class AugmentConfig:
     pad_and_crop: PadAndCrop = field(default_factory=PadAndCrop)
     flip: Flip = field(default_factory=Flip)
     quarter_turn: QuarterTurn = field(default_factory=QuarterTurn)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     three_augment: ThreeAugment = field(default_factory=ThreeAugment)
     color_jitter: ColorJitter = field(default_factory=ColorJitter)
     grey: Grey = field(default_factory=Grey)
+    augmix: AugMix = field(default_factory=AugMix)
     posterize: Posterize = field(default_factory=Posterize)
     cutout: Cutout = field(default_factory=Cutout)
     erasing: Erasing = field(default_factory=Erasing)
@@ -50,6 +54,9 @@ def cut_and_ops(
         preprocess: what evaluation does, at the size that is trained at.
         cut_by_host: random crops are cut out of images when these are decoded; what is left to do is to mirror them.
         canvas_is_input: each canvas is an image of that size, and evaluation crops nothing of it.
+
+    Raises:
+        UserError: if a policy's parameters contradict each other.
     """
     flip = spec.flip if spec.flip != Flip() else None
     crop = spec.random_resized_crop
@@ -67,6 +74,8 @@ def cut_and_ops(
         cut = HostCut(random=random) if cut_by_host else random
     elif not canvas_is_input:
         cut = CentreCut.of(preprocess, flip)
-    changed = [op for op in (getattr(spec, entry.name) for entry in fields(spec)) if op != type(op)()]
-    ops = [op.bind(preprocess) if isinstance(op, Unbound) else op for op in changed]
-    return cut, tuple(op for op in ops if isinstance(op, Op) and not (cut and isinstance(op, Flip)))
+    given = [getattr(spec, entry.name) for entry in fields(spec)]
+    changed = [one for one in given if one != type(one)()]
+    bound = [one.bind(preprocess) if isinstance(one, Unbound) else one for one in changed]
+    named = [find_policy(one, preprocess) if isinstance(one, PolicyConfig) else one for one in bound]
+    return cut, tuple(op for op in named if isinstance(op, Op) and not (cut and isinstance(op, Flip)))
