@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8
 
-from jaxnets.recipe.augment.enhance import blend, grey_of, mean_grey, on_grid
 from jaxnets.recipe.augment.hue import turn_hue
 from jaxnets.recipe.augment.op import Keys
+from jaxnets.recipe.augment.policy.blend import blend, grey
 from jaxnets.schema import NonNegative, Range, ZeroToOne
 
 _BLENDS = ("brightness", "contrast", "saturation")  # the kinds that blend an image with a plainer one
@@ -51,7 +51,7 @@ class ColorJitter:
         spread = jax.random.uniform(factors, (3,), jnp.float32, jnp.maximum(1 - most, 0), 1 + most)
         turned = jax.random.uniform(turn, (), jnp.float32, -self.hue, self.hue)
         jitter = Jitter(
-            factors=on_grid(spread),
+            factors=spread,
             turn=jnp.trunc(turned * 255).astype(jnp.int32),
             order=jnp.argsort(jax.random.uniform(order, (4,), jnp.float32)).astype(jnp.int32),
         )
@@ -94,13 +94,21 @@ def _blends(
     """
 
     def one(place: Array, images: Array) -> Array:
-        kind = jax.lax.dynamic_index_in_dim(order, place, 1)
-        plain = jnp.zeros((len(images), 1, 1, 1), jnp.float32)
+        kind = jax.lax.dynamic_index_in_dim(order, place, 1)[..., None, None]
+        exact = images.astype(jnp.float32)
+        lesser = jnp.zeros((len(images), 1, 1, 1), jnp.float32)
         if 1 in chosen:
-            mean = mean_grey(images).astype(jnp.float32)
-            plain = jnp.where((kind == 1)[..., None, None], mean[:, None, None, None], plain)
+            lesser = jnp.where(kind == 1, mean_grey(exact), lesser)
         if 2 in chosen:
-            plain = jnp.where((kind == 2)[..., None, None], grey_of(images).astype(jnp.float32), plain)
-        return blend(plain, images, jnp.take_along_axis(factors, kind, 1)[:, 0])
+            lesser = jnp.where(kind == 2, grey(exact), lesser)
+        factor = jnp.take_along_axis(factors[..., None, None], kind, 1)
+        return blend(lesser, exact, factor).astype(jnp.uint8)
 
     return jax.lax.fori_loop(0, len(chosen), one, images)
+
+
+def mean_grey(images: Float32[Array, "b h w c"]) -> Float32[Array, "b 1 1 1"]:
+    """Returns the mean grey level of each image, rounded, halves up, as Pillow's `ImageEnhance.Contrast` takes it."""
+    pixels = images.shape[1] * images.shape[2]  # up to 2²² of them, an int32 holds twice their sum
+    total = grey(images).astype(jnp.int32).sum((1, 2, 3), keepdims=True, dtype=jnp.int32)
+    return ((2 * total + pixels) // (2 * pixels)).astype(jnp.float32)

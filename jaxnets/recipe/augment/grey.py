@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
-from jaxnets.recipe.augment.enhance import grey_of
 from jaxnets.recipe.augment.op import Keys
+from jaxnets.recipe.augment.policy.blend import grey
 from jaxnets.schema import ZeroToOne
 
 
@@ -21,4 +21,5 @@ class Grey:
         if not self.probability:
             return images
         drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys.each_epoch)
-        return jnp.where((drawn < self.probability)[:, None, None, None], grey_of(images), images)
+        without = grey(images.astype(jnp.float32)).astype(jnp.uint8)
+        return jnp.where((drawn < self.probability)[:, None, None, None], without, images)

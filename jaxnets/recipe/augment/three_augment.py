@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32, Key, UInt8
 
 from jaxnets.recipe.augment.blur import gaussian_blur
-from jaxnets.recipe.augment.enhance import grey_of
 from jaxnets.recipe.augment.op import Keys
+from jaxnets.recipe.augment.policy.blend import grey
 from jaxnets.schema import ZeroToOne
 
 _THRESHOLD = 128  # level from which on Pillow's solarize inverts
@@ -32,7 +32,8 @@ class ThreeAugment:
         which = which[:, None, None, None]
         solarized = jnp.where(images < _THRESHOLD, images, 255 - images)
         blurred = gaussian_blur(images, radius)
-        others = jnp.where(which == 1, grey_of(images), jnp.where(which == 2, solarized, blurred))
+        without = grey(images.astype(jnp.float32)).astype(jnp.uint8)
+        others = jnp.where(which == 1, without, jnp.where(which == 2, solarized, blurred))
         return jnp.where(which == 0, images, others)
 
     def draw(self, key: Key[Array, ""]) -> tuple[Int32[Array, ""], Float32[Array, ""]]:
