@@ -126,7 +126,10 @@ def sample_by_products(
     """
     b, height, width, channels = images.shape
     side, numbers = max(height, width), jnp.arange(max(height, width), dtype=jnp.float32)
-    y, x = jnp.broadcast_to(numbers[:height, None], (b, height, width)), jnp.broadcast_to(numbers[:width], (b, height, width))
+    y, x = (
+        jnp.broadcast_to(numbers[:height, None], (b, height, width)),
+        jnp.broadcast_to(numbers[:width], (b, height, width)),
+    )
     last = width - 1.0
     first, end = points(y[..., :1], x[..., :1], rounded=False), points(y[..., :1], x[..., :1] + last, rounded=False)
     step_y, step_x = (end.y - first.y) / last, (end.x - first.x) / last
