@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
+from jaxnets.recipe.augment import check
 from jaxnets.recipe.augment.table import AugmentConfig
 from jaxnets.recipe.distill import DistillConfig
 from jaxnets.recipe.ema import EmaConfig
@@ -217,9 +218,8 @@ def without_effect(config: Config) -> list[str]:
     thresholds = config.loss.sigmoid_cross_entropy.threshold if config.loss.name == "sigmoid_cross_entropy" else None
     averages = config.ema.decay is not None
     rules = [  # what begins so, whether it has an effect, why not
-        ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
-        ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
-        ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
+        *check.without_effect(augment),
+        *_mixing(config),
         ("progressive.", len(config.progressive.sizes) > 1, "config.progressive.sizes has no two sizes"),
         ("progressive.mixup_from", config.mix.mixup > 0, "config.mix.mixup is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
@@ -245,6 +245,25 @@ def without_effect(config: Config) -> list[str]:
         for start, has_effect, why in rules
         if key.startswith(start) and not has_effect
     ]
+
+
+def _mixing(config: Config) -> list[tuple[str, bool, str]]:
+    """Returns the rules for config.mix."""
+    mix = config.mix
+    mixes, both = bool(mix.mixup or mix.cutmix), bool(mix.mixup and mix.cutmix)
+    rules = [
+        ("mix.", mixes, "neither config.mix.mixup nor config.mix.cutmix is above 0"),
+        ("mix.switch", both or not mixes, "only one of config.mix.mixup and config.mix.cutmix is above 0"),
+        ("mix.switch", mix.mode != "automl", "config.mix.mode is automl, which cuts the second half of each batch"),
+    ]
+    if mixes:
+        rules += [
+            ("mix.", config.batch_size > 1, "config.batch_size is 1, so that no image has a partner"),
+            ("mix.", mix.probability > 0, "config.mix.probability is 0"),
+        ]
+    if mix.until_epoch is not None and config.steps is None:
+        rules.append(("mix.until_epoch", mix.until_epoch < config.epochs, "the run ends before"))
+    return rules
 
 
 _TABLES = ("csv", "parquet", "hf", "tar", "tfrecord")
@@ -317,6 +336,7 @@ def _refuse_contradictions(config: Config) -> None:
             "config.augment.flip.alternate would mirror all images of every second epoch: set "
             "config.augment.flip.horizontal to 0.5 with it, so that half of them begin mirrored"
         )
+    check.refuse_contradictions(config.augment, data.channels)
     crop = config.augment.random_resized_crop
     if crop.area is not None and not (len(crop.area) == 2 and 0 < crop.area[0] <= crop.area[1] <= 1):
         raise UserError(

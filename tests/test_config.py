@@ -72,6 +72,22 @@ def test_resumable_keys_exist():
         ({"distill": {"teacher": "x", "weight": 0.0}}, "config.distill.weight 0 learns nothing from"),
         ({"distill": {"temperature": 0.0}}, "config.distill.temperature must be above 0"),
         ({"keep_checkpoints": 1}, "config.keep_checkpoints must be at least 2, found 1"),
+        ({"augment": {"erasing": {"area": (0.3, 0.1)}}}, "erasing.area must be two shares of the image"),
+        ({"augment": {"erasing": {"area": (0.02, 1.0)}}}, "the least first, above 0 and below 1"),
+        ({"augment": {"erasing": {"aspect": (0.0, 1.0)}}}, "erasing.aspect must be two numbers, height / width"),
+        ({"augment": {"cutout": {"side": 8, "share": 0.5}}}, "both say how large the square is"),
+        ({"augment": {"color_jitter": {"hue": 0.6}}}, "hue must be at least 0 and at most 0.5, found 0.6"),
+        ({"mix": {"mode": "elem"}}, "config.mix.mode must be one of batch, pair, element, automl, found 'elem'"),
+        ({"mix": {"until_epoch": 0}}, "config.mix.until_epoch must be above 0"),
+        *(
+            ({"data": {"channels": 1}, "augment": augment}, "for images with colours, and these are grey")
+            for augment in (
+                {"grey": {"probability": 0.2}},
+                {"three_augment": {"probability": 1}},
+                {"color_jitter": {"saturation": 0.4, "brightness": 0.4}},
+                {"color_jitter": {"hue": 0.1}},
+            )
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_key(given, expected):
@@ -121,3 +137,35 @@ def test_keys_that_have_an_effect_are_not_named():
         "distill": {"teacher": "runs/x", "temperature": 2.0},
     }
     assert without_effect(resolve(changed)) == []
+
+
+def test_colours_of_grey_images_are_not_refused_where_they_do_nothing():
+    jitter = {"brightness": 0.4, "contrast": 0.4, "hue": 0.1, "probability": 0.0}
+    given = resolve({"data": {"channels": 1}, "augment": {"color_jitter": jitter}})
+    assert len(without_effect(given)) == 3  # the three amounts
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"mix": {"mode": "pair"}}, {"mix.mode": "neither config.mix.mixup nor config.mix.cutmix is above 0"}),
+        ({"mix": {"mixup": 0.2, "switch": 0.1}}, {"mix.switch": "only one of config.mix.mixup"}),
+        ({"mix": {"mixup": 0.2, "cutmix": 1.0, "switch": 0.1, "mode": "automl"}}, {"mix.switch": "mode is automl"}),
+        ({"batch_size": 1, "mix": {"mixup": 0.2}}, {"mix.mixup": "no image has a partner"}),
+        ({"epochs": 9, "mix": {"mixup": 0.2, "until_epoch": 9.0}}, {"mix.until_epoch": "the run ends before"}),
+        ({"augment": {"erasing": {"fill": "noise"}}}, {"augment.erasing.fill": "its probability is 0"}),
+        ({"augment": {"cutout": {"whole": True}}}, {"augment.cutout.whole": "its side and its share are 0"}),
+        ({"augment": {"color_jitter": {"probability": 0.5}}}, {"augment.color_jitter.probability": "are all 0"}),
+        ({"mix": {"mixup": 0.2, "cutmix": 1.0, "switch": 0.1, "mode": "pair", "until_epoch": 5.0}}, {}),
+        (
+            {"augment": {"color_jitter": {"hue": 0.5, "probability": 0.5}, "cutout": {"share": 0.5, "fill": "noise"}}},
+            {},
+        ),
+    ],
+)
+def test_keys_of_mixing_and_augmentation_without_effect_are_named(given, expected):
+    sentences = without_effect(resolve(given))
+    assert len(sentences) == len(expected)
+    for sentence, (key, why) in zip(sentences, expected.items(), strict=True):
+        assert sentence.startswith(f"config.{key} has no effect")
+        assert why in sentence

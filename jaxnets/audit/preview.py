@@ -16,7 +16,7 @@ from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.losses.loss import soft_target
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.build import make_recipe, model_fields
-from jaxnets.train.step import make_prepare, step_key
+from jaxnets.train.step import make_prepare
 
 _NAMED = 6  # classes of a target that are named, at most
 
@@ -59,8 +59,7 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
         threads=data.threads,
     )
     for step, batch in enumerate(stream):
-        key = step_key(config.seed, step)
-        prepared = {name: prepare(batch, key) for name, prepare in prepares.items()}
+        prepared = {name: prepare(batch, step) for name, prepare in prepares.items()}
         *_, last = prepared.values()
         yield Fed(
             step=step,

@@ -12,7 +12,7 @@ from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Frozen
 from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.losses.loss import Loss
-from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.mix import Mix
 from jaxnets.recipe.optimizer.sam import Sam
 from jaxnets.recipe.schedule.table import Schedule
 
@@ -28,7 +28,7 @@ class Recipe:
     sam: Sam | None = None  # where the gradient is taken; None: at the parameters
     cut: Cut | None = None  # from the canvas to the size that is trained at; None where they are the same
     ops: tuple[Op, ...] = ()
-    mix: Mixup | None = None
+    mix: Mix | None = None
     label_smoothing: float = 0.0
     rebalance: Rebalance | None = None  # of the classes, in training
     average: Average | None = None

@@ -21,6 +21,7 @@ from jaxnets.models.family import Variables
 from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import Norm, check_statistics
+from jaxnets.recipe.augment.check import refuse_misfits
 from jaxnets.recipe.augment.random_resized_crop import HostCut
 from jaxnets.recipe.augment.table import AugmentConfig, cut_and_ops
 from jaxnets.recipe.distill import Distillation, DistillConfig
@@ -28,7 +29,7 @@ from jaxnets.recipe.ema import make_average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
 from jaxnets.recipe.groups import layer_rates
 from jaxnets.recipe.losses.table import check_threshold, find_loss
-from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.mix import make_mix
 from jaxnets.recipe.optimizer.check import CYCLED
 from jaxnets.recipe.optimizer.table import make_optimizer, make_sam
 from jaxnets.recipe.progressive import SizeStage, plan_sizes, strength
@@ -95,6 +96,17 @@ def build(
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
     _check_sizes(config, sizes, steps_of(config, data))
+    if config.augment.policy.name and p.channels == 1:
+        _log.warning(
+            "config.augment.policy.name is %s and the images are grey: its ops that change colours leave them as they "
+            "are, all others work as on coloured ones",
+            config.augment.policy.name,
+        )
+    if recipe.mix is not None and config.batch_size % 2:
+        _log.warning(
+            "config.batch_size %d is odd: the image in the middle of a batch has no partner and is not mixed",
+            config.batch_size,
+        )
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
     thaws = freezing.starts if freezing else (0,)
 
@@ -198,6 +210,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module, teacher: Teache
             "config.data.repeats %d shows each image that often in a batch, and config.augment changes none of them",
             config.data.repeats,
         )
+    refuse_misfits(config.augment, seen)
     cut, ops = cut_and_ops(config.augment, seen, canvas_is_input=data.canvas_is_input, cut_by_host=data.cut_by_host)
     loss = find_loss(config.loss, several_labels=data.several_labels)
     if config.model.single_output and loss.activation != "softmax":
@@ -217,7 +230,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module, teacher: Teache
     return Recipe(
         cut=cut,
         ops=ops,
-        mix=Mixup(alpha=config.mix.mixup) if config.mix.mixup else None,
+        mix=make_mix(config.mix, steps_per_epoch),
         loss=loss,
         label_smoothing=config.loss.label_smoothing,
         rebalance=make_rebalance(config, data),

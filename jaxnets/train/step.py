@@ -95,17 +95,18 @@ def cut_number(recipe: Recipe) -> int:
     return len(recipe.ops)
 
 
-def make_prepare(recipe: Recipe, classes: int, seed: int) -> Callable[[Batch, Key[Array, ""]], Prepared]:
-    """Returns the function that takes a batch, and the step's key, to what the model sees: cut, ops, target, mix."""
+def make_prepare(recipe: Recipe, classes: int, seed: int) -> Callable[[Batch, Int32[Array, ""] | int], Prepared]:
+    """Returns the function that takes a batch, and the steps done, to what the model sees: cut, ops, target, mix."""
 
-    def prepare(batch: Batch, key: Key[Array, ""]) -> Prepared:
+    def prepare(batch: Batch, step: Int32[Array, ""] | int) -> Prepared:
         image, target = batch.image, soft_target(batch.label, classes, recipe.label_smoothing)
         if recipe.cut is not None:
             keys = keys_of(cut_number(recipe), seed=seed, epoch=batch.epoch, index=batch.index)
             image = recipe.cut(keys, image, batch.aspect)
         image = augment(recipe.ops, image, seed=seed, epoch=batch.epoch, index=batch.index)
         if recipe.mix is not None:
-            image, target = recipe.mix(jax.random.fold_in(key, _MIX), image, target)
+            key = jax.random.fold_in(step_key(seed, step), _MIX)
+            image, target = recipe.mix(key, step, image, target)
         return Prepared(image, target, batch.label)
 
     return prepare
@@ -172,7 +173,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = step_key(seed, state.step)
-        examples = prepare(batch, key)
+        examples = prepare(batch, state.step)
 
         def gradient_at(variables: Variables) -> Gradient:
             return accumulate(partial(gradient_of, variables, state.teacher), examples, key, micro_batches, sharding)

@@ -18,7 +18,7 @@ from jaxnets.recipe.augment.random_resized_crop import RandomCut, draw_box
 from jaxnets.train.build import build
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
-from jaxnets.train.step import make_prepare, step_key
+from jaxnets.train.step import make_prepare
 from tests.train.runs import arrays_of, rows_of, short
 
 
@@ -63,7 +63,7 @@ def test_what_the_host_cuts_is_what_the_device_cuts(folder, crop):
         steps = {"start_step": 5, "stop_step": 7, "threads": 1}
         batches = train_stream(data.training, order=data.order, batch_size=4, boxes=built.boxes, **steps)
         prepare = make_prepare(built.recipe, 2, given.seed)
-        prepared = [np.asarray(prepare(batch, step_key(0, 0)).image) for batch in batches]
+        prepared = [np.asarray(prepare(batch, 0).image) for batch in batches]
         images.append(np.concatenate(prepared).astype(int))
     assert images[0].std() > 40
     # The device cuts a canvas, whose images were resized once before, and rounds no corner to a whole pixel.

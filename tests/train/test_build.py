@@ -105,3 +105,28 @@ def test_a_single_output_has_two_classes_and_no_loss_that_decides_each_by_itself
     assert jax.eval_shape(made.phases[0].fresh_state).params["head"]["kernel"].shape == (64, 1)
     with pytest.raises(UserError, match=r"single_output gives one class the logit 0.*sigmoid_cross_entropy decides"):
         built(8, 8, model={"single_output": True}, loss={"name": "sigmoid_cross_entropy"})
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ({"grey": {"probability": 0.2}}, "grey.probability is for images with colours, and these are grey"),
+        ({"color_jitter": {"hue": 0.1, "saturation": 0.1}}, "saturation and .*hue are for images with colours"),
+        ({"cutout": {"side": 8}}, "cutout.side 8 would leave nothing of images of 8 pixels"),
+    ],
+)
+def test_augmentation_that_the_images_cannot_have_is_refused(augment, said):
+    with pytest.raises(UserError, match=said):
+        built(8, 9, augment=augment)
+
+
+def test_mixing_an_odd_batch_is_warned_of(caplog):
+    for size in (15, 16):
+        built(8, 8, batch_size=size, mix={"mixup": 0.2, "mode": "pair"})
+    said = [record.getMessage() for record in caplog.records if "is odd" in record.getMessage()]
+    assert said == ["config.batch_size 15 is odd: the image in the middle of a batch has no partner and is not mixed"]
+
+
+def test_mixing_ends_at_an_epoch_in_steps():
+    made = built(8, 8, batch_size=12, mix={"cutmix": 1.0, "until_epoch": 1.5})
+    assert made.recipe.mix.until_step == 4  # 1.5 · 32 / 12

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,11 @@ from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.ema import EmaConfig, make_average
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
 from jaxnets.recipe.losses.imbalance import Rebalance
-from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.losses.loss import soft_target
+from jaxnets.recipe.mix import Mix
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.mesh import over_data, replicated, state_shardings
-from jaxnets.train.step import init_state, make_chunk, make_train_step
+from jaxnets.train.step import init_state, make_chunk, make_prepare, make_train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
 LABELS = np.arange(32, dtype=np.int32) % 4
@@ -92,7 +95,7 @@ def test_twenty_steps_agree_on_one_and_eight_devices_in_float64(one_device, eigh
 @pytest.mark.usefixtures("enable_x64")
 @pytest.mark.parametrize("micro_batches", [2, 4])
 def test_micro_batches_give_what_the_whole_batch_gives(eight_devices, micro_batches):
-    fields = {"dtype": jnp.float64, "norm_group_size": 4, "recipe": {"mix": Mixup(alpha=0.5), "rebalance": REBALANCE}}
+    fields = {"dtype": jnp.float64, "norm_group_size": 4, "recipe": {"mix": Mix(mixup=0.5), "rebalance": REBALANCE}}
     sharding = over_data(eight_devices, axis=1)
     whole = run_on(eight_devices, 3, size=32, **fields)
     divided = run_on(eight_devices, 3, size=32, micro_batches=micro_batches, sharding=sharding, **fields)
@@ -187,12 +190,22 @@ def test_the_average_soon_forgets_the_initial_weights():
     assert average["w"] < 1e-6  # with 0.9999 throughout it would be 0.98
 
 
-def test_the_loss_of_mixed_examples_is_that_of_their_mixed_targets():
-    key, images = jax.random.key(3), IMAGES[:4]
-    mixed, target = Mixup(alpha=1.0)(key, images, jnp.eye(4))
-    share = float(jax.random.beta(key, 1.0, 1.0))
-    np.testing.assert_allclose(target, share * np.eye(4) + (1 - share) * np.eye(4)[::-1], rtol=1e-6)
-    np.testing.assert_allclose(mixed, share * images + (1 - share) * images[::-1].astype(float), atol=0.51)
+@pytest.mark.parametrize("labels", [LABELS, np.random.default_rng(1).integers(0, 2, (32, 4)).astype(np.float32)])
+def test_a_batch_is_mixed_by_seed_and_step_and_smoothed_once(labels):
+    recipe = {"loss": SoftmaxCrossEntropy(), "optimizer": optax.sgd(0.1), "schedule": lambda step: 0.1}
+    made = Recipe(**recipe, label_smoothing=0.1, mix=Mix(mixup=1.0))
+    prepare = jax.jit(make_prepare(made, 4, seed=0))
+    batch = replace(batch_at(0), label=labels[:16])
+    first, again, other = prepare(batch, 5), prepare(replace(batch, epoch=batch.epoch + 1), 5), prepare(batch, 6)
+    np.testing.assert_array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, other.image)
+    plain = np.asarray(soft_target(batch.label, 4, 0.1))
+    mixed = np.asarray(first.target)
+    differ = plain != plain[::-1]
+    share = ((mixed - plain[::-1])[differ] / (plain - plain[::-1])[differ]).mean()
+    np.testing.assert_allclose(mixed, share * plain + (1 - share) * plain[::-1], atol=1e-6)
+    np.testing.assert_allclose(first.image, share * batch.image + (1 - share) * batch.image[::-1], atol=0.501)
+    np.testing.assert_array_equal(first.label, batch.label)  # what metrics count by
 
 
 def test_bfloat16_keeps_parameters_in_float32_and_learns():

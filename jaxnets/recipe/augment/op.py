@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Int32, Key, UInt8
 
+from jaxnets.preprocess import Preprocess
+
 
 class Keys(NamedTuple):
     """What one op draws from, for each example."""
@@ -32,6 +34,15 @@ class Op(Protocol):
 
     def __call__(self, keys: Keys, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         """Returns the images changed, each by what its own key draws."""
+        ...
+
+
+@runtime_checkable
+class Unbound(Protocol):
+    """The keys of an op that needs to know more than them: how images are normalised, and their size."""
+
+    def bind(self, preprocess: Preprocess) -> Op | None:
+        """Returns the op; None if it does nothing."""
         ...
 
 

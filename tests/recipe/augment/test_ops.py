@@ -15,6 +15,7 @@ from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
 from jaxnets.recipe.augment.posterize import Posterize
 from jaxnets.recipe.augment.quarter_turn import QuarterTurn
 from jaxnets.recipe.augment.table import AugmentConfig, cut_and_ops
+from jaxnets.train.mesh import over_data
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (64, 6, 5, 2), np.uint8)
 INDEX = np.arange(64, dtype=np.int32)
@@ -136,3 +137,38 @@ def test_posterize_is_pillows(bits):
     expected = np.asarray(ImageOps.posterize(Image.fromarray(levels), bits))
     found = Posterize(probability=1.0, bits=bits)(keys(1), levels[None, :, :, None])
     np.testing.assert_array_equal(np.asarray(found)[0, :, :, 0], expected)
+
+
+# Every op on colours and every one that takes pixels away.
+EVERYTHING = {
+    "three_augment": {"probability": 0.5},
+    "color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "probability": 0.8},
+    "grey": {"probability": 0.3},
+    "posterize": {"probability": 1.0, "bits": 6},
+    "cutout": {"share": 0.4, "fill": "noise", "probability": 0.5},
+    "erasing": {"probability": 0.5, "fill": "colour"},
+}
+
+
+def test_the_ops_come_in_the_order_of_their_fields():
+    seen = Preprocess(height=10, width=20, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
+    _, ops = cut_and_ops(resolve({"augment": EVERYTHING}).augment, seen, canvas_is_input=True)
+    names = [type(op).__name__ for op in ops]
+    assert names == ["ThreeAugment", "ColorJitter", "Grey", "Posterize", "Cut", "Erase"]
+    cut, erase = ops[-2:]
+    assert (cut.side, cut.mean, erase.std) == (4, seen.mean, seen.std)
+
+
+def test_all_ops_give_the_same_bits_on_one_device_and_on_eight_in_float64(one_device, eight_devices, request):
+    seen = Preprocess(height=6, width=5, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
+    _, ops = cut_and_ops(resolve({"augment": EVERYTHING}).augment, seen, canvas_is_input=True)
+    images = np.random.default_rng(1).integers(0, 256, (64, 6, 5, 3), np.uint8)
+
+    def augmented(mesh):
+        run = jax.jit(lambda x, index: augment(ops, x, seed=0, epoch=index * 0, index=index))
+        return np.asarray(run(*jax.device_put((images, INDEX), over_data(mesh))))
+
+    first = augmented(one_device)
+    assert (first != images).any((1, 2, 3)).mean() > 0.8
+    request.getfixturevalue("enable_x64")
+    np.testing.assert_array_equal(augmented(eight_devices), first)

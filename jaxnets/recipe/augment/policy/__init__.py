@@ -1,0 +1,1 @@
+"""Augmentation policies: short sequences of ops, drawn for each example and applied at one cost whatever was drawn."""

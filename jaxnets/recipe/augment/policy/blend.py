@@ -1,0 +1,52 @@
+"""Blends of an image with a lesser one, as Pillow's ImageEnhance: the lesser ones, and the blend."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Num
+
+Levels = Num[Array, "..."]  # whole numbers 0 … 255, of any dtype
+
+# Pillow's weights of red, green and blue (ITU-R 601-2), in parts of 65536.
+_LUMA = (19595.0, 38470.0, 7471.0)
+
+
+def blend(lesser: Float32[Array, "..."], image: Float32[Array, "..."], factor: Float32[Array, "..."]) -> Levels:
+    """Returns lesser + factor · (image − lesser), cut to 0 … 255 and rounded down: Pillow's `Image.blend`, to the bit.
+
+    Pillow rounds the product, then the sum. A compiler may fuse both and round once, so that here the factor is split
+    into its upper 16 bits and its lower 8: each product with a difference of 8 bits is exact, and their sum is the
+    rounded product either way.
+    """
+    upper = jax.lax.bitcast_convert_type(factor, jnp.uint32) & jnp.uint32(0xFFFFFF00)
+    high = jax.lax.bitcast_convert_type(upper, jnp.float32)
+    difference = image - lesser
+    product = high * difference + (factor - high) * difference
+    return jnp.floor(jnp.clip(lesser + product, 0, 255))
+
+
+def grey(image: Float32[Array, "b h w c"]) -> Float32[Array, "b h w 1"]:
+    """Returns the brightness of each pixel as Pillow's conversion to "L"; a grey image is its own.
+
+    All sums are below 2²⁴: exact in float32, in whatever order they are taken.
+    """
+    if image.shape[-1] == 1:
+        return image
+    red, green, blue = _LUMA
+    weighed = red * image[..., :1] + green * image[..., 1:2] + blue * image[..., 2:3]
+    return jnp.floor((weighed + 32768.0) * 2.0**-16)
+
+
+def smooth(image: Float32[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
+    """Returns the mean over 3×3 pixels in which the middle one counts five times, Pillow's `ImageFilter.SMOOTH`.
+
+    It is rounded to the nearest (13ths are never ties); pixels at the border stay as they are.
+    """
+    height, width = image.shape[1:3]
+    if min(height, width) < 3:
+        return image
+    rows = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
+    block = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4.0 * image[:, 1:-1, 1:-1]
+    inner = jnp.pad(jnp.floor(block * (1 / 13) + 0.5), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y, x = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
+    return jnp.where(border, image, inner)
