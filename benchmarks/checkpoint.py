@@ -17,7 +17,7 @@ from jaxnets import create_model
 from jaxnets.config import Config
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
-from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.optimizer.table import make_optimizer
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.run.checkpoints import Progress
 from jaxnets.train.mesh import make_mesh, replicated

@@ -17,7 +17,7 @@ def get_config():
     config.epochs = 350.0
     config.dtype = "bfloat16"
     config.loss.label_smoothing = 0.1
-    config.ema_decay = 0.9999
+    config.ema.decay = 0.9999
     config.model.name = "efficientnet_b0"
     config.batch_norm.group_size = 128
     config.data.source = "folder:imagenet"

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets import evaluate, finetune, train
+    from jaxnets import evaluate, finetune, soup, train
     from jaxnets.classifier import Classifier, load
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-_CALLABLE = ("evaluate", "finetune", "train")  # packages that are functions too (jaxnets.callable)
+_CALLABLE = ("evaluate", "finetune", "soup", "train")  # packages that are functions too (jaxnets.callable)
 
 __all__ = [
     "Classifier",
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "preprocess_of",
+    "soup",
     "train",
 ]
 

@@ -16,12 +16,16 @@ from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment.policy.table import PolicyConfig
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.distill import DistillConfig
+from jaxnets.recipe.ema import EmaConfig
 from jaxnets.recipe.finetune import FinetuneConfig
 from jaxnets.recipe.freeze import FreezeConfig
 from jaxnets.recipe.losses.table import BALANCED, LossConfig
 from jaxnets.recipe.mix import MixConfig
-from jaxnets.recipe.optimizer import OptimizerConfig
-from jaxnets.recipe.schedule import ScheduleConfig
+from jaxnets.recipe.optimizer import check as optimizer_check
+from jaxnets.recipe.optimizer.table import OptimizerConfig
+from jaxnets.recipe.schedule import check as schedule_check
+from jaxnets.recipe.schedule.table import ScheduleConfig
 from jaxnets.schema import (
     AboveZeroToOne,
     BetweenZeroAndOne,
@@ -139,12 +143,12 @@ class Config:
     steps: Count | None = None  # when set, replaces epochs
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the computation; float64 is for tests
     matmul_precision: Literal["default", "high", "highest"] = "default"  # passes that TPU and GPU spend on a product
-    ema_decay: BetweenZeroAndOne | None = None  # weight of the old value in the averaged weights; None: no average
     train_metrics: tuple[str, ...] = ()  # of each step, beside loss and accuracy: gradient_norm
     log_every_steps: Count = 50  # steps between rows of metrics.jsonl
     eval_every_steps: Count | None = None  # None: once an epoch
     eval_batch_size: Count | None = None  # examples; None: batch_size
     checkpoint_every_steps: Count | None = None  # None: at each evaluation
+    keep_checkpoints: Annotated[int, Range(2)] = 2  # newest ones that stay, beside the best
     # Figure of the validation split that says which weights are best, between equals the loss; None: accuracy, and of
     # several labels mean_average_precision.
     best: Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"] | None = None
@@ -163,6 +167,8 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
@@ -170,11 +176,15 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement", "data.device_limit_mib", "data.threads",
-    "data.directory", "data.root", "data.skip_corrupt", "data.train_examples", "optimizer.learning_rate",
-    "optimizer.clip_norm", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement",
+    "data.device_limit_mib", "data.threads", "data.directory", "data.root", "data.skip_corrupt", "data.train_examples",
+    "optimizer.learning_rate", "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
+    "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
+
+
+_MOVED = {"ema_decay": "ema.decay (beside its warm-up, config.ema.warmup)"}  # keys of earlier versions
 
 
 def default_config() -> ConfigDict:
@@ -189,6 +199,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
         UserError: for an unknown key, a value of the wrong type or out of range, or keys that contradict each other.
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for key in given.keys() & _MOVED.keys():
+        raise UserError(f"config.{key} is config.{_MOVED[key]} now")
     resolved = to_spec(Config, given)
     _refuse_contradictions(resolved)
     return resolved
@@ -197,10 +209,11 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
 def without_effect(config: Config) -> list[str]:
     """Returns a sentence for each group of keys that were changed and do nothing beside the others."""
     augment, source = config.augment, config.data.source.partition(":")[0]
-    schedule, optimizer = config.schedule.name, config.optimizer.name
     losses = [group.name for group in fields(LossConfig) if is_dataclass(getattr(config.loss, group.name))]
     policy = augment.policy.name
     policies = [group.name for group in fields(PolicyConfig) if is_dataclass(getattr(augment.policy, group.name))]
+    thresholds = config.loss.sigmoid_cross_entropy.threshold if config.loss.name == "sigmoid_cross_entropy" else None
+    averages = config.ema.decay is not None
     rules = [  # what begins so, whether it has an effect, why not
         ("augment.random_resized_crop.", augment.random_resized_crop.area is not None, "its area is not set"),
         ("augment.pad_and_crop.", augment.pad_and_crop.padding > 0, "its padding is 0"),
@@ -208,15 +221,13 @@ def without_effect(config: Config) -> list[str]:
         ("augment.posterize.", augment.posterize.probability > 0, "its probability is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
+        ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
-        ("schedule.final", schedule in ("cosine", "linear"), f"schedule.name is {schedule}"),
-        ("schedule.milestones", schedule == "step", f"schedule.name is {schedule}"),
-        ("schedule.factor", schedule == "step", f"schedule.name is {schedule}"),
-        *(
-            (f"optimizer.{key}", optimizer == "sgd", f"optimizer.name is {optimizer}")
-            for key in ("momentum", "nesterov")
-        ),
-        *((f"optimizer.{key}", optimizer == "adamw", f"optimizer.name is {optimizer}") for key in _OF_ADAMW),
+        *optimizer_check.effects(config.optimizer),
+        *schedule_check.effects(config.schedule, optimizer_check.CYCLED, config.optimizer.name),
+        *((f"ema.{key}", averages, "config.ema.decay is not set") for key in ("warmup", "every_steps", "timm.")),
+        ("ema.timm.", not averages or config.ema.warmup == "timm", f"ema.warmup is {config.ema.warmup}"),
+        ("distill.", config.distill.teacher is not None, "config.distill.teacher is not set"),
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
@@ -233,12 +244,11 @@ def without_effect(config: Config) -> list[str]:
     ]
 
 
-_OF_ADAMW = ("beta1", "beta2", "epsilon")
 _TABLES = ("csv", "parquet", "hf", "tar", "tfrecord")
 
 
 def _refuse_contradictions(config: Config) -> None:
-    data, schedule, group = config.data, config.schedule, config.batch_norm.group_size
+    data, group = config.data, config.batch_norm.group_size
     if group is not None and config.batch_size % group:
         raise UserError(
             f"config.batch_norm.group_size {group} does not divide config.batch_size {config.batch_size}: "
@@ -310,16 +320,14 @@ def _refuse_contradictions(config: Config) -> None:
             f"config.augment.random_resized_crop.aspect must be two numbers, width / height, the least first and above "
             f"0 (0.75,1.3333), found {crop.aspect}"
         )
-    if schedule.name == "step" and not _rising(schedule.milestones):
+    optimizer_check.check_optimizer(config.optimizer)
+    schedule_check.check_schedule(config.schedule, config.epochs, config.steps)
+    if config.distill.teacher is not None and not config.distill.weight:
         raise UserError(
-            f"config.schedule.milestones must be rising shares of the run between 0 and 1, found {schedule.milestones}"
+            "config.distill.weight 0 learns nothing from config.distill.teacher: give a weight above 0, or leave the "
+            "teacher out"
         )
     _refuse_thaws_of_nothing(config)
-    if config.steps is None and schedule.warmup_epochs >= config.epochs:
-        raise UserError(
-            f"config.schedule.warmup_epochs {schedule.warmup_epochs:g} leaves nothing of config.epochs "
-            f"{config.epochs:g}: warm up for less, or train for longer"
-        )
 
 
 def _refuse_thaws_of_nothing(config: Config) -> None:
@@ -350,7 +358,3 @@ def check_distributed(hosts: DistributedConfig, prefix: str = "config.distribute
         raise UserError(f"{prefix}coordinator must be HOST:PORT, found {hosts.coordinator!r}")
     if hosts.process is not None and hosts.processes is not None and not 0 <= hosts.process < hosts.processes:
         raise UserError(f"{prefix}process {hosts.process} is not one of {hosts.processes} processes: they count from 0")
-
-
-def _rising(shares: tuple[float, ...]) -> bool:
-    return list(shares) == sorted(set(shares)) and all(0 < share < 1 for share in shares)

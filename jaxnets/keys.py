@@ -39,7 +39,13 @@ _SYNONYMS = {
     "data.validation": "val valid val_split validation_split val_size",
     "dropout": "drop drop_rate dropout_rate",
     "dtype": "amp fp16 bf16 half precision mixed_precision",
-    "ema_decay": "ema model_ema model_ema_decay",
+    "distill.teacher": "teacher kd_model kd_model_name teacher_model teacher_path",
+    "distill.temperature": "kd_temperature",
+    "distill.weight": "distill_loss_weight kd_weight kd_alpha",
+    "distill.task_weight": "task_loss_weight",
+    "ema.decay": "ema ema_decay model_ema model_ema_decay averaging",
+    "ema.every_steps": "model_ema_steps",
+    "ema.warmup": "model_ema_warmup ema_warmup",
     "epochs": "epoch num_epochs n_epochs max_epochs num_train_epochs nb_epochs",
     "eval_batch_size": "val_batch_size validation_batch_size test_batch_size",
     "eval_every_steps": "eval_steps eval_interval val_interval",
@@ -52,6 +58,7 @@ _SYNONYMS = {
     "pad_and_crop.padding": "crop_padding padding pad random_crop",
     "mix.mixup": "mixup mixup_alpha",
     "loss.name": "loss criterion",
+    "keep_checkpoints": "save_total_limit save_top_k checkpoint_hist keep_last_n max_to_keep",
     "layer_decay": "llrd layer_wise_decay layerwise_decay",
     "image_size": "size img_size imgsz imgs input_size resolution res image_dim",
     "label_smoothing": "smoothing smooth",
@@ -66,8 +73,17 @@ _SYNONYMS = {
     "seed": "random_seed random_state",
     "steps": "max_steps num_steps iterations max_iter iters",
     "stochastic_depth": "drop_path drop_path_rate drop_connect",
-    "warmup_epochs": "warmup warm_up warmup_steps",
+    "warmup_epochs": "warmup warm_up",
+    "warmup_start": "warmup_lr warmup_lr_init warmup_factor",
     "weight_decay": "wd decay l2",
+    "adaptive_clip": "agc clip_mode",
+    "decay_on": "norm_weight_decay no_bias_decay",
+    "every_epochs": "decay_epochs",
+    "exponential.factor": "decay_rate",
+    "learning_rate_per_256": "lr_base lr_per_256",
+    "milestone_epochs": "decay_milestones lr_milestones lr_steps",
+    "optimizer.sam": "rho sam_rho",
+    "one_cycle.rise": "pct_start",
 }
 
 
@@ -235,6 +251,8 @@ def meant(name: str) -> list[str]:
     """Returns the full names of the keys that `name` may stand for, at most three, the likeliest first."""
     keys = list(all_keys())
     name = name.strip().lower().replace("-", "_")
+    if name in keys:
+        return [name]
     last = name.rpartition(".")[2]
     endings = [last, *(real for real, others in _SYNONYMS.items() if last in others.split())]
     if name != last:  # the group may be the synonym: model.lr and optim.lr both mean the one rate

@@ -19,7 +19,7 @@ IMAGES = [np.random.default_rng(i).integers(0, 256, shape, np.uint8) for i, shap
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory, one_device):
     workdir = tmp_path_factory.mktemp("run") / "digits"
-    train(short(ema_decay=0.5, eval_every_steps=2), workdir, Display(), one_device)
+    train(short(ema={"decay": 0.5}, eval_every_steps=2), workdir, Display(), one_device)
     return workdir
 
 

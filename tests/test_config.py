@@ -65,6 +65,13 @@ def test_resumable_keys_exist():
         ({"distributed": {"coordinator": "a:1", "processes": 2, "process": 2}}, "process 2 is not one of 2 processes"),
         ({"augment": {"flip": {"alternate": True}}}, "would mirror all images of every second epoch"),
         ({"epochs": 5.0, "schedule": {"warmup_epochs": 5.0}}, "leaves nothing of config.epochs"),
+        ({"ema_decay": 0.9}, "config.ema_decay is config.ema.decay (beside its warm-up, config.ema.warmup) now"),
+        ({"ema": 0.9}, "config.ema is a group of keys, found 0.9"),
+        ({"ema": {"decay": 1.0}}, "config.ema.decay must be above 0 and below 1, found 1.0"),
+        ({"ema": {"warmup": "tf"}}, "config.ema.warmup must be one of tensorflow, timm, torchvision, none"),
+        ({"distill": {"teacher": "x", "weight": 0.0}}, "config.distill.weight 0 learns nothing from"),
+        ({"distill": {"temperature": 0.0}}, "config.distill.temperature must be above 0"),
+        ({"keep_checkpoints": 1}, "config.keep_checkpoints must be at least 2, found 1"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_key(given, expected):
@@ -80,6 +87,8 @@ def test_keys_without_effect_are_named():
         "schedule": {"name": "step", "final": 0.1},
         "optimizer": {"name": "adamw", "momentum": 0.5},
         "data": {"root": "images", "table": {"label": "breed"}},
+        "ema": {"every_steps": 2, "timm": {"gamma": 2.0}},
+        "distill": {"temperature": 2.0},
     }
     named = {sentence.split()[0] for sentence in without_effect(resolve(changed))}
     assert named == {
@@ -90,7 +99,15 @@ def test_keys_without_effect_are_named():
         "config.optimizer.momentum",
         "config.data.root",
         "config.data.table.label",
+        "config.ema.every_steps",
+        "config.ema.timm.gamma",
+        "config.distill.temperature",
     }
+    smoothed = {"name": "sigmoid_cross_entropy", "label_smoothing": 0.1, "sigmoid_cross_entropy": {"threshold": 0.2}}
+    (sentence,) = without_effect(resolve({"loss": smoothed}))
+    assert sentence.startswith("config.loss.label_smoothing has no effect")
+    (sentence,) = without_effect(resolve({"ema": {"decay": 0.9, "timm": {"gamma": 2.0}}}))
+    assert sentence == "config.ema.timm.gamma has no effect: ema.warmup is tensorflow"
 
 
 def test_keys_that_have_an_effect_are_not_named():
@@ -100,5 +117,7 @@ def test_keys_that_have_an_effect_are_not_named():
         "schedule": {"name": "step", "milestones": (0.5,)},
         "optimizer": {"momentum": 0.5},
         "data": {"source": "csv:labels.csv", "root": "images", "table": {"label": "breed"}},
+        "ema": {"decay": 0.9, "warmup": "timm", "timm": {"gamma": 2.0}},
+        "distill": {"teacher": "runs/x", "temperature": 2.0},
     }
     assert without_effect(resolve(changed)) == []

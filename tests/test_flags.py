@@ -101,10 +101,10 @@ def test_an_optional_key_is_unset_by_none(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "from jaxnets.config import default_config\n\n"
-        "def get_config():\n    config = default_config()\n    config.ema_decay = 0.9\n    return config\n"
+        "def get_config():\n    config = default_config()\n    config.ema.decay = 0.9\n    return config\n"
     )
-    assert load_config(str(file), []).ema_decay == 0.9
-    assert load_config(str(file), ["--config.ema_decay=None"]).ema_decay is None
+    assert load_config(str(file), []).ema.decay == 0.9
+    assert load_config(str(file), ["--config.ema.decay=None"]).ema.decay is None
 
 
 @pytest.mark.parametrize("arguments", [["--config.hang_minutes=None"], ["--config.hang_minutes", "none"]])

@@ -23,7 +23,7 @@ from tests.train import processes
 from tests.train.runs import assert_same_run, rows_of
 
 OPTIONS = [
-    *("--config.batch_size=16", "--config.steps=48", "--config.ema_decay=0.9", "--config.log_every_steps=1"),
+    *("--config.batch_size=16", "--config.steps=48", "--config.ema.decay=0.9", "--config.log_every_steps=1"),
     *("--config.eval_every_steps=12", "--config.checkpoint_every_steps=5", "--config.eval_batch_size=32"),
     *("--config.data.validation=0.1", "--config.schedule.warmup_epochs=0", "--config.optimizer.learning_rate=0.01"),
 ]

@@ -82,7 +82,9 @@ def time_training(config: Config, steps: int, repeats: int) -> tuple[Timing, Tim
     with tempfile.TemporaryDirectory() as folder:
         setup = set_up(config, RunDirectory(Path(folder) / "none"), Hosts())
         # What is not timed is not read: no split is evaluated, as the clock ends before.
-        first = Phases(setup.built.phases[:1], setup.mesh, split=config.mesh.shard_parameters)  # nothing thaws
+        teacher = setup.teacher.variables if setup.teacher else None
+        split = config.mesh.shard_parameters
+        first = Phases(setup.built.phases[:1], setup.mesh, split=split, teacher=teacher)  # nothing thaws
         setup = replace(
             setup, phases=first, steps=2 * steps, data=replace(setup.data, splits={"test": setup.data.training})
         )
@@ -115,7 +117,7 @@ def _time_step(config: Config, setup: "Setup", steps: int) -> float:
     batch = jax.device_put(next(first), over_data(mesh))
     phase = setup.phases.at(0)
     step = jax.jit(phase.step, donate_argnums=0, out_shardings=replicated(mesh))
-    state = jax.device_put(phase.fresh_state(), replicated(mesh))
+    state = setup.taught(jax.device_put(phase.fresh_state(), replicated(mesh)))
     for _ in range(_WARM_UP):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)

@@ -102,12 +102,11 @@ def training_after(config: Config, after: After, structure: Structure, images: i
     if after.method == "last" and not freeze.freezes:
         stages = list(structure.stages)
         freeze = replace(freeze, before=stages[-min(config.finetune.last_stages, len(stages))])
-    share = config.schedule.warmup_epochs / config.epochs
     steps = config.steps or epochs * images / config.batch_size
     return replace(
         config,
         epochs=epochs,
         freeze=freeze,
-        schedule=replace(config.schedule, warmup_epochs=round(share * epochs, 3)),
-        ema_decay=config.ema_decay or (_AVERAGED if steps > _LONG else None),
+        schedule=config.schedule.stretched(epochs / config.epochs),
+        ema=replace(config.ema, decay=config.ema.decay or (_AVERAGED if steps > _LONG else None)),
     )

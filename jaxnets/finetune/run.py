@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 # Of what follows the head alone: it may still be changed as long as only the head is there.
 _AFTER_THE_HEAD = (
     *("augment.", "mix.", "optimizer.", "schedule.", "freeze.", "batch_norm.", "loss.label_smoothing", "batch_size"),
-    *("ema_decay", "finetune.method", "finetune.last_stages", "model.dropout", "model.stochastic_depth"),
+    *("ema.", "finetune.method", "finetune.last_stages", "model.dropout", "model.stochastic_depth"),
 )
 
 
@@ -129,7 +129,7 @@ class Tune:
             )
         config, said = with_defaults(asked, source)
         setup = set_up(config, run, hosts, mesh, source)
-        config = replace(config, data=replace(config.data, cut=setup.cut))  # as every training notes it
+        config = setup.noted(config)
         if memo is not None and run.is_run():
             for change in run.refuse_other_run(asked, setup.card, memo.asked, _free(memo)):
                 display.say(f"changed since the last session: {change}")
@@ -242,7 +242,7 @@ class Tune:
             train,
             validation,
             classes=len(card.class_names),
-            activation=card.activation,
+            activation=self.setup.built.recipe.loss.activation,
             judge=self._judge(),
             figure=self.config.best,
             shift=None if rebalance is None or rebalance.shift is None else np.asarray(rebalance.shift),

@@ -11,6 +11,7 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnets.models.activated import activated_convolution
 from jaxnets.models.conv import conv2d
 from jaxnets.models.conventions import PaddingRule, same_padding, torch_padding
 from jaxnets.models.gated import gated_projection
@@ -52,15 +53,14 @@ class Conv(nn.Module):
         point = self.kernel == (1, 1) and self.groups == 1
         if norm is not None and point and self.features >= _WIDENING * x.shape[-1]:
             return norm(x[:, :: self.stride, :: self.stride], kernel)
-        same = self.padding == "same"
-        y = conv2d(
-            x,
-            kernel,
-            stride=(self.stride, self.stride),
-            padding=same_padding(x.shape[1:3], self.kernel, self.stride) if same else torch_padding(self.kernel),
-            groups=self.groups,
-        )
+        y = conv2d(x, kernel, **self.geometry(x))
         return y if norm is None else norm(y)
+
+    def geometry(self, x: Float[Array, "b h w c"]) -> dict[str, Any]:
+        """Returns what `conv2d` takes beside x and the kernel."""
+        same = self.padding == "same"
+        padding = same_padding(x.shape[1:3], self.kernel, self.stride) if same else torch_padding(self.kernel)
+        return {"stride": (self.stride, self.stride), "padding": padding, "groups": self.groups}
 
 
 class BatchNorm(nn.Module):
@@ -86,11 +86,11 @@ class BatchNorm(nn.Module):
         x: Float[Array, "b h w c"],
         kernel: Float[Array, "1 1 c f"] | None = None,
         through: Callable[..., tuple[Array, Array, Array]] = normalise,
-    ) -> Float[Array, "b h w f"]:
+    ) -> Float[Array, "b h2 w2 f"]:
         """Normalises x, or with a `kernel` the 1×1 convolution of x with it.
 
         `through` takes the groups, scale, bias and epsilon in place of `normalise`, and may go on from there; it is
-        for norms that are `grouped`.
+        for norms that are `in_training`.
         """
         features = x.shape[-1] if kernel is None else kernel.shape[-1]
         scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
@@ -236,6 +236,21 @@ def gate_and_project(
         params=gate.variables["params"],
         activation=activation,
         gates=gates,
+    )
+    return norm(x, through=through)
+
+
+def activate_and_convolve(
+    x: Float[Array, "b h w c"], norm: BatchNorm, activation: Callable[[Array], Array], conv: Conv
+) -> Float[Array, "b h2 w2 f"]:
+    """Returns `conv(activation(norm(x)))`, with all three as one in training, which then needs less memory."""
+    if norm.is_initializing() or not norm.in_training:
+        return conv(activation(norm(x)))
+    through = partial(
+        activated_convolution,
+        kernel=conv.variables["params"]["kernel"].astype(conv.dtype),
+        activation=activation,
+        **conv.geometry(x),
     )
     return norm(x, through=through)
 

@@ -1,5 +1,6 @@
 """Batch normalisation as pure functions, and together with the 1×1 convolution before it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -148,8 +149,13 @@ lean_project_and_normalise.defvjp(_lean_forward, _lean_backward)
 
 
 def _project(x: Float[Array, "g n h w i"], kernel: Float[Array, "1 1 i o"]) -> Float[Array, "g n h w o"]:
-    y = conv2d(x.reshape(-1, *x.shape[2:]), kernel, stride=(1, 1), padding=((0, 0), (0, 0)))
-    return y.reshape(*x.shape[:-1], -1)
+    return over_groups(lambda images: conv2d(images, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), x)
+
+
+def over_groups(function: Callable[[Array], Array], x: Float[Array, "g n h w c"]) -> Float[Array, "g n h2 w2 f"]:
+    """Returns a function of images, of those of all groups."""
+    y = function(x.reshape(-1, *x.shape[2:]))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
 def spread(statistic: Statistics) -> Float[Array, "g 1 1 1 c"]:

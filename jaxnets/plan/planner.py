@@ -1,5 +1,6 @@
 """Compiles a config's training and evaluation steps for a topology, and says what bounds them."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_dat
 from jaxnets.train.phases import Phases
 from jaxnets.train.start import open_start
 from jaxnets.train.step import TrainState
+
+_log = logging.getLogger(__name__)
 
 _PASSES = {"default": 1, "high": 3, "highest": 6}  # of bfloat16, that a TPU spends on a product of float32
 _TRIES = 8  # programs compiled at most in search of the largest batch
@@ -113,6 +116,8 @@ class Planner:
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         # What the classes are weighted by are constants of the program, of no account here, and may need the data.
         config = replace(config, loss=replace(config.loss, class_weights=None, logit_adjustment=0.0))
+        if config.distill.teacher is not None:
+            _log.warning("the teacher of config.distill is not counted: its memory and its time come on top")
         self.config, self.topology, self._say = config, topology, say
         self.mesh = make_mesh(topology.devices)
         self._check("config.batch_size", config.batch_size)

@@ -204,6 +204,8 @@ class RunDirectory:
         data_changes = changes(saved.data, card.data)
         same_data = saved.class_names == card.class_names and not data_changes
         allowed = RESUMABLE | free | ({"data.source"} if same_data else set())
+        if before["distill.teacher_weights"] == now["distill.teacher_weights"] is not None:
+            allowed |= {"distill.teacher"}  # it may lie elsewhere now
         differing = [f"  {line}" for key, line in changed.items() if key not in allowed]
         if saved.class_names != card.class_names:
             differing.append(f"  classes: {_brief(saved.class_names)} there, {_brief(card.class_names)} now")

@@ -9,9 +9,12 @@ FORMAT = 2  # of config.json and model.json
 def upgrade_config(saved: Mapping[str, Any], format: int) -> dict[str, Any]:
     """Returns the content of a config.json of any format that there was, with today's keys.
 
-    Format 1 had label_smoothing, data.crop_padding and data.flip in place of the groups `loss` and `augment`.
+    Format 1 had label_smoothing, data.crop_padding and data.flip in place of the groups `loss` and `augment`. Until the
+    group `ema` there was ema_decay, with TensorFlow's warm-up.
     """
     config = dict(saved)
+    if "ema_decay" in config:
+        config["ema"] = {"decay": config.pop("ema_decay"), "warmup": "tensorflow"}
     if format == 1:
         data = dict(config.get("data", {}))
         config["loss"] = {"label_smoothing": config.pop("label_smoothing", 0.0)}

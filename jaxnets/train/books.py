@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.metrics.metric import Metric, figures_of
-from jaxnets.recipe.schedule import Schedule
+from jaxnets.recipe.schedule.table import Schedule
 from jaxnets.train.display import Display
 from jaxnets.train.log import NoLog
 from jaxnets.train.meter import Meter
@@ -36,8 +36,9 @@ class Books:
         metrics: Sequence[Metric],
         window: Mapping[str, float],
         meter: Meter,
+        momentum: Schedule | None = None,
     ) -> None:
-        self._timetable, self._schedule, self._metrics = timetable, schedule, metrics
+        self._timetable, self._schedule, self._momentum, self._metrics = timetable, schedule, momentum, metrics
         self._display, self.log, self.meter = display, log, meter
         # A window that an earlier version saved has other sums, and the steps it stands for are left out of a row.
         self.window = Window(window if "count" in window else None)
@@ -55,6 +56,8 @@ class Books:
             total = {name: np.asarray(value) for name, value in self.window.sums.items()}
             row = {f"train/{name}": value for name, value in figures_of(self._metrics, total).items()}
             row["train/learning_rate"] = float(self._schedule(step - 1))
+            if self._momentum is not None:
+                row["train/momentum"] = float(self._momentum(step - 1))
             speed = None if images_per_second is None else round(images_per_second, 1)
             self.window = Window()
             times = self.meter.figures()

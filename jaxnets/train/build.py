@@ -22,18 +22,21 @@ from jaxnets.models.mode import trains
 from jaxnets.models.registry import create_model, family_of, field_names
 from jaxnets.models.statistics import Norm, check_statistics
 from jaxnets.recipe.augment.table import cut_and_ops
-from jaxnets.recipe.ema import Average
+from jaxnets.recipe.distill import Distillation, DistillConfig
+from jaxnets.recipe.ema import make_average
 from jaxnets.recipe.freeze import Freezing, plan_freezing
 from jaxnets.recipe.groups import layer_rates
-from jaxnets.recipe.losses.table import find_loss
+from jaxnets.recipe.losses.table import check_threshold, find_loss
 from jaxnets.recipe.mix import Mixup
-from jaxnets.recipe.optimizer import make_optimizer
+from jaxnets.recipe.optimizer.check import CYCLED
+from jaxnets.recipe.optimizer.table import make_optimizer, make_sam
 from jaxnets.recipe.recipe import Recipe
-from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.recipe.schedule.table import make_momentum, make_schedule, total_steps, warmup_steps
 from jaxnets.train.boxes import make_boxes
 from jaxnets.train.imbalance import make_rebalance
 from jaxnets.train.phases import Phase
 from jaxnets.train.step import cut_number, init_state, make_eval_step, make_train_step
+from jaxnets.train.teacher import Teacher
 
 _log = logging.getLogger(__name__)
 
@@ -62,16 +65,18 @@ def build(
     data: Dataset,
     own_fields: Mapping[str, Any] | None = None,
     sharding: jax.sharding.Sharding | None = None,
+    teacher: Teacher | None = None,
 ) -> Built:
     """Returns the model, its recipe and the steps that a config describes.
 
     `own_fields` are what pretrained weights say of the model; what the config says goes before. `sharding` is that of
-    the micro-batches `[n, b / n, …]`, where config.accumulate_steps asks for some.
+    the micro-batches `[n, b / n, …]`, where config.accumulate_steps asks for some. Without a `teacher` there is no
+    distillation, whatever the config says.
     """
     fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
-    recipe, freezing = make_recipe(config, data, model), freezing_of(config, data, model)
+    recipe, freezing = make_recipe(config, data, model, teacher), freezing_of(config, data, model)
     norms = [norm for norm in describe(model, p.height, p.width, p.channels).norms if _follows(norm, freezing)]
     if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
         _log.warning("%s", warning)
@@ -111,7 +116,7 @@ def build(
     )
 
 
-def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
+def make_recipe(config: Config, data: Dataset, model: nn.Module, teacher: Teacher | None = None) -> Recipe:
     """Returns the recipe of a config.
 
     Raises:
@@ -137,9 +142,11 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
             f"{config.loss.name} decides each by itself: leave it out, or take config.loss.name=softmax_cross_entropy, "
             f"which is the binary cross-entropy of a single output"
         )
+    check_threshold(config.loss, len(data.class_names), several_labels=data.several_labels)
     steps_per_epoch = len(data.training) / config.batch_size
-    peak = config.optimizer.learning_rate
-    schedule = make_schedule(config.schedule, peak, steps_of(config, data), steps_per_epoch)
+    peak, steps = config.optimizer.peak(config.batch_size), steps_of(config, data)
+    schedule = make_schedule(config.schedule, peak, steps, steps_per_epoch)
+    momentum = make_momentum(config.schedule, steps, steps_per_epoch) if config.optimizer.name in CYCLED else None
     structure = family_of(model).structure(model)
     rates = layer_rates(structure.groups(), config.optimizer.layer_decay, config.optimizer.head_rate)
     freezing = freezing_of(config, data, model)
@@ -150,10 +157,28 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module) -> Recipe:
         loss=loss,
         label_smoothing=config.loss.label_smoothing,
         rebalance=make_rebalance(config, data),
-        optimizer=make_optimizer(config.optimizer, schedule, rates, freezing),
+        optimizer=make_optimizer(
+            config.optimizer, schedule, rates, freezing, peak=peak, momentum=momentum, structure=structure
+        ),
         schedule=schedule,
-        average=Average(decay=config.ema_decay) if config.ema_decay is not None else None,
+        momentum=momentum,
+        sam=make_sam(config.optimizer),
+        average=make_average(
+            config.ema,
+            batch_size=config.batch_size,
+            epochs=steps / steps_per_epoch,
+            warmup_steps=warmup_steps(config.schedule, steps_per_epoch),
+        ),
+        distillation=_distillation(config.distill, teacher),
         frozen=freezing.at(0) if freezing else None,
+    )
+
+
+def _distillation(spec: DistillConfig, teacher: Teacher | None) -> Distillation | None:
+    if teacher is None:
+        return None
+    return Distillation(
+        logits=teacher.logits, temperature=spec.temperature, weight=spec.weight, task_weight=spec.task_weight
     )
 
 

@@ -105,13 +105,20 @@ class Display:
             return
         what = values.get("eval/split") or next(iter(values)).partition("/")[0]
         figures = {key.partition("/")[2]: value for key, value in values.items() if not key.endswith("/split")}
-        shown = "  ".join(f"{key} {_figure(key, value)}" for key, value in figures.items() if value is not None)
+        raw = {key.removeprefix("raw_"): value for key, value in figures.items() if key.startswith("raw_")}
+        if raw:
+            what, figures = f"{what}, averaged weights", {k: v for k, v in figures.items() if not k.startswith("raw_")}
+        shown = "  ".join(_figures(figures)) + (f";  raw weights: {'  '.join(_figures(raw))}" if raw else "")
         self.say(f"step {step:>{len(str(steps))}}/{steps}  epoch {epoch:6.2f}  {what}: {shown}")
 
     def stop(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    return [f"{key} {_figure(key, value)}" for key, value in figures.items() if value is not None]
 
 
 def _figure(key: str, value: Any) -> str:

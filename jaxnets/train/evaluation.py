@@ -16,7 +16,6 @@ from jaxnets.metrics.metric import Sums, Totals
 from jaxnets.models.family import Variables
 from jaxnets.train.around import Around
 from jaxnets.train.mesh import batch_like, local_rows, replicated, shard_rows
-from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stopped, unless
 
 EvalStep = Callable[[Variables, Batch], Sums]
@@ -68,13 +67,12 @@ class Evaluator:
         self._jitted = jit_eval_step(eval_step, mesh)
         self._step: EvalStep | None = None
 
-    def __call__(self, state: TrainState, examples: Examples, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the sums over a split, with the averaged weights where the run keeps them; None if stopped.
+    def __call__(self, variables: Variables, examples: Examples, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the sums over a split; None if stopped.
 
         `name` tells this evaluation from all others of the session.
         """
         stop, hosts, watch = self._around
-        variables = state.variables if state.ema is None else state.ema
         if self._step is None:
             with suppress(Stopped):
                 self._step = unless(stop, lambda: self._compile(variables, examples))

@@ -1,5 +1,6 @@
 """Which of a run's evaluations is the best, and when it ends for want of a better one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,8 +29,27 @@ class Judge:
         """Returns the progress with an evaluation taken into account."""
         if not self.is_better(evaluation, progress.best):
             return replace(progress, without_better=progress.without_better + 1)
-        compared = dict.fromkeys((table.chief(evaluation, self.figure), "accuracy", "loss"))
-        return replace(progress, best={"step": step, **{name: evaluation[name] for name in compared}}, without_better=0)
+        figures = {name: evaluation[name] for name in self.compared(evaluation)}
+        return replace(progress, best={"step": step, **figures}, without_better=0)
+
+    def compared(self, evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the names of the figures that tell how good an evaluation is, the chief one first."""
+        return tuple(dict.fromkeys((table.chief(evaluation, self.figure), "accuracy", "loss")))
+
+    def said_of_average(self, evaluation: Mapping[str, Any]) -> str:
+        """Returns, of a run whose averaged weights are clearly worse than the raw ones, what to do; else nothing."""
+        figure = table.chief(evaluation, self.figure)
+        if figure == "loss":  # which has no scale
+            figure = "accuracy"
+        averaged, raw = (evaluation.get(name) for name in (figure, f"raw_{figure}"))
+        # Of so few images a difference may be chance.
+        if averaged is None or raw is None or raw - averaged < max(0.01, 1 / math.sqrt(evaluation["count"])):
+            return ""
+        return (
+            f"the averaged weights, which are the ones in use, have {evaluation['split']} {_words(figure)} "
+            f"{_shown(figure, averaged)} at the end, and the raw ones {_shown(figure, raw)}: this run is short for its "
+            f"config.ema.decay. Give a smaller one, or none; --weights raw takes the raw ones as they are"
+        )
 
     def gives_up(self, progress: Progress) -> bool:
         return self.patience is not None and progress.without_better >= self.patience
@@ -41,7 +61,7 @@ class Judge:
             return ""
         figure = table.chief(best, self.figure)
         value = best.get(figure)
-        shown = "unknown" if value is None else f"{value:.4f}" if figure == "loss" else f"{value:.2%}"
+        shown = _shown(figure, value)
         text = f"the best is step {best['step']}, validation {_words(figure)} {shown}"
         if self.gives_up(progress):
             text += f"; it was not bettered in {progress.without_better} evaluations (config.patience {self.patience})"
@@ -69,6 +89,10 @@ def make_judge(config: Config, data: Dataset) -> Judge:
             f"{', '.join((*valid, 'macro_f1', 'loss'))}"
         )
     return Judge(figure=config.best, patience=config.patience)
+
+
+def _shown(figure: str, value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}" if figure == "loss" else f"{value:.2%}"
 
 
 def _words(figure: str) -> str:

@@ -3,7 +3,7 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 from jax.sharding import Mesh
@@ -16,6 +16,7 @@ from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.models.registry import create_model, family_of
 from jaxnets.recipe.freeze import frozen_layers, summary
+from jaxnets.recipe.losses.table import activation_of
 from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
@@ -38,6 +39,7 @@ from jaxnets.train.session import READY, Outcome, Session
 from jaxnets.train.start import Start, open_start
 from jaxnets.train.step import TrainState
 from jaxnets.train.stop import Stop, Stopped, listening, unless
+from jaxnets.train.teacher import Teacher, open_teacher
 from jaxnets.train.timetable import Timetable
 from jaxnets.train.watch import Watch, watching
 
@@ -94,7 +96,7 @@ def open_session(
     Without `tests` the test split is evaluated only where there is none for validation.
     """
     hosts = around.hosts
-    config = replace(config, data=replace(config.data, cut=setup.cut))  # noted, so that every session does the same
+    config = setup.noted(config)
     checkpointer = _claim(run, config, setup, display, hosts, held)
     state, progress = _first_state(checkpointer, setup, config)
     ended = progress.step >= setup.steps or setup.judge.gives_up(progress)
@@ -110,6 +112,8 @@ def open_session(
         run.write(config, setup.card)
     frozen, rebalance = _frozen(setup, state, progress.step), setup.built.recipe.rebalance
     display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance)
+    if setup.teacher:
+        display.say(f"teacher: {setup.teacher.said}")
     if setup.data.several_labels and "validation" not in setup.data.splits:
         display.say(
             "no validation split: a label will be said above a probability of one half; with "
@@ -137,6 +141,20 @@ class Setup:
     card: ModelCard
     resumes: bool  # a run that is in the directory already
     cut: Cutter | None  # what cuts random crops
+    teacher: Teacher | None = None
+
+    def noted(self, config: Config) -> Config:
+        """Returns the config with what was settled here, so that every session does the same."""
+        weights = self.teacher.checksum if self.teacher else None
+        return replace(
+            config,
+            data=replace(config.data, cut=self.cut),
+            distill=replace(config.distill, teacher_weights=weights),
+        )
+
+    def taught(self, state: TrainState) -> TrainState:
+        """Returns a state with its teacher, where there is one."""
+        return replace(state, teacher=self.teacher.placed(self.mesh)) if self.teacher else state
 
 
 def set_up(
@@ -175,7 +193,8 @@ def set_up(
     if cut == "host":
         data = data.with_host_cut()
     own_fields = saved.fields if saved else start.fields if start else None
-    built = build(config, data, own_fields, over_data(mesh, axis=1))
+    teacher = open_teacher(config, data.class_names, several_labels=data.several_labels)
+    built = build(config, data, own_fields, over_data(mesh, axis=1), teacher)
     card = ModelCard(
         name=config.model.name,
         fields=built.fields,
@@ -183,7 +202,9 @@ def set_up(
         preprocess=data.preprocess,
         data=data.fingerprint(),
         matmul_precision=config.matmul_precision,
-        activation=built.recipe.loss.activation,
+        activation=(
+            saved.activation if saved else activation_of(built.recipe.loss, several_labels=data.several_labels)
+        ),
         several_labels=data.several_labels,
         class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
         thresholds=saved.thresholds if saved else None,
@@ -194,11 +215,17 @@ def set_up(
         steps=steps_of(config, data),
         start=start,
         built=built,
-        phases=Phases(built.phases, mesh, split=config.mesh.shard_parameters),
+        phases=Phases(
+            built.phases,
+            mesh,
+            split=config.mesh.shard_parameters,
+            teacher=teacher.variables if teacher else None,
+        ),
         judge=judge,
         card=card,
         resumes=saved is not None,
         cut=cut,
+        teacher=teacher,
     )
 
 
@@ -243,7 +270,7 @@ def _claim(
             f"{run.path} has checkpoints but no config.json and model.json that say whose they are: put these back, "
             f"or give another --workdir"
         )
-    checkpointer = Checkpointer(run.checkpoints, hosts)
+    checkpointer = Checkpointer(run.checkpoints, hosts, keep=config.keep_checkpoints)
     hosts.decide("directory", lambda: 1)
     if not in_bucket(run.path) and not run.checkpoints.is_dir():
         raise UserError(
@@ -259,21 +286,17 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config) -> tu
     found = checkpointer.first()
     restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
-        return restored
-    first = phases.at(0)
-    shardings = jax.tree.map(lambda x: x.sharding, phases.like(first))
-    # Run once, so quick to compile matters more than quick to run.
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    state = jax.jit(first.fresh_state, out_shardings=shardings, compiler_options=options)()
+        return setup.taught(restored[0]), restored[1]
     start: Start | None
     if found is not None:
         start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
     else:
         # A run that ended before its first checkpoint starts anew.
         start, progress = setup.start or open_start(config), Progress(step=0)
-    if start:
-        state = start.into(state, built.model, setup.data.preprocess.channels, config.seed)
-    return state, progress
+    if start is None:
+        return setup.taught(phases.first()), progress
+    fresh, channels = phases.first_without_variables(), setup.data.preprocess.channels
+    return setup.taught(start.into(fresh, built.model, channels, config.seed)), progress
 
 
 def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:
@@ -292,7 +315,7 @@ def _session(
     display: Display,
     around: Around,
 ) -> Session:
-    data, built, mesh = setup.data, setup.built, setup.mesh
+    data, built, mesh, recipe = setup.data, setup.built, setup.mesh, setup.built.recipe
     eval_batch_size = round_up(config.eval_batch_size or config.batch_size, mesh)
     evaluated = data.splits.get("validation") or data.split("test")
     load_what_fits(config.data, data.training, evaluated, eval_batch_size, data.threads, mesh)
@@ -317,7 +340,8 @@ def _session(
         config.data, data.training, draws, setup.phases.at(progress.step).step, data.threads, mesh, around.hosts
     )
     remedy = remedy_of(config.data, data.training, data.threads)
-    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps)
+    average = recipe.sam.average if recipe.sam else 1.0
+    meter = Meter(feed, peak_flops(mesh.devices.flatten().tolist()), remedy, config.accumulate_steps, average)
     return Session(
         timetable=timetable,
         phases=setup.phases,
@@ -325,7 +349,9 @@ def _session(
         feed=feed,
         evaluator=Evaluator(built.eval_step, eval_batch_size, data.threads, mesh, around),
         checkpointer=checkpointer,
-        books=Books(timetable, log or NoLog(), display, built.recipe.schedule, metrics, progress.window, meter),
+        books=Books(
+            timetable, log or NoLog(), display, recipe.schedule, metrics, progress.window, meter, recipe.momentum
+        ),
         profiler=Profiler(config.profile_steps, log.tensorboard if log else None, progress.step),
         display=display,
         around=around,

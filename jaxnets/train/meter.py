@@ -20,10 +20,13 @@ class Meter:
         peak: operations per second of such a device (`jaxnets.chips`); None: not known, as of a CPU.
         remedy: what to do where the devices wait.
         micro_batches: of a step. XLA counts what stands in their loop once.
+        average: what a step does on average, as a share of what it can do at most, which is what XLA counts.
     """
 
-    def __init__(self, feed: Feed, peak: float | None, remedy: str, micro_batches: int = 1) -> None:
-        self._feed, self._peak, self._micro_batches = feed, peak, micro_batches
+    def __init__(
+        self, feed: Feed, peak: float | None, remedy: str, micro_batches: int = 1, average: float = 1.0
+    ) -> None:
+        self._feed, self._peak, self._counted = feed, peak, micro_batches * average
         self._remedy: str | None = remedy
         self._waited_before = self._trained = 0.0
         self._begin()
@@ -36,7 +39,7 @@ class Meter:
         here, self._waited_before = self._feed.waited - self._waited_before, self._feed.waited
         if seconds is not None:
             # Now, as the operations of a step are others once more of the layers train.
-            self._done += (self._feed.flops or 0) * self._micro_batches * steps
+            self._done += (self._feed.flops or 0) * self._counted * steps
             self._seconds += seconds
             self._waited += min(here, seconds)
 

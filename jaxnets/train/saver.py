@@ -57,11 +57,12 @@ _NONE = -1  # in place of a step
 class Checkpointer:
     """Saves a run's states under `directory`/STEP and finds the newest that can be restored.
 
-    All processes of a run save and restore, each its shards; what concerns the directory as a whole, process 0 does.
+    The `keep` newest stay, and the best. All processes of a run save and restore, each its shards; what concerns the
+    directory as a whole, process 0 does.
     """
 
-    def __init__(self, directory: Place, hosts: Hosts | None = None) -> None:
-        self._directory = absolute(directory)
+    def __init__(self, directory: Place, hosts: Hosts | None = None, *, keep: int = KEPT) -> None:
+        self._directory, self._keep = absolute(directory), keep
         self._hosts = hosts or Hosts()
         if self._hosts.leads:
             make_folder(self._directory)
@@ -88,6 +89,7 @@ class Checkpointer:
             UserError: if the state is not finite, if the save before this one failed, or if the directory is gone.
         """
         self.wait()
+        state = replace(state, teacher=None)
         if not in_bucket(self._directory):
             self._check_room(_nbytes(state))
         if not self._finite(state):
@@ -235,7 +237,7 @@ class Checkpointer:
         saved = steps(self._directory)
         if self._best is not None and self._best not in saved:
             return  # the new best could not be written: the one before is still needed
-        for step in saved[:-KEPT]:
+        for step in saved[: -self._keep]:
             if step != self._best:
                 remove_folder(self._directory / str(step))
 

@@ -14,6 +14,7 @@ from jaxnets.errors import UserError
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Sums, figures_of
 from jaxnets.metrics.thresholds import choose_thresholds
+from jaxnets.models.family import Variables
 from jaxnets.run.checkpoints import Progress
 from jaxnets.train.around import Around
 from jaxnets.train.books import Books
@@ -84,6 +85,8 @@ class Session:
             return Outcome(step, stop.status, stop.signal)
         if said := self.judge.said(self.progress):
             self.display.say(f"finished at step {step} of {self.timetable.steps}: {said}")
+        if said := self.judge.said_of_average(self.progress.evaluation or {}):
+            self.display.say(said)
         return Outcome(step)
 
     def _steps(self, state: TrainState, step: int) -> int:
@@ -166,14 +169,18 @@ class Session:
     def _evaluate(self, state: TrainState, step: int) -> bool:
         """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""
         chooses = "validation" in self.splits
-        evaluation = self._figures(state, step, "eval", "validation" if chooses else "test")
-        if evaluation is None:
+        split = "validation" if chooses else "test"
+        evaluation = self._figures(state.chosen, step, "eval", split)
+        # What an average gains, or costs, shows beside the weights that it is of.
+        raw = ({}, {}) if state.ema is None else self._figures(state.variables, step, "raw", split)
+        if evaluation is None or raw is None:
             return False
         found, total = evaluation
+        found |= {f"raw_{name}": raw[0][name] for name in self.judge.compared(found) if raw[0]}
         progress = self.judge.judged(self.progress, step, found) if chooses else self.progress
         over = self.judge.gives_up(progress)
         ends = chooses and "test" in self.splits and (over or step >= self.timetable.steps)
-        test = self._figures(state, step, "test", "test") if ends else ({}, {})
+        test = self._figures(state.chosen, step, "test", "test") if ends else ({}, {})
         if test is None:
             return False
         self.books.row(step, {f"eval/{key}": value for key, value in found.items()})
@@ -187,10 +194,10 @@ class Session:
         return is_best
 
     def _figures(
-        self, state: TrainState, step: int, name: str, split: str
+        self, variables: Variables, step: int, name: str, split: str
     ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]] | None:
         """Returns what an evaluation of a split finds, and the sums that it follows from; None if it is stopped."""
-        total = self.evaluator(state, self.splits[split], f"evaluation {step} {name}")
+        total = self.evaluator(variables, self.splits[split], f"evaluation {step} {name}")
         return None if total is None else ({"split": split, **figures_of(table.EVALUATION, total)}, total)
 
     def _choose_thresholds(self, total: Mapping[str, np.ndarray]) -> None:

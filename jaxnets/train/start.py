@@ -30,6 +30,8 @@ class Start:
     def into(self, state: TrainState, model: Any, channels: int, seed: int) -> TrainState:
         """Returns a fresh state with these weights, their head and stem adapted to the model and its images.
 
+        Of the variables in `state` the shapes and shardings are asked for.
+
         Raises:
             UserError: if the model is built otherwise than the one that they are of.
         """

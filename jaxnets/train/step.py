@@ -32,10 +32,16 @@ class TrainState:
     batch_stats: Any  # running statistics; empty for a model that has none
     opt_state: optax.OptState  # of the parameters that train
     ema: Variables | None  # the average of the variables over steps, where one is kept
+    teacher: Variables | None = None  # those of the network that this one learns from; no checkpoint holds them
 
     @property
     def variables(self) -> Variables:
         return as_variables(self.params, self.batch_stats)
+
+    @property
+    def chosen(self) -> Variables:
+        """The variables that are to be used: the average, where one is kept."""
+        return self.variables if self.ema is None else self.ema
 
 
 def as_variables(params: Any, batch_stats: Any) -> Variables:
@@ -118,24 +124,33 @@ def make_train_step(
     """Returns the function that takes a state and a full batch of uint8 images to the next state and the sums.
 
     The recipe is followed from the canvas to the averaged weights: cut, ops, target, mix, loss, gradient, optimizer,
-    average. With several `micro_batches`, their gradients are computed one after the other, for the same result but
-    for dropout and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and
-    `sharding` is that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of
-    its examples (`jaxnets.metrics.table`).
+    average. With `recipe.sam` the gradient is taken a second time, where the first one leads: of the same examples with
+    the same dropout, while statistics and sums are those of the first.
+
+    With several `micro_batches`, their gradients are computed one after the other, for the same result but for dropout
+    and stochastic depth, which draw anew for each; BatchNorm's groups must fit into a micro-batch, and `sharding` is
+    that of the arrays `[micro_batches, b / micro_batches, …]`. `metrics` are of a step, beside those of its examples
+    (`jaxnets.metrics.table`), and of the gradient that the optimizer sees.
 
     What `recipe.frozen` names is no argument of the gradient, so that no pass back to it is computed, and comes out
-    as it went in, in the averaged weights too.
+    as it went in, in the averaged weights too. Of a teacher, whose variables are part of the state, nothing changes.
     """
     classes: int = model.num_classes
     dtype: Any = model.dtype
 
     prepare = make_prepare(recipe, classes, seed)
-    frozen = recipe.frozen
+    frozen, distillation = recipe.frozen, recipe.distillation
     mode: Train = True if frozen is None else frozen.mode
 
-    def gradient_of(state: TrainState, examples: Prepared, dropout: Key[Array, ""]) -> Gradient:
+    def gradient_of(
+        variables: Variables, teacher: Variables | None, examples: Prepared, dropout: Key[Array, ""]
+    ) -> Gradient:
         x = preprocess.normalise(examples.image, dtype)
-        changing, kept = split(frozen, state.variables)
+        changing, kept = split(frozen, variables)
+        taught: Any = None
+        if distillation is not None:
+            assert teacher is not None
+            taught = distillation.logits(teacher, examples.image)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             logits, updated = model.apply(
@@ -146,6 +161,8 @@ def make_train_step(
                 rngs={"dropout": dropout},
             )
             loss = recipe.training_loss(logits, examples.target)
+            if distillation is not None:
+                loss = distillation(loss, logits, taught)
             return loss.mean(), (loss, logits, updated)
 
         gradient, (loss, logits, updated) = jax.grad(loss_of, has_aux=True)(changing["params"])
@@ -155,16 +172,28 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = step_key(seed, state.step)
-        examples, gradient = prepare(batch, key), partial(gradient_of, state)
-        found = accumulate(gradient, examples, key, micro_batches, sharding)
+        examples = prepare(batch, key)
+
+        def gradient_at(variables: Variables) -> Gradient:
+            return accumulate(partial(gradient_of, variables, state.teacher), examples, key, micro_batches, sharding)
+
+        found = gradient_at(state.variables)
         changing, kept = split(frozen, state.variables)
-        updates, opt_state = recipe.optimizer.update(found.params, state.opt_state, changing["params"])
+        gradient = found.params
+        if (sam := recipe.sam) is not None:
+
+            def sharp() -> Any:
+                moved = {**changing, "params": sam.perturbed(changing["params"], found.params)}
+                return gradient_at(join(moved, kept)).params
+
+            gradient = sharp() if sam.every == 1 else jax.lax.cond(sam.due(state.step), sharp, lambda: found.params)
+        updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, changing["params"])
         changed = as_variables(optax.apply_updates(changing["params"], updates), found.batch_stats)
         ema = state.ema
         if ema is not None and recipe.average is not None:
             average, kept_average = split(frozen, ema)
             ema = join(recipe.average(average, changed, state.step), kept_average)
-        sums = found.sums | sums_of(metrics, Update(gradient=found.params, params=changing["params"]))
+        sums = found.sums | sums_of(metrics, Update(gradient=gradient, params=changing["params"]))
         variables = join(changed, kept)
         next_state = TrainState(
             step=state.step + 1,
@@ -172,6 +201,7 @@ def make_train_step(
             batch_stats=variables.get("batch_stats", {}),
             opt_state=opt_state,
             ema=ema,
+            teacher=state.teacher,
         )
         return next_state, sums
 
@@ -216,6 +246,7 @@ def make_chunk(
     `[max_steps, b]`, of which the first `count` rows are used, and sums `[max_steps]`. The loop's length is a traced
     number, so that one compiled program, and with it one rounding, serves chunks of every length.
     """
+    step = jax.jit(step)  # traced once, for the shapes of its sums and for the loop
 
     def chunk(
         state: TrainState,

@@ -7,8 +7,8 @@ import pytest
 from jaxnets.config import resolve
 from jaxnets.recipe.freeze import Freezing
 from jaxnets.recipe.groups import layer_rates
-from jaxnets.recipe.optimizer import make_optimizer
-from jaxnets.recipe.schedule import make_schedule, total_steps
+from jaxnets.recipe.optimizer.table import make_optimizer
+from jaxnets.recipe.schedule.table import make_schedule, total_steps
 
 
 def rates(steps: int, **schedule) -> np.ndarray:
@@ -60,6 +60,23 @@ def test_weight_decay_reaches_the_kernels_alone(name):
     after = step(ZERO, name=name, weight_decay=0.5)
     assert after["conv"]["kernel"][0] < 2
     assert after["norm"] == PARAMS["norm"]
+
+
+@pytest.mark.parametrize(
+    ("decay_on", "decayed"),
+    [
+        ("kernels", {"conv/kernel", "gate/kernel"}),
+        ("no_norms", {"conv/kernel", "gate/kernel", "gate/bias"}),
+        ("no_scales", {"conv/kernel", "gate/kernel", "gate/bias", "norm/bias"}),
+        ("all", {"conv/kernel", "gate/kernel", "gate/bias", "norm/bias", "norm/scale"}),
+    ],
+)
+def test_weight_decay_reaches_the_kinds_of_parameters_that_are_asked_for(decay_on, decayed):
+    params = PARAMS | {"gate": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}}
+    chosen = make_optimizer(resolve({"optimizer": {"decay_on": decay_on}}).optimizer, lambda step: 0.1)
+    change, _ = chosen.update(jax.tree.map(jnp.zeros_like, params), chosen.init(params), params)
+    found = {f"{layer}/{name}" for layer, tree in change.items() for name, x in tree.items() if x[0] < 0}
+    assert found == decayed
 
 
 def test_nesterov_momentum_follows_its_recurrence():

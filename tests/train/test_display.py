@@ -53,6 +53,14 @@ def test_a_run_is_described_in_a_line_for_each_thing(one_device):
     assert devices == "devices: 1 × cpu; 5,000 steps of 16 examples"
 
 
+def test_a_row_says_which_figures_are_of_the_averaged_weights_and_which_of_the_raw_ones():
+    console = Console(record=True, width=200, file=io.StringIO())
+    values = {"eval/split": "validation", "eval/accuracy": 0.9, "eval/raw_accuracy": 0.8, "eval/raw_loss": 0.7}
+    Display(console).row(4, 20, 1.0, values)
+    line = console.export_text().strip()
+    assert line.endswith("validation, averaged weights: accuracy 90.00%;  raw weights: accuracy 80.00%  loss 0.7")
+
+
 def test_the_parameters_are_a_table_only_when_they_are_asked_for(one_device):
     lines = described(short(), parameters=True, mesh=one_device)
     assert any("head/kernel" in line and "1,200" in line for line in lines)

@@ -7,11 +7,10 @@ import pytest
 
 from jaxnets.config import resolve
 from jaxnets.models.registry import family_of
-from jaxnets.recipe.ema import Average
 from jaxnets.recipe.freeze import Frozen, split
 from jaxnets.recipe.losses.loss import soft_target
-from jaxnets.recipe.optimizer import make_optimizer
-from tests.train.test_step import PREPROCESS, assert_close, batch_at, run_on, setup, tiny
+from jaxnets.recipe.optimizer.table import make_optimizer
+from tests.train.test_step import PREPROCESS, assert_close, averaging, batch_at, run_on, setup, tiny
 
 BEFORE_STAGE2 = frozenset({"stem_conv", "stem_norm", "stage1_block1"})
 BEFORE_HEAD = BEFORE_STAGE2 | {"stage2_block1"}
@@ -32,7 +31,7 @@ def paths(tree):
 @pytest.mark.parametrize("policy", ["frozen", "statistics", "train"])
 def test_what_is_frozen_stays_to_the_bit_and_all_else_changes(one_device, policy):
     """In the averaged weights too, and over micro-batches, a third of whose sum is not to the bit what was added up."""
-    recipe = frozen(policy=policy, average=Average(decay=0.9))
+    recipe = frozen(policy=policy, average=averaging(0.9))
     fields = {"recipe": recipe, "micro_batches": 3, "norm_group_size": 4}
     _, start = setup(**fields)
     after, _ = run_on(one_device, 3, size=24, **fields)
@@ -94,7 +93,7 @@ def test_with_the_batchs_statistics_the_rest_learns_as_if_all_trained(one_device
 
 @pytest.mark.usefixtures("enable_x64")
 def test_a_frozen_step_agrees_on_one_device_and_split_over_eight(one_device, eight_devices):
-    fields = {"dtype": jnp.float64, "features": (32, 64), "recipe": frozen(average=Average(decay=0.9))}
+    fields = {"dtype": jnp.float64, "features": (32, 64), "recipe": frozen(average=averaging(0.9))}
     one, eight = run_on(one_device, 3, **fields), run_on(eight_devices, 3, split=True, **fields)
     assert_close(one, eight, 1e-10)
 

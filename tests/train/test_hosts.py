@@ -21,7 +21,7 @@ OPTIONS = {
     "batch_size": 16,
     "steps": STEPS,
     "dtype": "float64",
-    "ema_decay": 0.9,
+    "ema.decay": 0.9,
     "log_every_steps": 2,
     "eval_every_steps": 10,
     "eval_batch_size": 24,  # of which neither 143 nor 360 is a multiple

@@ -21,8 +21,8 @@ from tests.train.runs import assert_same_run, rows_of, short
 FOUND = [(0.5, 1.0), (0.9, 0.6), (0.9, 0.6), (0.9, 0.8), (0.5, 0.1), (0.95, 0.5), (0.1, 3.0)]
 
 
-def evaluate(evaluator, state, examples, name):
-    accuracy, loss = (0.1, 1.0) if name.endswith("test") else FOUND[int(state.step) // 2 - 1]
+def evaluate(evaluator, variables, examples, name):
+    accuracy, loss = (0.1, 1.0) if name.endswith("test") else FOUND[int(name.split()[1]) // 2 - 1]
     sums = {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100}
     sums |= {"class_count": np.full(10, 10), "class_correct": np.full(10, 10 * accuracy)}
     return {key: np.asarray(value) for key, value in sums.items()}
@@ -75,9 +75,9 @@ def test_a_stopped_run_gives_up_where_the_uninterrupted_one_does(ended, tmp_path
         signal.raise_signal(signal.SIGINT)
         return advance(feed, state, step, 1)
 
-    def interrupted_evaluation(evaluator, state, examples, name):
-        if int(state.step) < 8:
-            return evaluate(evaluator, state, examples, name)
+    def interrupted_evaluation(evaluator, variables, examples, name):
+        if int(name.split()[1]) < 8:
+            return evaluate(evaluator, variables, examples, name)
         return signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
@@ -92,6 +92,19 @@ def test_a_stopped_run_gives_up_where_the_uninterrupted_one_does(ended, tmp_path
     assert_same_run(whole, parts)
     kept = [read_progress(workdir / "checkpoints", 10) for workdir in (whole, parts)]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "raw", "count", "said"),
+    [(0.6, 0.9, 400, True), (0.9, 0.6, 400, False), (0.85, 0.9, 100, False), (0.85, 0.9, 10000, True)],
+)
+def test_a_run_whose_average_is_clearly_worse_says_so(accuracy, raw, count, said):
+    evaluation = {"split": "validation", "accuracy": accuracy, "loss": 1.0, "count": count}
+    judge = Judge(figure=None, patience=None)
+    text = judge.said_of_average({**evaluation, "raw_accuracy": raw, "raw_loss": 0.5})
+    assert text == "" or f"have validation accuracy {accuracy:.2%} at the end, and the raw ones {raw:.2%}" in text
+    assert bool(text) == said
+    assert judge.said_of_average(evaluation) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import jaxnets
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.run.checkpoints import read_progress, steps
@@ -84,7 +85,7 @@ def test_another_run_in_the_same_directory_is_refused_with_the_differing_keys(fi
 def test_the_most_accurate_and_of_these_the_surest_is_the_best_and_is_kept(tmp_path, one_device, monkeypatch):
     found = iter([(0.2, 1.0), (0.9, 0.7), (0.9, 0.6), (0.9, 0.8), (0.5, 0.1)])  # accuracy and loss
 
-    def evaluate(self, state, examples, name):
+    def evaluate(self, variables, examples, name):
         accuracy, loss = (0.1, 1.0) if name.endswith("test") else next(found)
         classes = {"class_count": np.full(10, 10), "class_correct": np.full(10, 10 * accuracy)}
         sums = {"count": 100, "loss": 100 * loss, "correct": 100 * accuracy, "top5": 100, **classes}
@@ -204,14 +205,28 @@ def test_a_corrupt_test_image_does_not_cost_the_steps_before_it(tmp_path, one_de
     assert [row["step"] for row in rows_of(tmp_path) if "eval/loss" in row] == [2, 4]
 
 
+def test_an_average_is_evaluated_beside_the_weights_that_it_is_of_and_chooses_the_best(tmp_path, one_device):
+    config = short(ema={"decay": 0.5, "warmup": "none"}, steps=4, eval_every_steps=2)
+    train(config, tmp_path, Display(), one_device)
+    rows = [row for row in rows_of(tmp_path) if "eval/loss" in row]
+    assert [{key for key in row if "/raw_" in key} for row in rows] == [{"eval/raw_accuracy", "eval/raw_loss"}] * 2
+    found = jaxnets.evaluate(tmp_path, split="validation", checkpoint=4, weights="raw")
+    np.testing.assert_allclose(found["loss"], rows[-1]["eval/raw_loss"], rtol=1e-5)
+    assert rows[-1]["eval/raw_loss"] != rows[-1]["eval/loss"]
+    best = read_progress(tmp_path / "checkpoints", 4).best
+    assert best["loss"] == next(row["eval/loss"] for row in rows if row["step"] == best["step"])
+    (test,) = [row for row in rows_of(tmp_path) if "test/loss" in row]
+    assert not [key for key in test if "raw_" in key]
+
+
 def test_the_test_split_is_not_read_before_it_is_asked_for(tmp_path, one_device, monkeypatch):
     read = []
     evaluate, load = Evaluator.__call__, Examples.load
     monkeypatch.setattr(Examples, "load", lambda self, *rest: (read.append(self), load(self, *rest))[1])
 
-    def noted(self, state, examples, name):
+    def noted(self, variables, examples, name):
         read.append(name)
-        return evaluate(self, state, examples, name)
+        return evaluate(self, variables, examples, name)
 
     monkeypatch.setattr(Evaluator, "__call__", noted)
     train(short(eval_every_steps=2, data={"image_size": 7}), tmp_path, Display(), one_device)

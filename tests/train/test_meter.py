@@ -10,6 +10,7 @@ import pytest
 from jaxnets.chips import chip_of, peak_flops
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
+from jaxnets.recipe.optimizer.sam import Sam
 from jaxnets.train.feed import Draws, StreamFeed
 from jaxnets.train.meter import Meter, remedy_of
 
@@ -36,6 +37,12 @@ def test_the_operations_of_each_micro_batch_count():
     meter = Meter(feed(flops=3e12), 100e12, "", micro_batches=4)
     meter.add(10, 2.0)
     assert meter.figures()["mfu"] == pytest.approx(4 * 10 * 3e12 / 2.0 / 100e12)
+
+
+def test_steps_of_one_gradient_between_those_of_two_count_as_half():
+    meter = Meter(feed(flops=3e12), 100e12, "", average=Sam(radius=0.1, every=10).average)
+    meter.add(10, 2.0)
+    assert meter.figures()["mfu"] == pytest.approx((1 * 3e12 + 9 * 1.5e12) / 2.0 / 100e12)
 
 
 def test_utilisation_is_the_operations_done_by_those_that_could_have_been():

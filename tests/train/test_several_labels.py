@@ -35,7 +35,7 @@ from jaxnets.train.build import build
 from jaxnets.train.display import Display
 from jaxnets.train.feed import Draws, ResidentFeed, StreamFeed
 from jaxnets.train.hosts import Hosts
-from jaxnets.train.loop import train
+from jaxnets.train.loop import set_up, train
 from jaxnets.train.mesh import over_data, replicated
 from tests.serve.fakes import ask
 from tests.train import test_step
@@ -124,9 +124,11 @@ def test_a_loss_that_wants_one_class_to_be_right_is_refused_at_the_start(tmp_pat
     assert not (tmp_path / "run" / "model.json").exists()
 
 
-def test_images_of_one_label_may_be_trained_with_sigmoids():
+def test_images_of_one_label_may_be_trained_with_sigmoids(tmp_path):
     config = short(loss={"name": "sigmoid_cross_entropy"})
     assert build(config, open_dataset(config)).recipe.loss.activation == "sigmoid"
+    card = set_up(config, RunDirectory(tmp_path / "none"), Hosts()).card
+    assert (card.activation, card.several_labels) == ("softmax", False)  # probabilities of which one it is
 
 
 def test_no_class_is_missing_on_either_side_of_a_split():

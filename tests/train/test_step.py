@@ -9,7 +9,7 @@ from jaxnets.models.resnet.network import ResNet, Stage
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.augment.pad_and_crop import PadAndCrop
-from jaxnets.recipe.ema import Average
+from jaxnets.recipe.ema import EmaConfig, make_average
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
 from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.mix import Mixup
@@ -22,6 +22,10 @@ LABELS = np.arange(32, dtype=np.int32) % 4
 ASPECTS = np.ones(32, np.float32)
 REBALANCE = Rebalance(weights=(0.3, 1.0, 2.0, 5.0), shift=(-0.5, -1.0, -2.0, -4.0))
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
+
+
+def averaging(decay):
+    return make_average(EmaConfig(decay=decay), batch_size=16, epochs=1.0, warmup_steps=0)
 
 
 def tiny(dtype=jnp.float32, features=(8, 16), **fields):
@@ -166,7 +170,7 @@ def test_a_tiny_set_is_learned_by_heart():
 
 
 def test_the_average_of_the_weights_follows_its_recurrence():
-    step, state = setup(recipe={"average": Average(decay=0.75)})
+    step, state = setup(recipe={"average": averaging(0.75)})
     compiled, average = jax.jit(step), state.variables
     for t in range(30):
         state, _ = compiled(state, batch_at(t))
@@ -177,7 +181,7 @@ def test_the_average_of_the_weights_follows_its_recurrence():
 
 def test_the_average_soon_forgets_the_initial_weights():
     average, zero = {"w": jnp.ones(())}, {"w": jnp.zeros(())}
-    update = jax.jit(Average(decay=0.9999))
+    update = jax.jit(averaging(0.9999))
     for t in range(200):
         average = update(average, zero, jnp.int32(t))
     assert average["w"] < 1e-6  # with 0.9999 throughout it would be 0.98

@@ -18,7 +18,7 @@ ADAMW = {"name": "adamw", "learning_rate": 0.01, "head_rate": 3.0, "layer_decay"
 
 def config(placement, **changed):
     data = {"placement": placement}
-    return {"ema_decay": 0.9, "log_every_steps": 1, "eval_every_steps": 100, "data": data, **changed}
+    return {"ema": {"decay": 0.9}, "log_every_steps": 1, "eval_every_steps": 100, "data": data, **changed}
 
 
 DEVICE = config("device", freeze=GRADUAL, optimizer=ADAMW)

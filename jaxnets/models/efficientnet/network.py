@@ -22,6 +22,7 @@ from jaxnets.models.layers import (
     Head,
     SqueezeExcite,
     StochasticDepth,
+    activate_and_convolve,
     depth_rates,
     gate_and_project,
     global_average,
@@ -100,16 +101,19 @@ class MBConv(nn.Module):
                 y = self.conv(expanded, kernel, stride=self.stride, name="expand_conv")(y)
                 norm = self.norm(name="expand_norm")
             else:
-                if stage.expand != 1:
-                    y = act(self.conv(expanded, (1, 1), name="expand_conv")(y, self.norm(name="expand_norm")))
-                y = self.conv(expanded, kernel, stride=self.stride, groups=expanded, name="depthwise_conv")(y)
+                depthwise = self.conv(expanded, kernel, stride=self.stride, groups=expanded, name="depthwise_conv")
+                if stage.expand == 1:
+                    y = depthwise(y)
+                else:
+                    y = self.conv(expanded, (1, 1), name="expand_conv")(y)
+                    y = activate_and_convolve(y, self.norm(name="expand_norm"), act, depthwise)
                 norm = self.norm(name="depthwise_norm")
             project = self.conv(self.features, (1, 1), name="project_conv")
             if stage.squeeze:
                 gate = self.gate(max(1, int(channels * stage.squeeze)), activation=act, name="squeeze")
                 y = gate_and_project(y, norm, act, gate, project)
             else:
-                y = project(act(norm(y)))
+                y = activate_and_convolve(y, norm, act, project)
             y = self.norm(name="project_norm")(y)
         if self.stride == 1 and channels == self.features:
             y = self.stochastic_depth(y) + x

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxnets.models.forward import Activation
+from jaxnets.schema import ZeroToBelowOne
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,13 @@ class SigmoidCrossEntropy:
     """Binary cross-entropy of each class by itself, summed over the classes or their mean.
 
     Weights multiply the term of what has the class, −target · log σ(logit), as `pos_weight` of PyTorch's
-    `BCEWithLogitsLoss`.
+    `BCEWithLogitsLoss`. As timm's `BinaryCrossEntropy`, of targets that are smoothed and mixed before; with a
+    `threshold` both partners of a mix are wholly there once their shares exceed it (Wightman et al. 2021, section 3).
     """
 
     activation: ClassVar[Activation] = "sigmoid"
     over_classes: Literal["sum", "mean"] = "sum"  # timm takes the mean: a loss that is 1 / classes as large
+    threshold: ZeroToBelowOne | None = None  # targets above it become 1, all others 0; None: they stay as they are
 
     def __call__(
         self,
@@ -50,6 +53,8 @@ class SigmoidCrossEntropy:
     ) -> Float[Array, " b"]:
         import optax
 
+        if self.threshold is not None:
+            target = (target > self.threshold).astype(target.dtype)
         if weights is None:
             each = optax.sigmoid_binary_cross_entropy(logits, target)
         else:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from jaxnets.errors import UserError
+from jaxnets.models.forward import Activation
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from jaxnets.recipe.losses.focal import Focal
 from jaxnets.recipe.losses.loss import Loss
@@ -41,6 +42,35 @@ def find_loss(spec: LossConfig, *, several_labels: bool = False) -> Loss:
             f"right: train with --config.loss.name={' or '.join(fit)}"
         )
     return loss
+
+
+def activation_of(loss: Loss, *, several_labels: bool) -> Activation:
+    """Returns what turns the logits of a model that was trained with a loss into its answer.
+
+    Where exactly one class is right it is the softmax, whatever the loss: of classes that are each decided by
+    themselves, with probabilities p = σ(z), that class i is right and no other has the chance p_i · Π (1 − p_j), which
+    is in proportion to p_i / (1 − p_i) = exp(z_i). Given that one is right, these are the shares of the softmax.
+    """
+    return loss.activation if several_labels else "softmax"
+
+
+def check_threshold(spec: LossConfig, classes: int, *, several_labels: bool = False) -> None:
+    """Refuses a threshold of the sigmoid cross-entropy that smoothed labels are all above, or all below.
+
+    Raises:
+        UserError: with what smoothing makes of a label.
+    """
+    threshold, smoothing = spec.sigmoid_cross_entropy.threshold, spec.label_smoothing
+    if spec.name != "sigmoid_cross_entropy" or threshold is None:
+        return
+    low = smoothing / (2 if several_labels else classes)
+    high = 1 - smoothing + low
+    if not low <= threshold < high:
+        raise UserError(
+            f"config.loss.sigmoid_cross_entropy.threshold {threshold:g} makes all classes of an image "
+            f"{'right' if threshold < low else 'wrong'}: with config.loss.label_smoothing {smoothing:g} the target "
+            f"of a class is {low:.4g} or {high:.4g}. Give a threshold between these (timm's recipes have 0.2), or none"
+        )
 
 
 def _takes_several(loss: object) -> bool:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from jaxnets.config import resolve
+from jaxnets.errors import UserError
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from jaxnets.recipe.losses.focal import Focal
 from jaxnets.recipe.losses.loss import soft_target
-from jaxnets.recipe.losses.table import LossConfig, find_loss
+from jaxnets.recipe.losses.table import LossConfig, activation_of, check_threshold, find_loss
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 0, 1], np.int32)
@@ -63,3 +64,65 @@ def test_every_loss_is_finite_where_logits_are_far_apart(name):
 def test_a_loss_gets_the_parameters_of_its_group():
     spec = resolve({"loss": {"name": "focal", "focal": {"gamma": 3.0}}}).loss
     assert find_loss(spec) == Focal(gamma=3.0)
+
+
+_DRAWN = np.random.default_rng(7)
+TIMM_LOGITS = _DRAWN.normal(0, 3, (60, 6)).astype(np.float32)
+TIMM_DENSE = _DRAWN.dirichlet(np.ones(6) * 0.5, 60).astype(np.float32)
+TIMM_LABELS = np.arange(60, dtype=np.int32) % 6
+
+
+# timm 1.0.31's BinaryCrossEntropy of these logits, in float64.
+@pytest.mark.parametrize(
+    ("smoothing", "threshold", "over_classes", "expected"),
+    [
+        (0.0, None, "mean", 1.14444856),
+        (0.1, None, "mean", 1.15025075),
+        (0.1, None, "sum", 6.90150452),
+        (0.1, 0.2, "mean", 1.14444856),
+        ("dense", None, "sum", 7.24329151),
+        ("dense", 0.2, "mean", 1.18244966),
+        ("dense", 0.0, "mean", 1.45980162),
+    ],
+)
+def test_sigmoid_cross_entropy_is_timm_s(smoothing, threshold, over_classes, expected):
+    target = TIMM_DENSE if smoothing == "dense" else soft_target(TIMM_LABELS, 6, smoothing)
+    loss = SigmoidCrossEntropy(over_classes=over_classes, threshold=threshold)
+    np.testing.assert_allclose(loss(TIMM_LOGITS, target).mean(), expected, rtol=1e-6)
+
+
+def test_a_threshold_makes_both_partners_of_a_mix_right():
+    target = np.array([[0.7, 0.3, 0.0], [0.85, 0.0, 0.15]], np.float32)
+    found = SigmoidCrossEntropy(threshold=0.2)(LOGITS[:2, :3], target)
+    right = np.array([[1, 1, 0], [1, 0, 0]], np.float32)
+    np.testing.assert_allclose(found, SigmoidCrossEntropy()(LOGITS[:2, :3], right), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "smoothing"), [(0.0, 0.1), (0.02, 0.1), (0.93, 0.1), (0.96, 0.06)])
+def test_a_threshold_that_makes_all_classes_alike_is_refused(threshold, smoothing):
+    loss = {
+        "name": "sigmoid_cross_entropy",
+        "label_smoothing": smoothing,
+        "sigmoid_cross_entropy": {"threshold": threshold},
+    }
+    with pytest.raises(UserError, match=r"threshold .* makes all classes of an image (right|wrong)"):
+        check_threshold(resolve({"loss": loss}).loss, 4)
+
+
+@pytest.mark.parametrize(("threshold", "smoothing"), [(0.0, 0.0), (0.2, 0.1), (0.5, 0.4)])
+def test_a_threshold_that_tells_classes_apart_is_not(threshold, smoothing):
+    loss = {
+        "name": "sigmoid_cross_entropy",
+        "label_smoothing": smoothing,
+        "sigmoid_cross_entropy": {"threshold": threshold},
+    }
+    check_threshold(resolve({"loss": loss}).loss, 4)
+
+
+def test_where_one_class_is_right_the_answer_is_the_chance_that_it_is_the_only_one():
+    """The softmax, which is what independent yes and no of each class come to, given that one is right."""
+    yes = 1 / (1 + np.exp(-LOGITS))
+    only = np.stack([yes[:, i] * np.prod(np.delete(1 - yes, i, 1), 1) for i in range(4)], 1)
+    np.testing.assert_allclose(P, only / only.sum(-1, keepdims=True), rtol=1e-5)
+    assert activation_of(SigmoidCrossEntropy(), several_labels=False) == "softmax"
+    assert activation_of(SigmoidCrossEntropy(), several_labels=True) == "sigmoid"

@@ -1,0 +1,1 @@
+"""The learning rate, and where it is scheduled the momentum, as functions of the step."""
