@@ -222,6 +222,7 @@ def without_effect(config: Config) -> list[str]:
         *_mixing(config),
         ("progressive.", len(config.progressive.sizes) > 1, "config.progressive.sizes has no two sizes"),
         ("progressive.mixup_from", config.mix.mixup > 0, "config.mix.mixup is 0"),
+        ("progressive.cutmix_from", config.mix.cutmix > 0, "config.mix.cutmix is 0"),
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),

@@ -24,6 +24,8 @@ class ProgressiveConfig:
     # What regularises less at first: its strength in the first stage, from which it changes in equal parts to the
     # config's own in the last. None: it is constant.
     mixup_from: NonNegative | None = None  # of config.mix.mixup; EfficientNetV2: 0
+    cutmix_from: NonNegative | None = None  # of config.mix.cutmix; EfficientNetV2: 0
+    magnitude_from: NonNegative | None = None  # of the RandAugment of config.augment.policy; EfficientNetV2: 5
     dropout_from: ZeroToBelowOne | None = None  # of config.model.dropout; EfficientNetV2's paper: 0.1, its code: None
 
 

@@ -151,9 +151,14 @@ def at_stage(
         UserError: as `make_recipe`, and for a strength that the model does not have.
     """
     spec, whole = config.progressive, data.training_preprocess
-    own = config
-    if spec.mixup_from is not None and config.mix.mixup:
-        own = replace(own, mix=replace(own.mix, mixup=strength(spec.mixup_from, own.mix.mixup, stage.progress)))
+    mix = config.mix
+    if mix.mixup:
+        mix = replace(mix, mixup=strength(spec.mixup_from, mix.mixup, stage.progress))
+    if mix.cutmix:
+        mix = replace(mix, cutmix=strength(spec.cutmix_from, mix.cutmix, stage.progress))
+    own = replace(config, mix=mix)
+    if spec.magnitude_from is not None:
+        own = replace(own, augment=_at_magnitude(config.augment, spec.magnitude_from, stage))
     if spec.dropout_from is not None:
         if not hasattr(model, "dropout"):
             raise UserError(
@@ -168,6 +173,18 @@ def at_stage(
         random = replace(recipe.cut.random, height=whole.height, width=whole.width)
         recipe = replace(recipe, cut=HostCut(random=random, height=stage.height, width=stage.width))
     return model, recipe
+
+
+def _at_magnitude(augment: AugmentConfig, first: float, stage: SizeStage) -> AugmentConfig:
+    name = augment.policy.name
+    policy = None if name is None else getattr(augment.policy, name)
+    if not isinstance(last := getattr(policy, "magnitude", None), float):  # TorchVision's are whole bins
+        raise UserError(
+            f"config.progressive.magnitude_from is {first:g}, and config.augment.policy.name {name} has no magnitude "
+            f"that could rise to: leave it out, or take timm_rand_augment or tensorflow_rand_augment"
+        )
+    at_stage: Any = {str(name): replace(policy, magnitude=strength(first, last, stage.progress))}  # type: ignore[type-var]
+    return replace(augment, policy=replace(augment.policy, **at_stage))
 
 
 def _norms(model: nn.Module, height: int, width: int, channels: int) -> tuple[Norm, ...]:

@@ -58,6 +58,11 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
     assert values is None or f"sees {values} values of each channel" in said[0]
 
 
+def test_a_policy_on_grey_images_is_warned_of(caplog):
+    built(8, 8, augment={"policy": {"name": "trivial_augment_wide"}})
+    assert "trivial_augment_wide and the images are grey" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("freeze", "refused"), [({}, False), ({"thaw_epoch": 0.1}, True), ({"batch_norm": "train"}, True)]
 )

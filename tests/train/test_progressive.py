@@ -21,7 +21,7 @@ from jaxnets.train.display import Display
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.loop import train
 from jaxnets.train.start import from_images
-from jaxnets.train.step import make_prepare, step_key
+from jaxnets.train.step import make_prepare
 from tests.train.runs import arrays_of, rows_of, short
 
 EPOCH = 1305 / 16  # steps: 1,305 of the digits are for training
@@ -54,7 +54,7 @@ def test_each_stage_trains_on_the_whole_images_as_pillow_resizes_them():
     data = open_dataset(config)
     batch = batch_of(data)
     for (_, recipe), size in zip(stages(config, data), (4, 6, 8), strict=True):
-        found = np.asarray(make_prepare(recipe, 10, 0)(batch, step_key(0, 0)).image).astype(int)
+        found = np.asarray(make_prepare(recipe, 10, 0)(batch, jnp.zeros((), jnp.int32)).image).astype(int)
         resized = [
             Image.fromarray(image[..., 0]).resize((size, size), Image.Resampling.BILINEAR) for image in batch.image
         ]
@@ -62,16 +62,30 @@ def test_each_stage_trains_on_the_whole_images_as_pillow_resizes_them():
 
 
 def test_strengths_change_in_equal_parts_from_the_first_stage_to_the_last():
-    spec = {"sizes": [4, 6, 8], "mixup_from": 0.0, "dropout_from": 0.1}
-    config = short(progressive=spec, mix={"mixup": 0.4}, model={"name": "wide_resnet40_4", "dropout": 0.3})
+    spec = {"sizes": [4, 6, 8], "mixup_from": 0.0, "cutmix_from": 0.5, "magnitude_from": 5.0, "dropout_from": 0.1}
+    config = short(
+        progressive=spec,
+        mix={"mixup": 0.4, "cutmix": 1.0},
+        augment={"policy": {"name": "tensorflow_rand_augment", "tensorflow_rand_augment": {"magnitude": 10.0}}},
+        model={"name": "wide_resnet40_4", "dropout": 0.3},
+    )
     found = stages(config, open_dataset(config))
-    assert [recipe.mix.alpha if recipe.mix else 0.0 for _, recipe in found] == [0.0, 0.2, 0.4]
+    assert [recipe.mix.mixup if recipe.mix else 0.0 for _, recipe in found] == [0.0, 0.2, 0.4]
+    assert [recipe.mix.cutmix for _, recipe in found] == [0.5, 0.75, 1.0]
+    assert [recipe.ops[-1].policy.magnitude for _, recipe in found] == [5.0, 7.5, 10.0]
     np.testing.assert_allclose([model.dropout for model, _ in found], [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", [None, "torchvision_rand_augment", "trivial_augment_wide"])
+def test_a_first_magnitude_of_a_policy_that_has_none_that_could_rise_is_refused(name):
+    config = short(progressive={"sizes": [4, 8], "magnitude_from": 5.0}, augment={"policy": {"name": name}})
+    with pytest.raises(UserError, match=r"policy.name \w+ has no magnitude that could rise"):
+        build(config, open_dataset(config))
 
 
 def test_without_first_strengths_they_are_constant():
     config = short(progressive={"sizes": [4, 8]}, mix={"mixup": 0.4})
-    assert [recipe.mix.alpha for _, recipe in stages(config, open_dataset(config))] == [0.4, 0.4]
+    assert [recipe.mix.mixup for _, recipe in stages(config, open_dataset(config))] == [0.4, 0.4]
 
 
 def test_images_that_the_host_has_cut_are_resized_to_what_the_device_would_have_cut():

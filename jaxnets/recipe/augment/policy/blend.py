@@ -1,8 +1,10 @@
 """Blends of an image with a lesser one, as Pillow's ImageEnhance: the lesser ones, and the blend."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Num
+from jaxtyping import Array, Float32, Num, UInt8
 
 Levels = Num[Array, "..."]  # whole numbers 0 … 255, of any dtype
 
@@ -36,17 +38,18 @@ def grey(image: Float32[Array, "b h w c"]) -> Float32[Array, "b h w 1"]:
     return jnp.floor((weighed + 32768.0) * 2.0**-16)
 
 
-def smooth(image: Float32[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
+def smooth(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
     """Returns the mean over 3×3 pixels in which the middle one counts five times, Pillow's `ImageFilter.SMOOTH`.
 
     It is rounded to the nearest (13ths are never ties); pixels at the border stay as they are.
     """
-    height, width = image.shape[1:3]
+    height, width = images.shape[1:3]
     if min(height, width) < 3:
-        return image
-    rows = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
-    block = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4.0 * image[:, 1:-1, 1:-1]
-    inner = jnp.pad(jnp.floor(block * (1 / 13) + 0.5), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return images
+    block = 4.0 * images[:, 1:-1, 1:-1].astype(jnp.float32)
+    for row, column in itertools.product(range(3), range(3)):
+        block += images[:, row : row + height - 2, column : column + width - 2].astype(jnp.float32)
+    inner = jnp.floor(block * (1 / 13) + 0.5).astype(jnp.uint8)
     y, x = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
-    return jnp.where(border, image, inner)
+    return jnp.where(border, images, jnp.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0))))

@@ -57,6 +57,6 @@ def change_levels(images: UInt8[Array, "b h w c"], layer: Layer, dialect: Dialec
         mean = (2 * brightness.astype(jnp.int32).sum((1, 2, 3)) + pixels) // (2 * pixels)
     changed = lookup(images, once(tables(layer, histogram(images), mean)))
     kind, factor = (x[:, None, None, None] for x in (layer.kind, layer.amount))
-    lesser = jnp.where(kind == Kind.SHARPNESS, smooth(exact), brightness)
-    blended = blend(lesser, exact, factor).astype(jnp.uint8)
+    lesser = jnp.where(kind == Kind.SHARPNESS, smooth(images), brightness.astype(jnp.uint8))
+    blended = blend(lesser.astype(jnp.float32), exact, factor).astype(jnp.uint8)
     return jnp.where((kind == Kind.COLOR) | (kind == Kind.SHARPNESS), blended, changed)

@@ -45,8 +45,8 @@ def look_up_by_products(images: UInt8[Array, "b h w c"], tables: Int32[Array, "b
     b, _, _, c = images.shape
     high, low = _digits(images)
     entries = tables.reshape(b, c, 16, 16).astype(jnp.bfloat16)  # whole numbers up to 256 are exact
-    rows = jnp.einsum("bhwcn,bcmn->bhwcm", low, entries, preferred_element_type=jnp.float32)
-    return (rows * high.astype(jnp.float32)).sum(-1).astype(jnp.uint8)
+    rows = jnp.einsum("bhwcn,bcmn->bhwcm", low, entries, preferred_element_type=jnp.bfloat16)
+    return jnp.where(high > 0, rows, jnp.bfloat16(0)).max(-1).astype(jnp.uint8)
 
 
 def _digits(images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:

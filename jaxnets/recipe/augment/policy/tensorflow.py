@@ -10,7 +10,7 @@ from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.augment.policy.dialect import Dialect, Fill, Filter
 from jaxnets.recipe.augment.policy.draws import chosen, draw, one_of
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
-from jaxnets.schema import Natural, NonNegative, Range
+from jaxnets.schema import Natural, Range
 
 OPS = (
     Kind.AUTOCONTRAST, Kind.EQUALIZE, Kind.INVERT, Kind.ROTATE, Kind.POSTERIZE, Kind.SOLARIZE, Kind.COLOR,
@@ -29,7 +29,7 @@ class TensorflowRandAugment:
     """
 
     layers: Annotated[int, Range(1, 8)] = 2  # ops drawn for each image, one after the other
-    magnitude: NonNegative = 9.0  # of all ops; 10 is no end: 28 turns images by 84°
+    magnitude: Annotated[float, Range(0, 30)] = 9.0  # of all ops; 10 is no end: 28 turns images by 84°
     cutout: Natural = 40  # pixels at magnitude 10, half the side of the square that is filled
     translation: Natural = 100  # pixels at magnitude 10
     filter: Filter = "nearest"  # of what is sheared, moved or turned

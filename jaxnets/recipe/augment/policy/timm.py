@@ -15,7 +15,7 @@ from jaxnets.recipe.augment.policy import sub_policies
 from jaxnets.recipe.augment.policy.dialect import Dialect, Fill, Filter
 from jaxnets.recipe.augment.policy.draws import Draws, chosen, draw, happens, one_of
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
-from jaxnets.schema import NonNegative, Positive, Range, ZeroToOne
+from jaxnets.schema import NonNegative, Range, ZeroToOne
 
 OPS = (
     Kind.AUTOCONTRAST, Kind.EQUALIZE, Kind.INVERT, Kind.ROTATE, Kind.POSTERIZE, Kind.SOLARIZE, Kind.SOLARIZE_ADD,
@@ -34,7 +34,9 @@ class TimmRandAugment:
     layers: Annotated[int, Range(1, 8)] = 2  # ops drawn for each image, one after the other (timm: n)
     magnitude: NonNegative = 9.0  # of all ops, 10 as a rule at most (m)
     magnitude_std: NonNegative = 0.5  # of magnitudes about it; above 100: evenly from 0 to it instead (mstd)
-    magnitude_max: Positive = 10.0  # of one op after that, 10 is the end of all ranges (mmax)
+    magnitude_max: Annotated[float, Range(0, 20, without_low=True)] = (
+        10.0  # of one op after that, 10 is the end of all ranges (mmax)
+    )
     increasing: bool = True  # a higher magnitude is a stronger op, also to posterize, solarize and enhance (inc1)
     probability: ZeroToOne = 0.5  # of each op, that it is applied (p)
     filter: Filter = "bilinear"  # of what is sheared, moved or turned

@@ -21,6 +21,7 @@ from jaxnets.recipe.augment.policy.torchvision import (
     TrivialAugmentWide,
 )
 from jaxnets.recipe.augment.table import cut_and_ops
+from jaxnets.train.mesh import over_data
 
 COUNT = 20_000
 SEEN = Preprocess(height=12, width=10, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2,) * 3)
@@ -216,7 +217,7 @@ def test_what_every_policy_draws_is_a_function_of_epoch_and_index_whatever_the_b
 
 @partial(jax.jit, static_argnames="seed")
 def changed(images, index, epoch, seed=0):
-    ops = (find_policy(_spec("tensorflow_rand_augment"), SEEN),)
+    ops = (find_policy(_spec("trivial_augment_wide"), SEEN),)
     return augment(ops, images, seed=seed, epoch=index * 0 + epoch, index=index)
 
 
@@ -228,6 +229,19 @@ def test_an_image_becomes_what_seed_epoch_and_index_say_whatever_its_batch():
     assert not np.array_equal(changed(IMAGES, index, 2), whole)
     assert not np.array_equal(changed(IMAGES, index, 1, seed=1), whole)
     assert whole.dtype == np.uint8
+
+
+def test_a_policy_costs_the_same_whatever_it_draws():
+    index = np.arange(24, dtype=np.int32)
+    program = changed.lower(IMAGES, index, 1).compile().as_text()
+    assert "conditional(" not in program  # no branch is chosen, in a program that knows no draw
+
+
+def test_a_batch_over_eight_devices_becomes_what_it_does_on_one(eight_devices):
+    index = np.arange(24, dtype=np.int32)
+    whole = changed(IMAGES, index, 1)
+    shared = changed(*jax.device_put((IMAGES, index), over_data(eight_devices)), 1)
+    np.testing.assert_array_equal(shared, whole)
 
 
 def test_a_config_names_a_policy_between_its_other_ops():
