@@ -31,7 +31,7 @@ from jaxnets.recipe.augment.flip import Flip  # noqa: E402
 from jaxnets.recipe.augment.policy.table import PolicyConfig, find_policy  # noqa: E402
 from jaxnets.recipe.augment.random_resized_crop import RandomCut  # noqa: E402
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy  # noqa: E402
-from jaxnets.recipe.mix import Mixup  # noqa: E402
+from jaxnets.recipe.mix import Mix  # noqa: E402
 from jaxnets.recipe.recipe import Recipe  # noqa: E402
 from jaxnets.train.feed import jit_train_step  # noqa: E402
 from jaxnets.train.mesh import make_mesh, over_data, replicated  # noqa: E402
@@ -70,7 +70,7 @@ def main() -> None:
         (
             f"random resized crop, bicubic, {options.policy}, mixup",
             canvas.height,
-            {"cut": cut(seen, "bicubic"), "ops": (policy,), "mix": Mixup(alpha=0.2)},
+            {"cut": cut(seen, "bicubic"), "ops": (policy,), "mix": Mix(mixup=0.2)},
         ),
     ]
     first, runs, images = None, [], options.batch_per_device

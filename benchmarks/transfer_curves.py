@@ -3,13 +3,15 @@
 python benchmarks/transfer_curves.py --images DIR [--size 128] [--epochs 3] [--seeds 3] [--plot FILE] [--json FILE]
 
 `--images` has train/ and test/ with a folder for each class. Each training starts anew in a process of its own, and is
-measured on the test split at its end; its time counts from the command, with programs compiled before (a first run of
-each, which is not counted).
+measured on the test split: `--config finetune` once at its end, as it holds out validation images to choose by, and the
+others after each epoch. The time counts from the command, with programs compiled before (a first run of each, which is
+not counted).
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,8 +23,8 @@ from machine import machine
 
 PRETRAINED = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
 LAST = {"before": "stage6"}
-WAYS = {  # what each changes
-    "head on features": None,
+FINETUNE = {"head on features": "head", "head, then last two stages": "last"}  # config.finetune.method
+WAYS = {  # of an ordinary training, what each changes
     "last two stages": {"freeze": LAST},
     "last two stages, BatchNorm statistics": {"freeze": {**LAST, "batch_norm": "statistics"}},
     "last two stages, BatchNorm trains": {"freeze": {**LAST, "batch_norm": "train"}},
@@ -43,14 +45,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(machine())
-    found: dict[str, list[list[tuple[float, float]]]] = {}
+    found: dict[str, list[Curve]] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        for name, change in WAYS.items():
-            if change is not None:
-                curve(options, change, 0, Path(folder, f"{name} first"), epochs=0.1)
+        for name in (*FINETUNE, *WAYS):
+            measure = finetune if name in FINETUNE else train
+            measure(options, name, 0, Path(folder, f"{name} first"), epochs=0.1)
             found[name] = [
-                curve(options, change, seed, Path(folder, f"{name} {seed}")) for seed in range(options.seeds)
+                measure(options, name, seed, Path(folder, f"{name} {seed}"), options.epochs)
+                for seed in range(options.seeds)
             ]
             last = [run[-1] for run in found[name]]
             accuracies = [accuracy for _, accuracy in last]
@@ -63,42 +66,54 @@ def main() -> None:
         draw(found, options.plot)
 
 
-def curve(options, change, seed: int, workdir: Path, epochs: float | None = None) -> list[tuple[float, float]]:
-    """Returns the seconds since the command, and the accuracy on the test split, where it was evaluated."""
-    data = {"source": f"folder:{options.images}", "image_size": options.size}
+Curve = list[tuple[float, float]]  # seconds since the command, accuracy on the test split
+
+
+def finetune(options, name: str, seed: int, workdir: Path, epochs: float) -> Curve:
+    keys = {
+        "data.source": f"folder:{options.images}",
+        "data.image_size": options.size,
+        "seed": seed,
+        "epochs": epochs,
+        "schedule.warmup_epochs": 0.1 * epochs,
+        "finetune.method": FINETUNE[name],
+    }
+    command = [sys.executable, "-m", "jaxnets.main", "--config", "finetune", "--workdir", str(workdir)]
+    features = Path(os.environ["XDG_CACHE_HOME"], "jaxnets", "features")
+    shutil.rmtree(features, ignore_errors=True)  # each computes its own
     began = time.time()
-    if change is None:
-        # Nothing is kept from one seed to the next, so that each computes its features.
-        keys = [
-            f"--config.data.image_size={options.size}",
-            f"--config.seed={seed}",
-            f"--config.data.source={data['source']}",
-        ]
-        command = [sys.executable, "-m", "jaxnets.main", "--config", "finetune", *keys, "--workdir", str(workdir)]
-        own = {**os.environ, "XDG_CACHE_HOME": f"{workdir} cache"}
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=own)
-        metric = "test/accuracy"
-    else:
-        config = {
-            "seed": seed,
-            "batch_size": 32,
-            "epochs": epochs or options.epochs,
-            "model": change.get("model", PRETRAINED),
-            "data": data,
-            "augment": {"random_resized_crop": {"area": [0.25, 1.0]}, "flip": {"horizontal": 0.5}},
-            "loss": {"label_smoothing": 0.1},
-            "optimizer": {
-                "name": "adamw",
-                "learning_rate": 2e-4,
-                "weight_decay": 1e-3,
-                "clip_norm": 1.0,
-                **change.get("optimizer", {}),
-            },
-            "schedule": {"warmup_epochs": 0.1 * (epochs or options.epochs)},
-            "freeze": change.get("freeze", {}),
-        }
-        subprocess.run([sys.executable, "-c", TRAIN, json.dumps(config), str(workdir)], check=True)
-        metric = "eval/accuracy"
+    subprocess.run(
+        [*command, *(f"--config.{key}={value}" for key, value in keys.items())], check=True, stdout=subprocess.DEVNULL
+    )
+    return points(workdir, "test/accuracy", began)
+
+
+def train(options, name: str, seed: int, workdir: Path, epochs: float) -> Curve:
+    change = WAYS[name]
+    config = {
+        "seed": seed,
+        "batch_size": 32,
+        "epochs": epochs,
+        "model": change.get("model", PRETRAINED),
+        "data": {"source": f"folder:{options.images}", "image_size": options.size},
+        "augment": {"random_resized_crop": {"area": [0.25, 1.0]}, "flip": {"horizontal": 0.5}},
+        "loss": {"label_smoothing": 0.1},
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 2e-4,
+            "weight_decay": 1e-3,
+            "clip_norm": 1.0,
+            **change.get("optimizer", {}),
+        },
+        "schedule": {"warmup_epochs": 0.1 * epochs},
+        "freeze": change.get("freeze", {}),
+    }
+    began = time.time()
+    subprocess.run([sys.executable, "-c", TRAIN, json.dumps(config), str(workdir)], check=True)
+    return points(workdir, "eval/accuracy", began)
+
+
+def points(workdir: Path, metric: str, began: float) -> Curve:
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [(row["time"] - began, row[metric]) for row in rows if metric in row]
 

@@ -128,7 +128,8 @@ def _by_full_name(changes: Mapping[str, Any]) -> dict[str, Any]:
         candidates += [key for key in keys if key.endswith(f".{full}")]
         if full not in keys and f"finetune.{full}" not in keys and len(candidates) > 1:
             raise UserError(
-                f"{name} may be {' or '.join(candidates)}: write {candidates[0].replace('.', '__')} or the other"
+                f"{name} may be {', '.join(candidates)}: write the one that is meant in full, "
+                f"{candidates[0].replace('.', '__')} for instance"
             )
         if not candidates:
             raise UserError(f"{name} is not a key of the config{did_you_mean(full)}")

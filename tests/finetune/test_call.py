@@ -49,7 +49,9 @@ def test_keywords_are_keys_by_the_end_of_their_names():
         UserError, match=r"minuts is not a key of the config \(did you mean config.finetune.minutes\?\)"
     ):
         _by_full_name({"minuts": 3})
-    with pytest.raises(UserError, match=r"name may be model.name or loss.name"):
+    with pytest.raises(
+        UserError, match=r"name may be model.name, .*loss.name.*: write .* in full, model__name for instance"
+    ):
         _by_full_name({"name": "x"})
 
 
