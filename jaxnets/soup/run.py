@@ -77,46 +77,46 @@ def soup(
     target = RunDirectory(open_place(out))
     _check_target(target)
     card, ingredients = gather(paths, checkpoints)
-    kitchen = Kitchen.open(ingredients[0].run.read_config(), card, batches, source)
+    workspace = Workspace.open(ingredients[0].run.read_config(), card, batches, source)
     target.create()
     console = terminal.console(quiet=quiet)
     for number, ingredient in enumerate(ingredients, 1):
-        kitchen.serve(ingredient.read(weights))
-        console.print(f"{number}: {ingredient}: {kitchen.shown(kitchen.singles[-1])}", soft_wrap=True)
+        workspace.add(ingredient.read(weights))
+        console.print(f"{number}: {ingredient}: {workspace.shown(workspace.singles[-1])}", soft_wrap=True)
 
-    def mixed(numbers: Sequence[int]) -> Dish:
-        dish = kitchen.mix([ingredients[number].read(weights) for number in numbers])
+    def mixed(numbers: Sequence[int]) -> Candidate:
+        candidate = workspace.average([ingredients[number].read(weights) for number in numbers])
         names = " + ".join(str(number + 1) for number in numbers)
-        console.print(f"average of {names}: {kitchen.shown(dish)}", soft_wrap=True)
-        return dish
+        console.print(f"average of {names}: {workspace.shown(candidate)}", soft_wrap=True)
+        return candidate
 
-    chosen = choose(kitchen.singles, mixed, kitchen.score, recipe)
+    chosen = choose(workspace.singles, mixed, workspace.score, recipe)
     found = chosen.judged
     gained = len(chosen.used) > 1
     report = {
         "recipe": recipe,
         "weights": weights,
-        "batches": kitchen.batches,
+        "batches": workspace.batches,
         "gained": gained,
         "validation": found.figures,
         "ingredients": [
-            {"run": str(one.run.path), "step": one.step, "used": number in chosen.used, "validation": dish.figures}
-            for number, (one, dish) in enumerate(zip(ingredients, kitchen.singles, strict=True))
+            {"run": str(one.run.path), "step": one.step, "used": number in chosen.used, "validation": candidate.figures}
+            for number, (one, candidate) in enumerate(zip(ingredients, workspace.singles, strict=True))
         ],
     }
-    kitchen.write(target, found, max(ingredients[number].step for number in chosen.used))
+    workspace.write(target, found, max(ingredients[number].step for number in chosen.used))
     write_json(target.path / "soup.json", report)
     which = [ingredients[number] for number in chosen.used]
     if gained:
         text = f"{target.path} holds the average of {len(which)} of {len(ingredients)} checkpoints"
     else:
         text = f"no average was better: {target.path} holds the best checkpoint alone, {which[0]}"
-    console.print(f"{text}: {kitchen.shown(found)}", soft_wrap=True)
+    console.print(f"{text}: {workspace.shown(found)}", soft_wrap=True)
     return report
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dish:
+class Candidate:
     """Weights, and what the validation split says of them."""
 
     variables: Variables
@@ -124,14 +124,14 @@ class Dish:
     figures: dict[str, Any]
 
 
-class Kitchen:
+class Workspace:
     """What the ingredients share: data, network, and how they are judged."""
 
     def __init__(
         self, config: Config, card: ModelCard, data: Dataset, built: Built, judge: Judge, batches: int
     ) -> None:
         self.config, self.card, self.data, self.built, self.judge = config, card, data, built, judge
-        self.singles: list[Dish] = []
+        self.singles: list[Candidate] = []
         devices = jax.devices()
         # A micro-batch at a time, which is what the run had memory for.
         self._size = config.batch_size // config.accumulate_steps
@@ -143,7 +143,7 @@ class Kitchen:
         self._evaluate = jit_eval_step(built.eval_step, self._mesh)
 
     @classmethod
-    def open(cls, config: Config, card: ModelCard, batches: int, source: str | None) -> "Kitchen":
+    def open(cls, config: Config, card: ModelCard, batches: int, source: str | None) -> "Workspace":
         """Opens the data of a run.
 
         Raises:
@@ -170,11 +170,11 @@ class Kitchen:
         judge = make_judge(replace(config, patience=None), data)
         return cls(config, card, data, build(config, data, card.fields), judge, batches)
 
-    def serve(self, variables: Variables) -> None:
+    def add(self, variables: Variables) -> None:
         """Judges one checkpoint by itself, with its own statistics."""
         self.singles.append(self._judged(variables))
 
-    def mix(self, ingredients: Sequence[Variables]) -> Dish:
+    def average(self, ingredients: Sequence[Variables]) -> Candidate:
         """Judges the average of several, with statistics of its own."""
         batches = train_stream(
             self.data.training,
@@ -189,21 +189,21 @@ class Kitchen:
         averaged = self._placed(mean(ingredients))
         return self._judged(with_statistics(averaged, self._statistics, on_devices))
 
-    def score(self, dish: Dish) -> tuple[float, float]:
-        return table.score(dish.figures, self.judge.figure)
+    def score(self, candidate: Candidate) -> tuple[float, float]:
+        return table.score(candidate.figures, self.judge.figure)
 
-    def shown(self, dish: Dish) -> str:
-        figures = {name: dish.figures[name] for name in self.judge.compared(dish.figures)}
+    def shown(self, candidate: Candidate) -> str:
+        figures = {name: candidate.figures[name] for name in self.judge.compared(candidate.figures)}
         said = (f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}" for name, value in figures.items())
         return f"validation {', '.join(said)}"
 
-    def write(self, run: RunDirectory, dish: Dish, step: int) -> None:
+    def write(self, run: RunDirectory, candidate: Candidate, step: int) -> None:
         """Writes a run directory with these weights as the checkpoint of a step."""
-        evaluation = {"split": "validation", **dish.figures}
+        evaluation = {"split": "validation", **candidate.figures}
         progress = self.judge.judged(Progress(step=step, evaluation=evaluation), step, evaluation)
         card = self.card
         if self.data.several_labels:
-            thresholds = choose_thresholds(dish.sums)
+            thresholds = choose_thresholds(candidate.sums)
             progress = replace(progress, best={**(progress.best or {}), "thresholds": thresholds})
             card = replace(card, thresholds=thresholds)
         run.write(self.config, card)
@@ -212,7 +212,7 @@ class Kitchen:
         log.write(step, epoch, {f"eval/{name}": value for name, value in evaluation.items()})
         log.close()
         saver = Checkpointer(run.checkpoints)
-        saver.save(self._state(dish.variables, step), progress)
+        saver.save(self._state(candidate.variables, step), progress)
         saver.close()
 
     def _state(self, variables: Variables, step: int) -> TrainState:
@@ -228,7 +228,7 @@ class Kitchen:
             ema=None if fresh.ema is None else placed,
         )
 
-    def _judged(self, variables: Variables) -> Dish:
+    def _judged(self, variables: Variables) -> Candidate:
         size = round_up(self.config.eval_batch_size or self.config.batch_size, self._mesh)
         sums = evaluate_split(
             self._evaluate,
@@ -240,7 +240,7 @@ class Kitchen:
         )
         assert sums is not None  # nothing stops it
         host = jax.tree.map(np.asarray, variables)
-        return Dish(variables=host, sums=sums, figures=figures_of(table.EVALUATION, sums))
+        return Candidate(variables=host, sums=sums, figures=figures_of(table.EVALUATION, sums))
 
     def _placed(self, variables: Variables) -> Variables:
         return jax.tree.map(lambda x: put(np.asarray(x), replicated(self._mesh)), variables)

@@ -32,7 +32,7 @@ def make_statistics(
 
     def statistics(variables: Variables, batch: Batch, number: Any) -> Any:
         key = step_key(seed, number)
-        x = preprocess.normalise(prepare(batch, key).image, plain.dtype)
+        x = preprocess.normalise(prepare(batch, number).image, plain.dtype)
         _, updated = follower.apply(variables, x, train=mode, mutable=["batch_stats"], rngs={"dropout": key})
         return updated["batch_stats"]
 

@@ -163,6 +163,14 @@ def test_the_regularisation_decides_how_sure_the_head_is(config, tmp_path):
     assert weak < strong
 
 
+def test_a_head_that_knows_little_answers_with_the_class_that_counts_most(config, tmp_path, images):
+    weights = tmp_path / "weights.csv"
+    weights.write_text("a,1\nb,1\nc,20\n")
+    tuned(config(finetune__regularisation=1e3, loss__class_weights=str(weights)), tmp_path / "run")
+    classifier = jaxnets.load(tmp_path / "run")
+    assert {int(classifier.predict(images / name / "1.png").argmax()) for name in "abc"} == {2}
+
+
 def test_images_of_several_labels_get_a_head_that_decides_each_by_itself(config, tmp_path, images):
     lines = ["file,labels"]
     for path in sorted(images.rglob("*.png")):

@@ -15,7 +15,7 @@ from jaxnets.errors import UserError
 from jaxnets.recipe.augment.flip import Flip
 from jaxnets.recipe.freeze import Frozen
 from jaxnets.recipe.losses.cross_entropy import SoftmaxCrossEntropy
-from jaxnets.recipe.mix import Mixup
+from jaxnets.recipe.mix import Mix
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.run.checkpoints import read_progress, read_variables, steps
 from jaxnets.run.directory import RunDirectory, read_json, write_json
@@ -63,7 +63,7 @@ RECIPE = Recipe(
     optimizer=optax.sgd(0.1),
     schedule=lambda step: 0.1,
     ops=(Flip(horizontal=0.5),),
-    mix=Mixup(alpha=0.4),
+    mix=Mix(mixup=0.4),
 )
 
 
@@ -79,11 +79,11 @@ def test_statistics_are_the_mean_of_those_of_each_batch_augmented_and_mixed(enab
     @jax.jit
     def followed(batch, number):
         key = step_key(4, number)
-        x = PREPROCESS.normalise(prepare(batch, key).image, jnp.float64)
+        x = PREPROCESS.normalise(prepare(batch, number).image, jnp.float64)
         return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})[1]["batch_stats"]
 
     old = variables["batch_stats"]
-    each = [jax.tree.map(lambda a, b: (b - 0.8 * a) / 0.2, old, followed(batch_at(i), i)) for i in range(3)]
+    each = [jax.tree.map(lambda a, b: (b - 0.8 * a) / 0.2, old, followed(batch_at(i), np.int32(i))) for i in range(3)]
     assert_close(found["batch_stats"], jax.tree.map(lambda *x: sum(x) / 3, *each), 1e-9)
     assert found["params"] is variables["params"]
 

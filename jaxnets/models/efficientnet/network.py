@@ -105,8 +105,12 @@ class MBConv(nn.Module):
                 if stage.expand == 1:
                     y = depthwise(y)
                 else:
-                    y = self.conv(expanded, (1, 1), name="expand_conv")(y)
-                    y = activate_and_convolve(y, self.norm(name="expand_norm"), act, depthwise)
+                    expand, norm = self.conv(expanded, (1, 1), name="expand_conv"), self.norm(name="expand_norm")
+                    # A norm of groups is joined with the convolution before it, which spares a TPU the large array.
+                    if norm.grouped:
+                        y = depthwise(act(expand(y, norm)))
+                    else:
+                        y = activate_and_convolve(expand(y), norm, act, depthwise)
                 norm = self.norm(name="depthwise_norm")
             project = self.conv(self.features, (1, 1), name="project_conv")
             if stage.squeeze:
