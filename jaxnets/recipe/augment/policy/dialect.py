@@ -18,6 +18,17 @@ class Dialect:
     contrast_from_area: bool = False  # contrast blends with height · width / 256, as TensorFlow's, not the mean grey
 
 
+class AsPillow:
+    """Part of a policy whose ops are carried out as Pillow does; filter and fill are keys of its own."""
+
+    filter: Filter
+    fill: Fill
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(filter=self.filter, fill=self.fill)
+
+
 def colour(fill: Fill, mean: tuple[int, ...]) -> tuple[int, ...]:
     """Returns a level for each channel."""
     return {"black": (0,) * len(mean), "grey": (_GREY,) * len(mean), "mean": mean}[fill]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float32, Int32
 
 from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.augment.policy import sub_policies
-from jaxnets.recipe.augment.policy.dialect import Dialect, Fill, Filter
+from jaxnets.recipe.augment.policy.dialect import AsPillow, Fill, Filter
 from jaxnets.recipe.augment.policy.draws import Draws, chosen, draw, happens, one_of
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
 from jaxnets.schema import NonNegative, Range, ZeroToOne
@@ -28,7 +28,7 @@ _ENHANCING = (Kind.COLOR, Kind.CONTRAST, Kind.BRIGHTNESS, Kind.SHARPNESS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimmRandAugment:
+class TimmRandAugment(AsPillow):
     """RandAugment (Cubuk et al. 2020, arXiv 1909.13719) in timm's dialect; the defaults are `rand-m9-mstd0.5-inc1`."""
 
     layers: Annotated[int, Range(1, 8)] = 2  # ops drawn for each image, one after the other (timm: n)
@@ -42,10 +42,6 @@ class TimmRandAugment:
     filter: Filter = "bilinear"  # of what is sheared, moved or turned
     fill: Fill = "mean"  # what they leave bare: black, grey (128) or the mean colour
 
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
-
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         draws = draw(keys, self.layers)
         kind = chosen(jnp.asarray(OPS, jnp.int32), one_of(draws.op, len(OPS)))
@@ -57,7 +53,7 @@ class TimmRandAugment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoAugmentV0:
+class AutoAugmentV0(AsPillow):
     """EfficientNet's AutoAugment policy in timm's dialect (`v0`): it moves images by shares of their sides.
 
     TensorFlow's own moves them by up to 250 pixels and takes the nearest pixels.
@@ -66,10 +62,6 @@ class AutoAugmentV0:
     magnitude_std: NonNegative = 0.0  # of magnitudes about the policy's (timm: mstd)
     filter: Filter = "bilinear"  # of what is sheared, moved or turned
     fill: Fill = "mean"  # what they leave bare: black, grey (128) or the mean colour
-
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
 
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         draws, policy = draw(keys, 2), sub_policies.V0

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float32, Int32
 
 from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.augment.policy import sub_policies
-from jaxnets.recipe.augment.policy.dialect import Dialect, Fill, Filter
+from jaxnets.recipe.augment.policy.dialect import AsPillow, Fill, Filter
 from jaxnets.recipe.augment.policy.draws import chosen, draw, happens, one_of
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
 from jaxnets.recipe.augment.policy.sub_policies import SubPolicies
@@ -26,7 +26,7 @@ _AUTO_BINS = 10  # of AutoAugment
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionRandAugment:
+class TorchvisionRandAugment(AsPillow):
     """RandAugment (Cubuk et al. 2020, arXiv 1909.13719) in torchvision's dialect, where every op is applied."""
 
     layers: Annotated[int, Range(1, 8)] = 2  # ops drawn for each image, one after the other (num_ops)
@@ -34,10 +34,6 @@ class TorchvisionRandAugment:
     bins: Annotated[int, Range(2)] = 31  # from none to the whole range (num_magnitude_bins)
     filter: Filter = "bilinear"  # of what is sheared, moved or turned: of the reference scripts; the class: nearest
     fill: Fill = "black"  # what they leave bare: black, grey (128) or the mean colour
-
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
 
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         draws = draw(keys, self.layers)
@@ -49,17 +45,13 @@ class TorchvisionRandAugment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrivialAugmentWide:
+class TrivialAugmentWide(AsPillow):
     """One op for each image, its strength drawn evenly (Müller and Hutter 2021, arXiv 2103.10158), as torchvision."""
 
     bins: Annotated[int, Range(2)] = 31  # from none to the whole range (num_magnitude_bins)
     translation: NonNegative = 32.0  # pixels in the top bin, whatever the image's size: of small ones, all
     filter: Filter = "bilinear"  # of what is sheared, moved or turned: of the reference scripts; the class: nearest
     fill: Fill = "black"  # what they leave bare: black, grey (128) or the mean colour
-
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
 
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         draws = draw(keys, 1)
@@ -73,7 +65,7 @@ class TrivialAugmentWide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoAugmentImagenet:
+class AutoAugmentImagenet(AsPillow):
     """The paper's policy for ImageNet (Cubuk et al. 2019, arXiv 1805.09501, table 9), in torchvision's dialect.
 
     Magnitude 9 is the whole range (timm's and TensorFlow's: 0.9 of it), and half of the enhancements lessen.
@@ -82,16 +74,12 @@ class AutoAugmentImagenet:
     filter: Filter = "bilinear"  # of what is sheared, moved or turned: of the reference scripts; the class: nearest
     fill: Fill = "black"  # what they leave bare: black, grey (128) or the mean colour
 
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
-
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         return draw_pair(sub_policies.IMAGENET, keys, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoAugmentCifar10:
+class AutoAugmentCifar10(AsPillow):
     """The paper's policy for CIFAR-10 (Cubuk et al. 2019, arXiv 1805.09501, table 7), in torchvision's dialect.
 
     The authors' own training draws from 95 pairs, and erases a square of 16 pixels afterwards (`augment.cutout`).
@@ -99,10 +87,6 @@ class AutoAugmentCifar10:
 
     filter: Filter = "bilinear"  # of what is sheared, moved or turned: of the reference scripts; the class: nearest
     fill: Fill = "black"  # what they leave bare: black, grey (128) or the mean colour
-
-    @property
-    def dialect(self) -> Dialect:
-        return Dialect(filter=self.filter, fill=self.fill)
 
     def draw(self, keys: Keys, height: int, width: int) -> tuple[Layer, ...]:
         return draw_pair(sub_policies.CIFAR10, keys, height, width)
