@@ -173,33 +173,10 @@ class TorchProcess:
 
 def serve_torch(options) -> None:
     import torch
-    from torch import nn
     from torch.nn import functional
+    from torch_resnet20 import resnet20
 
-    class Block(nn.Module):
-        def __init__(self, channels, features, stride):
-            super().__init__()
-            self.conv1 = nn.Conv2d(channels, features, 3, stride, 1, bias=False)
-            self.norm1 = nn.BatchNorm2d(features)
-            self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
-            self.norm2 = nn.BatchNorm2d(features)
-            self.stride, self.added = stride, features - channels
-
-        def forward(self, x):
-            y = functional.relu(self.norm1(self.conv1(x)))
-            y = self.norm2(self.conv2(y))
-            if self.stride == 2:
-                x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.added))
-            return functional.relu(x + y)
-
-    blocks, channels = [], 16
-    for stage, features in enumerate((16, 32, 64)):
-        for block in range(3):
-            blocks.append(Block(channels, features, 2 if stage and not block else 1))
-            channels = features
-    stem = [nn.Conv2d(options.channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    model = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-    model = model.to(memory_format=torch.channels_last)
+    model = resnet20(options.channels)
     x = torch.randn(options.batch, options.channels, options.size, options.size)
     x = x.to(memory_format=torch.channels_last)
     label = torch.arange(options.batch) % 10

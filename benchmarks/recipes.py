@@ -1,0 +1,223 @@
+"""Accuracy of recipes over seeds: a table, and with matplotlib a plot of accuracy against time.
+
+python benchmarks/recipes.py SUITE --source folder:DIR [--seeds 3] [--epochs E] [--parallel 1] [--config.KEY=VALUE …]
+    [--teacher RUN] [--torch PYTHON] [--workdirs DIR] [--json FILE] [--plot FILE]
+
+A suite is a set of trainings that are compared, each a config and what it changes; DIR holds its data, CIFAR-10's images
+in train/ and test/ with a folder for each class for all but `fashion` (idx:DIR). Each training is a process of its own,
+started by the command that a user would type, with a compilation cache that is empty at first. The time is the clock's
+from that command on, beside it the processor's. The test split is looked at once, when a training has ended; the curve
+is of the validation split. Interrupted, the same command goes on: what has ended is in the JSON file, and what has
+begun is begun anew. With --parallel 2 two trainings share the machine, each on its own part of the cores.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+Keys = Mapping[str, Any]  # of the config, below `config.`
+
+
+@dataclass(frozen=True)
+class Training:
+    config: str
+    keys: Keys = field(default_factory=dict)
+    epochs: float = 1.0  # share of the suite's: what costs twice as much for a step has half of them
+    soup: bool = False  # of its kept checkpoints, in place of the best of them
+    torch: bool = False  # the same recipe in PyTorch: torch_resnet20.py
+
+
+SGD = {
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.75,
+    "optimizer.head_rate": 1.0,
+    "optimizer.decay_by": "rate",
+    "optimizer.decay_on": "kernels",
+    "optimizer.weight_decay": 1.3e-3,
+}
+WHOLE_EPOCHS = {"steps": None, "eval_every_steps": None}  # in place of the config's own
+SUITES: Mapping[str, Mapping[str, Training]] = {
+    "cifar10": {"cifar10_fast": Training("cifar10_fast")},
+    "fashion": {"fashion_mnist": Training("fashion_mnist")},
+    "torch": {
+        "jaxnets": Training("cifar10_resnet20", WHOLE_EPOCHS),
+        "PyTorch": Training("cifar10_resnet20", torch=True),
+    },
+    "distillation": {
+        "alone": Training("distill", {**WHOLE_EPOCHS, "distill.teacher": None}),
+        "with a teacher": Training("distill", WHOLE_EPOCHS),
+    },
+    "additions": {  # to cifar10_fast, in the same time
+        "cifar10_fast": Training("cifar10_fast"),
+        "SGD, not Muon": Training("cifar10_fast", SGD),
+        "EMA": Training("cifar10_fast", {"ema.decay": 0.98}),
+        "soup": Training("cifar10_fast", {"keep_checkpoints": 8, "eval_every_steps": 44}, soup=True),
+        "mixup": Training("cifar10_fast", {"mix.mixup": 0.2}),
+        "cutmix": Training("cifar10_fast", {"mix.cutmix": 1.0}),
+        "erasing": Training("cifar10_fast", {"augment.erasing.probability": 0.25}),
+        "RandAugment": Training("cifar10_fast", {"augment.policy.name": "timm_rand_augment"}),
+        "SAM": Training("cifar10_fast", {"optimizer.sam": 0.05}, epochs=0.5),
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, help="of each training (default: the config's own)")
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--teacher", help="a run of the same classes")
+    parser.add_argument("--torch", help="a Python interpreter that has torch and Pillow; without, PyTorch is left out")
+    parser.add_argument("--workdirs", type=Path, help="where runs are kept (default: they are not)")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options, options.keys = parser.parse_known_args()
+    if wrong := [key for key in options.keys if not key.startswith("--config.")]:
+        parser.error(f"unknown arguments: {' '.join(wrong)}")
+    print(machine())
+    found: dict[str, dict[str, Any]] = json.loads(options.json.read_text()) if has(options.json) else {}
+    wanted = [
+        (name, training, seed)
+        for seed in range(options.seeds)
+        for name, training in SUITES[options.suite].items()
+        if str(seed) not in found.get(name, {}) and (options.torch or not training.torch)
+    ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ThreadPoolExecutor(options.parallel, initializer=share_cores(options.parallel)) as pool,
+    ):
+
+        def measured(name: str, training: Training, seed: int) -> None:
+            workdir = Path(options.workdirs or folder, f"{options.suite} {name} {seed}".replace(" ", "_"))
+            result = run(options, training, seed, workdir, Path(folder, f"cache {name} {seed}"))
+            found.setdefault(name, {})[str(seed)] = result
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=1))
+            print(f"{name} {seed}: {result['test']:.2%} after {result['seconds']:.0f} s", flush=True)
+
+        for task in [pool.submit(measured, *each) for each in wanted]:
+            task.result()
+    for name in SUITES[options.suite]:
+        if runs := list(found.get(name, {}).values()):
+            print(f"{name:16}", *(f"{what} {spread(runs, what)}" for what in ("test", "validation")), times(runs))
+    if options.plot:
+        draw(found, options.plot)
+
+
+def has(file: Path | None) -> bool:
+    return file is not None and file.exists()
+
+
+def share_cores(parts: int) -> Callable[[], None]:
+    """Returns what gives each thread that calls it, and what that starts, its own of as many parts of the cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    number = itertools.count()
+    return lambda: os.sched_setaffinity(0, cores[next(number) :: parts])
+
+
+def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> dict[str, Any]:
+    """Trains once and returns its accuracies, its seconds and its curve."""
+    shutil.rmtree(workdir, ignore_errors=True)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+
+    def call(*command: str) -> float:
+        """Runs a command and returns the processor's seconds that it took."""
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"failed: {' '.join(command)}")
+        return usage.ru_utime + usage.ru_stime
+
+    began = time.time()
+    if training.torch:
+        folder = options.source.removeprefix("folder:")
+        epochs = str(options.epochs or 1)
+        script = Path(__file__).with_name("torch_resnet20.py")
+        processor = call(options.torch, str(script), folder, str(workdir), "--epochs", epochs, "--seed", str(seed))
+    else:
+        keys: dict[str, Any] = {"data.source": options.source, "seed": seed}
+        if options.epochs:
+            keys["epochs"] = options.epochs * training.epochs
+        if options.teacher:
+            keys["distill.teacher"] = options.teacher
+        arguments = [f"--config.{key}={value}" for key, value in {**keys, **training.keys}.items()]
+        command = [sys.executable, "-m", "jaxnets.main", "--config", training.config, "--workdir", str(workdir)]
+        processor = call(*command, *arguments, *options.keys)
+    if training.soup:
+        into = workdir.with_name(f"{workdir.name}_soup")
+        shutil.rmtree(into, ignore_errors=True)
+        processor += call(sys.executable, "-m", "jaxnets.soup", str(workdir), "--out", str(into))
+        processor += call(sys.executable, "-m", "jaxnets.evaluate", "--workdir", str(into))
+    seconds = time.time() - began
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    curve = [(row["time"] - began, row["eval/accuracy"]) for row in rows if "eval/accuracy" in row]
+    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
+    return {
+        "test": json.loads((into / "report" / "metrics.json").read_text())["accuracy"]
+        if training.soup
+        else next(row["test/accuracy"] for row in reversed(rows) if "test/accuracy" in row),
+        "validation": max((accuracy for _, accuracy in curve), default=None),
+        "seconds": seconds,
+        "processor": processor,
+        "images_per_second": statistics.median(speeds),
+        "curve": curve,
+    }
+
+
+def spread(runs: list[dict[str, Any]], what: str) -> str:
+    values = [each[what] for each in runs if each[what] is not None]
+    if not values:
+        return "none"
+    return f"{statistics.mean(values):.2%} ({', '.join(f'{value:.2%}' for value in values)})"
+
+
+def times(runs: list[dict[str, Any]]) -> str:
+    seconds, processor, speed = (
+        statistics.mean(each[what] for each in runs) for what in ("seconds", "processor", "images_per_second")
+    )
+    return f"{seconds:.0f} s, {processor:.0f} s of processor, {speed:.0f} images/s"
+
+
+def draw(found: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+    """Draws each training's mean accuracy on validation, with the range of its seeds, and the test split's at the end."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    for name, by_seed in found.items():
+        runs = list(by_seed.values())
+        length = min(len(each["curve"]) for each in runs)
+        minutes = [statistics.mean(each["curve"][i][0] for each in runs) / 60 for i in range(length)]
+        lowest, mean, highest = (
+            [how([100 * each["curve"][i][1] for each in runs]) for i in range(length)]
+            for how in (min, statistics.mean, max)
+        )
+        (line,) = axes.plot(minutes, mean, marker=".", label=name)
+        axes.fill_between(minutes, lowest, highest, alpha=0.15, color=line.get_color())
+        for each in runs:
+            axes.plot(each["seconds"] / 60, 100 * each["test"], marker="*", color=line.get_color(), ls="")
+    axes.set_xlabel("minutes since the command")
+    axes.set_ylabel("accuracy on the validation split, % (stars: test)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main()
