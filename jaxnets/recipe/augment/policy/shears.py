@@ -191,12 +191,14 @@ def _nearby(
     to the point, a part of the next, none of those beyond. Up to the part all are whole levels, so that it is what a
     blend of two gives. Nothing is chosen: a compiler may compute the point anew for each share, and differ.
     """
-    _, height, width, _ = images.shape
+    _, height, width, channels = images.shape
     side = y.shape[1]
     margins = [(ahead + reach, side - ahead - length + reach) for ahead, length in ((above, height), (before, width))]
     padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
     numbers = jnp.arange(side, dtype=jnp.float32)
-    y, x = ((at + reach)[..., None] for at in (y - (numbers[:, None] - above), x - (numbers - before)))
+    offsets = y - (numbers[:, None] - above) + reach, x - (numbers - before) + reach
+    # For each channel and kept, or a compiler makes an array of each share below.
+    y, x = lax.optimization_barrier(tuple(jnp.broadcast_to(at[..., None], (*at.shape, channels)) for at in offsets))
 
     def blend(values: Sequence[Array], at: Array) -> Array:
         made = values[0]
@@ -243,10 +245,9 @@ def _rolled(
     base = math.isqrt(length - 1) + 1
     for step, digits in ((base, amount // base), (1, amount % base)):
         digit = jnp.expand_dims(digits, (axis, 3))
-        shape = list(canvas.shape)
-        shape[axis] = length - canvas.shape[axis]
-        rest = [jnp.zeros(shape, canvas.dtype)] if shape[axis] else []
-        twice = jnp.concatenate([canvas, *rest, canvas, *rest], axis)
+        rest = [(0, 0)] * 4
+        rest[axis] = (0, length - canvas.shape[axis])
+        twice = jnp.concatenate([jnp.pad(canvas, rest)] * 2, axis)
         first, end, _ = (kept if step == 1 else slice(None)).indices(length)
         moved = lax.slice_in_dim(twice, first, end, axis=axis)
         for value in range(1, -(-length // base) if step == base else base):

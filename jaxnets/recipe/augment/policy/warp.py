@@ -9,6 +9,7 @@ from jaxtyping import Array, UInt8
 
 from jaxnets.recipe.augment.policy.dialect import Dialect
 from jaxnets.recipe.augment.policy.layer import Layer
+from jaxnets.recipe.augment.policy.once import once
 from jaxnets.recipe.augment.policy.points import Grid, Points, sources
 from jaxnets.recipe.augment.policy.shears import sample_by_shears
 
@@ -45,6 +46,8 @@ def warp(
 
 def sample_by_gathering(images: UInt8[Array, "b h w c"], y: Grid, x: Grid) -> UInt8[Array, "b h w c"]:
     """Returns the images at these points, rounded down as Pillow does; beyond the border its pixels are repeated."""
+    # Computed anew for a pixel's number and for its share, a point next to a whole number may be on either side of it.
+    y, x = (once(at) for at in lax.optimization_barrier((y, x)))
     top, left = jnp.floor(y), jnp.floor(x)
     down, across = (y - top)[..., None], (x - left)[..., None]
 
