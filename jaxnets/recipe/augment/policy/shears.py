@@ -134,8 +134,8 @@ def _find_shears(across: Line, down: Line, side: int, long: int) -> Shears:
     ]
     # All that read these must agree to the bit: a compiler shall not compute them twice.
     slopes, offsets, flags, start = lax.optimization_barrier((slopes, offsets, flags, start))
-    moves = [Shear(*both, bits, side - 1) for both in zip(slopes, offsets, strict=True)]
-    return Shears(*flags, *moves, start)
+    by_rows, by_columns, again = (Shear(*both, bits, side - 1) for both in zip(slopes, offsets, strict=True))
+    return Shears(*flags, first=by_rows, second=by_columns, third=again, start=start)
 
 
 def _parts(x: Float32[Array, " b"], most: int, bits: int) -> Int32[Array, " b"]:
