@@ -135,7 +135,8 @@ def _find_shears(across: Line, down: Line, side: int, long: int) -> Shears:
     # All that read these must agree to the bit: a compiler shall not compute them twice.
     slopes, offsets, flags, start = lax.optimization_barrier((slopes, offsets, flags, start))
     by_rows, by_columns, again = (Shear(*both, bits, side - 1) for both in zip(slopes, offsets, strict=True))
-    return Shears(*flags, first=by_rows, second=by_columns, third=again, start=start)
+    mirrored, flipped, swapped, back = flags
+    return Shears(mirrored, flipped, swapped, back, by_rows, by_columns, again, start)
 
 
 def _parts(x: Float32[Array, " b"], most: int, bits: int) -> Int32[Array, " b"]:
