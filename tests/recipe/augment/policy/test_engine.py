@@ -140,6 +140,17 @@ def test_two_ops_are_applied_in_their_order():
         assert (difference > far).mean() < 0.004, (kind, then)
 
 
+def test_two_turns_that_cancel_bring_an_image_back():
+    turns = np.linspace(5, 60, 32).astype(np.float32)
+    batch = np.broadcast_to(waves(16, 20).clip(1), (32, 16, 20, 3))
+    kinds = np.full(32, Kind.ROTATE, np.int32)
+    found = np.asarray(applied(batch, [Layer(kinds, turns), Layer(kinds, -turns)], (0, 0, 0))).astype(int)
+    bare = (found == 0).all(-1, keepdims=True)  # turned out of the image
+    assert bare.mean() < 0.3
+    # Each pixel comes from within rounding of itself: it may be neither its neighbour nor blended with the wrong one.
+    assert np.abs(np.where(bare, 0, found - batch)).max() <= 1
+
+
 def test_three_ops_are_those_of_one_after_the_other():
     random = np.random.default_rng(1)
     pairs = np.array([(a, b) for a in GEOMETRIC for b in GEOMETRIC]).T  # one warp for both
@@ -156,7 +167,7 @@ def test_three_ops_are_those_of_one_after_the_other():
 
 
 @pytest.mark.parametrize(("filter", "pair"), [("bilinear", False), ("bilinear", True), ("nearest", True)])
-def test_a_warp_by_products_of_matrices_is_the_one_that_gathers(filter, pair, monkeypatch):
+def test_the_warp_of_a_tpu_is_the_one_that_gathers(filter, pair, monkeypatch):
     random, count = np.random.default_rng(0), 40
     kinds = random.integers(Kind.SHEAR_X, Kind.ROTATE + 1, (2, count))
     most = np.select(
