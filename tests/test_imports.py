@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
-    ["callable", "errors", "chips", "cores", "dtypes", "cache", "exit", "interrupt", "terminal"],
+    ["callable", "errors", "chips", "cores", "dtypes", "cache", "exit", "interrupt", "terminal", "figures"],
     ["schema", "answer", "metrics", "preprocess"],
     ["models"],
     ["recipe"],
