@@ -31,8 +31,6 @@ from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 
-SIZES = (1, 4096)  # pixels of a side that --size may give
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:

@@ -85,12 +85,12 @@ def learning(evaluation: Evaluation) -> Section:
     """Returns the curves of the training, from metrics.jsonl."""
     rows = rows_of(evaluation.run)
     drawn = draw_learning(rows)
-    if drawn is None:
+    if not drawn:
         return Section("Learning", "", "learning")
-    html = drawing(drawn, "learning curves", "Loss and accuracy over the steps of the training.")
+    html = side_by_side(drawing(figure, f"{key} over the steps of the training") for key, figure in drawn.items())
     if evaluation.metrics["step"] is not None:
         html += paragraph(f"The weights that are judged here are those of step {evaluation.metrics['step']:,}.", "dim")
-    return Section("Learning", html, "learning", {"learning.png": figures.png(drawn)})
+    return Section("Learning", html, "learning", {f"learning-{key}.png": figures.png(x) for key, x in drawn.items()})
 
 
 def rows_of(run: RunDirectory) -> list[dict[str, Any]]:
@@ -110,8 +110,8 @@ def rows_of(run: RunDirectory) -> list[dict[str, Any]]:
     return rows
 
 
-def draw_learning(rows: list[dict[str, Any]]) -> "Figure | None":
-    """Returns loss and accuracy over the steps, of training and of each split; None where there are none."""
+def draw_learning(rows: list[dict[str, Any]]) -> dict[str, "Figure"]:
+    """Returns by its key each quantity over the steps, of training and of each split; nothing where there is none."""
     series: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for key, value in row.items():
@@ -119,18 +119,18 @@ def draw_learning(rows: list[dict[str, Any]]) -> "Figure | None":
             if isinstance(value, int | float) and not isinstance(value, bool):
                 whose = str(row.get("eval/split", kind)) if kind == "eval" else kind
                 series[name][whose].append((row["step"], float(value)))
-    shown = [(key, name) for key, name in _LEARNED if key in series]
-    if not shown:
-        return None
-    figure = figures.new_figure(4.4 * len(shown), 3.1) if len(shown) > 1 else figures.new_figure(5.2, 3.1)
-    for axes, (key, name) in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+    drawn = {}
+    for key, name in _LEARNED:
+        if key not in series:
+            continue
+        drawn[key] = figures.new_figure(4.4, 3.1)
+        axes = drawn[key].subplots()
         for whose, points in series[key].items():
             step, value = np.array(points).T
-            mark = "o" if len(points) < 12 else None
-            axes.plot(*_thin(step, value), label=whose, marker=mark, markersize=3)
+            axes.plot(*_thin(step, value), label=whose, marker="o" if len(points) < 12 else None, markersize=3)
         axes.set(xlabel="step", title=name)
         axes.legend()
-    return figure
+    return drawn
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
