@@ -17,7 +17,7 @@ from jaxnets.evaluate.page.images import Images
 from jaxnets.evaluate.page.report import report
 from jaxnets.evaluate.page.section import Section
 from jaxnets.evaluate.report import metrics_report
-from jaxnets.evaluate.run import Evaluation, _merged
+from jaxnets.evaluate.run import Evaluation, merged
 from jaxnets.evaluate.several_labels import judge_several
 from jaxnets.evaluate.single_label import judge
 from jaxnets.evaluate.sums import sums_over
@@ -41,7 +41,7 @@ def evaluation(predictions, folder, **changed) -> Evaluation:
     judged = judge_several(predictions) if several else judge(predictions)
     loss = SigmoidCrossEntropy() if several else SoftmaxCrossEntropy()
     total = sums_over(predictions, loss, EVALUATION)
-    metrics = _merged(metrics_report(total, names, split="test", model="tiny", step=3), judged)
+    metrics = merged(metrics_report(total, names, split="test", model="tiny", step=3), judged)
     fields = {
         "run": RunDirectory(folder),
         "config": resolve({}),

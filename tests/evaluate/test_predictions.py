@@ -10,7 +10,7 @@ from jaxnets.data.sources import ArraySplit
 from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import open_onnx
 from jaxnets.evaluate.predictions import collect
-from jaxnets.evaluate.run import _at_size
+from jaxnets.evaluate.run import at_size
 from jaxnets.evaluate.views import VIEWS, find_views
 from jaxnets.export.onnx_export import export_onnx
 from jaxnets.models.forward import forward
@@ -113,7 +113,7 @@ def test_crops_of_a_model_that_sees_all_of_an_image_are_refused():
 
 
 def test_another_size_is_asked_where_the_network_can(classifier):
-    larger = _at_size(classifier, (48, 40))
+    larger = at_size(classifier, (48, 40))
     assert (larger.preprocess.height, larger.preprocess.width) == (48, 40)
     found = collect(larger, examples(larger.preprocess, 3), split="test", batch_size=2)
     assert found.logits.shape == (3, 5)
