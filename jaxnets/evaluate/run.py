@@ -31,8 +31,6 @@ from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 
-SIZES = (1, 4096)  # pixels of a side that --size may give
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -186,7 +184,7 @@ def judge_run(
         judged=judged,
         temperature=temperature,
         metrics={
-            **_merged(report, judged),
+            **merged(report, judged),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
             "source": config.data.source if source is None else source,
             "notes": notes,
@@ -210,7 +208,7 @@ def _who(
     if model is None:
         classifier = load(run.path, checkpoint, weights)
         if size is not None:
-            classifier = _at_size(classifier, size)
+            classifier = at_size(classifier, size)
         return classifier, classifier
     if size is not None:
         raise UserError(
@@ -229,7 +227,7 @@ def _who(
         return asked, None
 
 
-def _at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
+def at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
     """Returns the classifier with images of another size.
 
     Raises:
@@ -267,7 +265,7 @@ def _by(size: int | tuple[int, int]) -> str:
     return "×".join(map(str, (size, size) if isinstance(size, int) else size))
 
 
-def _merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, Any]:
+def merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, Any]:
     """Returns the report with all that was judged; what takes many lines comes last."""
     rows = {
         name: {**row, **more} for (name, row), more in zip(report["per_class"].items(), judged.per_class, strict=True)
