@@ -101,7 +101,13 @@ MODELS = _success(
                 "labels": ["cat", "dog"],
                 "thresholds": None,  # where an image may have several labels, the probability above which each is said
                 "temperature": 1.31,  # that the logits are divided by before they become probabilities
-                "refusal": {"probability": 0.62, "energy": -3.1, "distance": None, "wanted": "precision 0.95", "conformal": None},
+                "refusal": {
+                    "probability": 0.62,
+                    "energy": -3.1,
+                    "distance": None,
+                    "wanted": "precision 0.95",
+                    "conformal": None,
+                },
                 "input": {"height": 224, "width": 224, "channels": 3},
                 "batch": 4,
             }
@@ -112,7 +118,10 @@ MODELS = _success(
 _NAMED = _list(_object(label=_STRING, probability=_NUMBER))
 _ANSWER = _object(top=_NAMED)
 _ANSWER["properties"] |= {
-    "labels": {**_NAMED, "description": "of models whose images may have several: those that the image is said to have"},
+    "labels": {
+        **_NAMED,
+        "description": "of models whose images may have several: those that the image is said to have",
+    },
     "label": {
         "type": ["string", "null"],
         "description": "of models with bounds: the most probable class, or null where the answer is 'none of these'",

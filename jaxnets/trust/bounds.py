@@ -42,9 +42,7 @@ def at_least(right: int, count: int, risk: float = 1 - CONFIDENCE) -> float:
     return float(betaincinv(right, count - right + 1, risk)) if right else 0.0
 
 
-def for_precision(
-    confidences: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], precision: float
-) -> Chosen:
+def for_precision(confidences: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], precision: float) -> Chosen:
     """Returns the confidence from which on answers have at least a precision, with as many answers as can be.
 
     Geifman & El-Yaniv 2017, "Selective classification for deep neural networks", algorithm 1: a binary search over the

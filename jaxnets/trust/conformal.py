@@ -30,7 +30,9 @@ def fit_quantile(
     Raises:
         UserError: if there are too few images for that coverage.
     """
-    scores = np.sort(1 - np.take_along_axis(probabilities, labels[:, None].astype(np.int64), 1)[:, 0].astype(np.float64))
+    scores = np.sort(
+        1 - np.take_along_axis(probabilities, labels[:, None].astype(np.int64), 1)[:, 0].astype(np.float64)
+    )
     n = len(scores)
     rank = math.ceil((n + 1) * coverage - 1e-9)
     if rank > n:

@@ -69,7 +69,10 @@ def read_costs(file: Path, class_names: Sequence[str]) -> Costs:
             raise UserError(f"{file} has {len(row) - 1} costs in the row of {name!r}, expected {len(heads)}: {form}")
         for column, (head, text) in enumerate(zip(heads, row[1:], strict=True)):
             table[number, column] = _cost(file, name, head, text)
-    decisions = (*class_names, *((NONE_OF_THESE,) if NONE_OF_THESE in heads and NONE_OF_THESE not in class_names else ()))
+    decisions = (
+        *class_names,
+        *((NONE_OF_THESE,) if NONE_OF_THESE in heads and NONE_OF_THESE not in class_names else ()),
+    )
     matrix = table[[names.index(name) for name in class_names]][:, [heads.index(name) for name in decisions]]
     return Costs(matrix, decisions)
 
@@ -110,7 +113,9 @@ def _cost(file: Path, name: str, head: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{file} has {quoted(text)} as the cost of saying {head!r} where {name!r} is true: give a number")
+        raise UserError(
+            f"{file} has {quoted(text)} as the cost of saying {head!r} where {name!r} is true: give a number"
+        )
     return value
 
 

@@ -67,7 +67,9 @@ def read_refusal(saved: Any) -> Refusal | None:
     conformal = saved.get("conformal")
     if conformal is not None:
         found = conformal if isinstance(conformal, Mapping) else {}
-        quantile, coverage = (_number(found.get(key), f"refusal.conformal.{key}", 1.0) for key in ("quantile", "coverage"))
+        quantile, coverage = (
+            _number(found.get(key), f"refusal.conformal.{key}", 1.0) for key in ("quantile", "coverage")
+        )
         if quantile is None or coverage is None:
             raise UserError(f"must have quantile and coverage in refusal.conformal, found {quoted(str(conformal))}")
         conformal = Conformal(quantile=quantile, coverage=coverage)
