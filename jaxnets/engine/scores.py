@@ -59,7 +59,8 @@ def _add_distance(graph: Any, spread: Spread) -> None:
     _node(graph, "Div", ["distance_across", rest], "distance_across_scaled")
     _node(graph, "ReduceSumSquare", ["distance_along_scaled"], "distance_first", axes=[1], keepdims=0)
     _node(graph, "ReduceSumSquare", ["distance_across_scaled"], "distance_second", axes=[1], keepdims=0)
-    _node(graph, "Add", ["distance_first", "distance_second"], "distance_squared")
+    # No Add: int8 would clip it to the largest distance of what it is calibrated on.
+    _node(graph, "Sum", ["distance_first", "distance_second"], "distance_squared")
     _node(graph, "Sqrt", ["distance_squared"], "distance")
     _output(graph, "distance")
 
