@@ -73,9 +73,10 @@ def _case(evaluation: Evaluation, judged: Judged, pair: Pair, shown: Images) -> 
     for label in (pair.true, pair.said):
         right = _surest(judged, (predictions.labels == label) & (said == label), 1)
         cells += [image(shown.uri(i), f"rightly <b>{escape(names[label])}</b>", shown.name(i)) for i in right]
+    what = "image" if pair.count == 1 else "images"
     return (
         f"<div class=case><b>{escape(names[pair.true])} → {escape(names[pair.said])}</b>"
-        f"<span class=dim>{pair.count:,} {'image' if pair.count == 1 else 'images'}, {percent(pair.share)} of the class</span>{images(cells)}</div>"
+        f"<span class=dim>{pair.count:,} {what}, {percent(pair.share)} of the class</span>{images(cells)}</div>"
     )
 
 
