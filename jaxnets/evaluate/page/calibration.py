@@ -45,7 +45,7 @@ def calibration(evaluation: Evaluation) -> Section:
         share = judged.coverage.share_at(accuracy)
         at_least = judged.coverage.confidence[judged.coverage.share <= share]
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
-    html += table(("for an accuracy of", "answer this share", "from this confidence on"), rows, numbers=(1, 2))
+    html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
     html += paragraph(
         "These thresholds are read off the images they are judged by, and flatter: choose one on the validation split.",
         "dim",
