@@ -18,6 +18,7 @@ from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import Asked, OnnxModel, open_onnx
+from jaxnets.evaluate.class_maps import find_class_map, open_mapped, real_figures, restricted
 from jaxnets.evaluate.predictions import Predictions, collect
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.evaluate.several_labels import JudgedSeveral, judge_several
@@ -115,6 +116,7 @@ def judge_run(
     model: Path | None = None,
     tta: str | None = None,
     size: int | tuple[int, int] | None = None,
+    class_map: str | None = None,
 ) -> Evaluation:
     """Returns a checkpoint's evaluation on a split, computed on all devices.
 
@@ -126,15 +128,20 @@ def judge_run(
         model: an ONNX file of the run that answers in its place.
         tta: the name of views (`jaxnets.evaluate.views`).
         size: that images are brought to, a side or height and width.
+        class_map: how the folders of a test set for ImageNet's classes are read (`jaxnets.evaluate.class_maps`).
 
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
     """
     config, card = run.read_config(), run.read_model()
+    mapped = None if class_map is None else find_class_map(class_map)
     views = None if tta is None else find_views(tta)
     asked, classifier = _who(run, card, checkpoint, weights, model, size)
     fitted = asked.preprocess if views is None else views.fit(asked.preprocess)
-    data = open_data(config, replace(card, preprocess=fitted), split, source)
+    if mapped is None:
+        data = open_data(config, replace(card, preprocess=fitted), split, source)
+    else:
+        data = open_mapped(config, fitted, card.class_names, mapped, source)
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
     examples, notes = data.split(split), [*data.notes]
@@ -157,6 +164,11 @@ def judge_run(
         if choose_on == split:
             notes.append(f"the thresholds were chosen on these images: F1 is lower on others ({split})")
     predictions = predict(split)
+    real = {}
+    if mapped is not None:
+        real = real_figures(predictions, mapped)
+        predictions = restricted(predictions, mapped)
+        card = replace(card, class_names=predictions.class_names)
     if left_out := len(examples) - len(predictions):
         notes.append(f"{left_out} images cannot be read and were left out")
     temperature = getattr(asked, "temperature", None) or 1.0
@@ -184,7 +196,9 @@ def judge_run(
         judged=judged,
         temperature=temperature,
         metrics={
+            **real,
             **_merged(report, judged),
+            **({} if class_map is None else {"class_map": class_map}),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
             "source": config.data.source if source is None else source,
             "notes": notes,
