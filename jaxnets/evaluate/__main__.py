@@ -164,13 +164,17 @@ def _show(metrics: dict[str, Any]) -> None:
             f"{_percent(metrics['macro_f1'])}"
         )
     console.print(
-        f"calibration error {_percent(metrics['ece'])}, ROC-AUC {metrics['roc_auc']:.4f}, log-loss "
+        f"calibration error {_percent(metrics['ece'])}, ROC-AUC {_number(metrics['roc_auc'])}, log-loss "
         f"{metrics['log_loss']:.4f}, Brier score {metrics['brier']:.4f}"
     )
 
 
 def _percent(share: float | None) -> str:
     return "—" if share is None or math.isnan(share) else f"{share:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def read_size(text: str) -> int | tuple[int, int]:

@@ -197,7 +197,7 @@ def judge_run(
         temperature=temperature,
         metrics={
             **real,
-            **_merged(report, judged),
+            **merged(report, judged),
             **({} if class_map is None else {"class_map": class_map}),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
             "source": config.data.source if source is None else source,
@@ -222,7 +222,7 @@ def _who(
     if model is None:
         classifier = load(run.path, checkpoint, weights)
         if size is not None:
-            classifier = _at_size(classifier, size)
+            classifier = at_size(classifier, size)
         return classifier, classifier
     if size is not None:
         raise UserError(
@@ -241,7 +241,7 @@ def _who(
         return asked, None
 
 
-def _at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
+def at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
     """Returns the classifier with images of another size.
 
     Raises:
@@ -279,7 +279,7 @@ def _by(size: int | tuple[int, int]) -> str:
     return "×".join(map(str, (size, size) if isinstance(size, int) else size))
 
 
-def _merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, Any]:
+def merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, Any]:
     """Returns the report with all that was judged; what takes many lines comes last."""
     rows = {
         name: {**row, **more} for (name, row), more in zip(report["per_class"].items(), judged.per_class, strict=True)

@@ -39,7 +39,7 @@ def write_report(
     """
     metrics = evaluation.metrics
     names = [METRICS, PARQUET if parquet else TABLE]
-    _write_table(evaluation, folder / names[1], parquet=parquet)
+    write_table(evaluation, folder / names[1], parquet=parquet)
     if page:
         from jaxnets.evaluate.page.cost import as_json, measure
         from jaxnets.evaluate.page.report import report
@@ -55,7 +55,8 @@ def write_report(
     return names
 
 
-def _write_table(evaluation: Evaluation, file: Place, *, parquet: bool) -> None:
+def write_table(evaluation: Evaluation, file: Place, *, parquet: bool) -> None:
+    """Writes what was said of each image."""
     predictions, judged = evaluation.predictions, evaluation.judged
     # Labels are written as the run's own table has them, where it has one.
     separator = evaluation.config.data.table.separator or ";"

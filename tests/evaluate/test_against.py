@@ -9,7 +9,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate.against import Judged, compare
 from jaxnets.evaluate.matching import aligned
 from jaxnets.evaluate.weighted import is_right
-from tests.evaluate.made import predictions
+from tests.evaluate.invented import predictions
 
 NAMES = ("runs/a", "runs/b")
 

@@ -19,7 +19,7 @@ from jaxnets.evaluate.class_maps import (
 )
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.imagenet import class_names
-from tests.evaluate.made import predictions
+from tests.evaluate.invented import predictions
 
 SMALL = Preprocess(height=8, width=8, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
 

@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from jaxnets.errors import UserError
 from jaxnets.evaluate.groups import SMALL, by_group
-from tests.evaluate.made import predictions
+from tests.evaluate.invented import predictions
 
 
 def _values(sizes: dict[str, int], seed: int = 0) -> list[str]:

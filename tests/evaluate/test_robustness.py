@@ -10,7 +10,7 @@ from jaxnets.evaluate.corrupted_examples import CorruptedExamples
 from jaxnets.evaluate.corruptions import COMMON, corrupt
 from jaxnets.evaluate.predictions import collect
 from jaxnets.evaluate.robustness import ALEXNET, ALEXNET_CLEAN, Robustness, measure
-from tests.evaluate.made import by_brightness
+from tests.evaluate.invented import by_brightness
 
 
 def _examples(n: int = 12, side: int = 16, channels: int = 3) -> tuple[Examples, np.ndarray]:

@@ -10,7 +10,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate import runs_table
 from jaxnets.evaluate.runs_table import table_of
 from jaxnets.run.directory import ModelCard, RunDirectory
-from tests.evaluate.made import by_brightness
+from tests.evaluate.invented import by_brightness
 from tests.train.runs import short
 
 METRICS = {

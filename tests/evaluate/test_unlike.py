@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from jaxnets.evaluate.unlike import auroc, scores, separation, unlike
-from tests.evaluate.made import predictions
+from tests.evaluate.invented import predictions
 
 
 def _drawn(seed: int, levels: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from jaxnets.evaluate.weighted import evaluate, figures_by_name, is_right
-from tests.evaluate.made import predictions
+from tests.evaluate.invented import predictions
 
 
 def _expected(given, probabilities: np.ndarray) -> dict[str, float]:

@@ -40,7 +40,7 @@ def confusions(evaluation: Evaluation, shown: Images) -> Section:
     )
     if len(names) > _CELLS:
         caption += f" Each cell stands for {-(-len(names) // _CELLS)} classes, and has the largest of their shares."
-    html = drawing(drawn, "confusion matrix", caption)
+    html = drawing(drawn, "confusion matrix", caption, wide=len(names) > 12)
     if not pairs:
         return Section(
             "Confusions", html + paragraph("No image was taken for one of another class."), "confusions",

@@ -38,6 +38,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
   align-items: start; }
 figure { margin: 0; } figure.drawing { margin: 8px 0; min-width: 0; } figure.drawing figcaption { font-size: 13px;
   max-width: 75ch; }
+.wide { overflow-x: auto; } .wide svg { min-width: 520px; }
 .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 12px; margin: 8px 0; }
 figure.image .frame { aspect-ratio: 1; display: flex; align-items: center; justify-content: center;
   background: var(--back); border-radius: 6px; overflow: hidden; }
@@ -56,6 +57,7 @@ details { margin-top: 8px; } summary { cursor: pointer; color: var(--accent); }
   --accent: #2f6fde; --bad: #c62828; --good: #1b7f3b; } @page { margin: 14mm; } body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; } nav { display: none; } section { border: 0; border-top: 1px solid var(--line);
   border-radius: 0; padding: 8px 0; } .tall { max-height: none; overflow: visible; } .tall th { position: static; }
+  .wide svg { min-width: 0; } details::details-content { content-visibility: visible; }
   tr, .case, .tile, figure { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); } .columns { grid-template-columns: 1fr 1fr; }
   .images { grid-template-columns: repeat(6, 1fr); } .trio { grid-template-columns: 1fr 1fr; }

@@ -65,10 +65,11 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
 
 
-def drawing(figure: "Figure", described: str, caption: str = "") -> str:
-    """Returns a drawn figure; `described` is for those who hear the page."""
+def drawing(figure: "Figure", described: str, caption: str = "", *, wide: bool = False) -> str:
+    """Returns a drawn figure; `described` is for those who hear the page. A `wide` one scrolls on a phone."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure class=drawing>{figures.svg(figure, described)}{below}</figure>"
+    inside = figures.svg(figure, described)
+    return f"<figure class=drawing>{f'<div class=wide>{inside}</div>' if wide else inside}{below}</figure>"
 
 
 def side_by_side(parts: Iterable[str]) -> str:
