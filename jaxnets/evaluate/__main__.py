@@ -41,7 +41,9 @@ def main() -> None:
         help="test-time augmentation, the mean of the logits: mirror, airbench (mirror and shifts by a pixel), crops, "
         "ten-crops",
     )
-    parser.add_argument("--size", help="pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)")
+    parser.add_argument(
+        "--size", help="pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)"
+    )
     parser.add_argument(
         "--thresholds",
         nargs="?",

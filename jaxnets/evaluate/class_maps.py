@@ -148,7 +148,10 @@ def real_figures(predictions: Predictions, chosen: ClassMap) -> dict[str, float 
     if chosen.real is None:
         return {}
     right, counts = real_right(predictions, chosen.real)
-    return {"real_accuracy": float(right[counts].mean()) if counts.any() else float("nan"), "real_count": int(counts.sum())}
+    return {
+        "real_accuracy": float(right[counts].mean()) if counts.any() else float("nan"),
+        "real_count": int(counts.sum()),
+    }
 
 
 def real_right(

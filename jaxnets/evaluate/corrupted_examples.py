@@ -27,6 +27,7 @@ class CorruptedExamples(Examples):
         self.fit, self.cut = whole.fit, False
         self.labels = np.repeat(whole.labels[chosen], len(kinds), 0)
         self.aspects = np.ones(len(self), np.float32)
+        self._images, self._loaded, self._corrupt = None, None, set[int]()  # it keeps nothing
         self._read_whole = lru_cache(maxsize=_KEPT)(self._fitted)
 
     def _fitted(self, number: int) -> tuple[UInt8[np.ndarray, "h w c"], bool]:

@@ -183,9 +183,7 @@ def _against(options: argparse.Namespace, evaluation: "Evaluation", found: Furth
     from jaxnets.run.directory import open_run
 
     def judged(of: "Evaluation", name: str) -> Judged:
-        return Judged(
-            name=name, predictions=of.predictions, temperature=of.temperature, thresholds=of.asked.thresholds
-        )
+        return Judged(name=name, predictions=of.predictions, temperature=of.temperature, thresholds=of.asked.thresholds)
 
     def other(path: str) -> Judged:
         given = {"split": options.split, "source": options.source, "batch_size": options.batch_size}
@@ -212,7 +210,11 @@ def _against(options: argparse.Namespace, evaluation: "Evaluation", found: Furth
             comparison.verdict,
             f"both right {test.both:,}, only the first {test.only_first:,}, only the second {test.only_second:,}, "
             f"neither {test.neither:,}; McNemar: mid-p {test.mid_p:.3g}, exact {test.exact:.3g}"
-            + ("" if comparison.p == test.mid_p else f", adjusted for {len(comparisons)} comparisons {comparison.p:.3g}"),
+            + (
+                ""
+                if comparison.p == test.mid_p
+                else f", adjusted for {len(comparisons)} comparisons {comparison.p:.3g}"
+            ),
         ]
         head = ("", comparison.first.name, comparison.second.name, "difference", "95 % interval")
         found.say(f"{comparison.first.name} against {comparison.second.name}", head, rows, below)

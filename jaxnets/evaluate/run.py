@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.errors import FlaxError
 
 from jaxnets.cache import use_compilation_cache
@@ -252,9 +251,7 @@ def at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
     changed = replace(classifier, preprocess=replace(own, height=height, width=width))
     image = jax.ShapeDtypeStruct((1, height, width, own.channels), jnp.uint8)
     try:
-        jax.eval_shape(
-            lambda images: forward(changed.model, changed.preprocess, changed.variables, images), image
-        )
+        jax.eval_shape(lambda images: forward(changed.model, changed.preprocess, changed.variables, images), image)
     except (FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{classifier.name} cannot be asked at {height}×{width}: its layers are made for images of "

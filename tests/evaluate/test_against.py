@@ -49,7 +49,10 @@ def test_images_that_are_called_the_same_are_matched_one_by_one():
     [
         (lambda x: replace(x, class_names=("class 0", "class 1", "class 2", "wolf")), "only runs/b has 'wolf'"),
         (lambda x: predictions(60, 3), "have other classes .4 and 3.: only runs/a has 'class 3'"),
-        (lambda x: x.take(np.arange(50)), "60 of test and 50 of test, of which 50 are the same .'a50' is only in runs/a"),
+        (
+            lambda x: x.take(np.arange(50)),
+            "60 of test and 50 of test, of which 50 are the same .'a50' is only in runs/a",
+        ),
         (lambda x: replace(x, paths=tuple(f"b{i}" for i in range(60))), "of which 0 are the same"),
         (lambda x: replace(x, labels=(x.labels + 1) % 4), "60 of 60 have other labels .'a0' is 'class"),
         (lambda x: predictions(several=True), "runs/a is of one label per image and runs/b of several"),

@@ -53,8 +53,10 @@ def test_only_the_images_that_are_asked_for_are_answered(table):
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(table):
     path, _ = table
     config, data = _opened(path)
-    with pytest.raises(UserError, match=r"'sexx', which csv:.* does not have .did you mean 'Sex'.; it has 'file', 'label'"):
-        column_values(config.data, data.class_names, data.split("test"), np.arange(3), "sexx")
+    with pytest.raises(
+        UserError, match=r"'patiant', which csv:.* does not have .did you mean 'patient'.; it has 'file', 'label'"
+    ):
+        column_values(config.data, data.class_names, data.split("test"), np.arange(3), "patiant")
 
 
 def test_what_is_no_table_is_refused(table):

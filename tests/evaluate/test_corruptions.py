@@ -1,13 +1,27 @@
 """The corruptions of ImageNet-C."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage import color, filters, util
 
 from jaxnets.errors import UserError
-from jaxnets.evaluate.corruptions import ALL, COMMON, EXTRA, corrupt, scale_of
-from jaxnets.evaluate.corruptions import blur, digital, linear, noise, weather
+from jaxnets.evaluate.corruptions import (
+    ALL,
+    COMMON,
+    EXTRA,
+    blur,
+    corrupt,
+    digital,
+    linear,
+    noise,
+    scale_of,
+    table,
+    weather,
+)
 from jaxnets.evaluate.corruptions.severity import SEVERITIES
 
 
@@ -53,14 +67,14 @@ def test_every_corruption_keeps_the_shape_of_grey_and_oblong_images(name, shape)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"saturate", "elastic_transform", "spatter"}))
-@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("side", [32, 64])
 def test_a_higher_severity_changes_more(name, side):
     image = _image(side, side)
     changes = [
         np.mean([np.abs(corrupt(image, name, severity, example=i).astype(float) - image).mean() for i in range(3)])
         for severity in (1, 3, 5)
     ]
-    if name in ("glass_blur", "snow", "frost"):  # their numbers do not all grow
+    if name in ("glass_blur", "snow", "frost", "fog"):  # their numbers do not all grow
         assert changes[0] < changes[2]
     else:
         assert changes == sorted(changes)
@@ -79,7 +93,10 @@ def test_what_is_not_there_is_refused():
         corrupt(_image(), "fog", 6)
 
 
-@pytest.mark.parametrize(("sigma", "border", "truncate"), [(0.7, "nearest", 4.0), (5.0, "reflect", 3.0)])
+@pytest.mark.parametrize(
+    ("sigma", "border", "truncate"),
+    [(0.7, "nearest", 4.0), (3.0, "reflect", 3.0), (5.0, "nearest", 4.0), (40.0, "reflect", 3.0)],
+)
 def test_a_gaussian_is_that_of_skimage(sigma, border, truncate):
     image = _image(20, 37) / 255
     expected = filters.gaussian(image, sigma, mode=border, truncate=truncate, channel_axis=-1)
@@ -95,6 +112,13 @@ def test_an_enlargement_is_that_of_scipy(factor):
     enlarged = ndimage.zoom(cut, (factor, factor, 1), order=1)
     trim = (len(enlarged) - 32) // 2
     np.testing.assert_allclose(linear.zoomed(image, factor), enlarged[trim : trim + 32, trim : trim + 32], atol=1e-12)
+
+
+def test_places_between_pixels_are_read_as_scipy_does():
+    image, random = _image(20, 27) / 255, np.random.default_rng(0)
+    down, across = np.mgrid[:20, :27] + random.normal(0, 12, (2, 20, 27))
+    expected = [ndimage.map_coordinates(image[..., c], (down, across), order=1, mode="reflect") for c in range(3)]
+    np.testing.assert_allclose(linear.sampled(image, down, across), np.stack(expected, -1), atol=1e-12)
 
 
 def test_salt_and_pepper_are_skimage_s():
@@ -164,3 +188,45 @@ def test_black_and_white_stay_within_range():
             assert found.shape == image.shape
             if name in ("contrast", "pixelate", "gaussian_blur", "zoom_blur", "motion_blur"):
                 np.testing.assert_array_equal(found, image)
+
+
+class _Legacy:
+    """NumPy's old generator, whose numbers stay the same for ever, by the names of the new one."""
+
+    def __init__(self, seed: int) -> None:
+        state = np.random.RandomState(seed)
+        self.normal, self.uniform, self.poisson, self.random = (
+            state.normal,
+            state.uniform,
+            state.poisson,
+            state.random_sample,
+        )
+        self._pair = lambda low, high: state.randint(low, high, size=(2,))
+
+    def integers(self, low: int, high: int, size: tuple[int, int, int]) -> np.ndarray:
+        """Draws two at a time, as a loop over pixels does."""
+        return np.array([self._pair(low, high) for _ in range(size[0] * size[1])]).reshape(size)
+
+
+# What the authors' make_cifar_c.py makes of the image below at severity 4 with np.random.seed(7): the means of its four
+# quarters. Run with NumPy 2.4.6, scikit-image 0.26, SciPy 1.17.1 and OpenCV 5.0.0 (np.float_ and multichannel replaced
+# by today's names, ImageMagick's motion blur by that of imagecorruptions 1.1.2, numbers of salt and pepper from the old
+# generator too). Frost is not theirs.
+GOLDEN = json.loads((Path(__file__).parent / "corruptions.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"frost"}))
+def test_the_authors_program_makes_the_same_of_the_same_draws(name):
+    y, x = np.mgrid[:32, :32]
+    waves = 128 + 90 * np.sin(x / 5 + y / 9), 128 + 100 * np.cos(y / 4) * np.sin(x / 11), (x * y) % 200 + 20
+    found = table.apply(np.stack(waves, -1).astype(np.uint8), name, 4, _Legacy(7))
+    quarters = [found[a : a + 16, b : b + 16].mean((0, 1)) for a in (0, 16) for b in (0, 16)]
+    np.testing.assert_allclose(quarters, GOLDEN[name], atol=0.3)  # rounded down, here and there by one more
+
+
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_frost_is_as_bright_and_as_uneven_as_the_photographs(side):
+    drawn = 255 * np.stack([weather.ice(np.random.default_rng(seed), side, side, 3) for seed in range(12)])
+    # Means over crops of the five photographs of 224 pixels: red, green, blue 144, 165, 177; deviation within one 24.
+    np.testing.assert_allclose(drawn.mean((0, 1, 2)), (144, 165, 177), atol=18)
+    assert drawn.mean(3).std((1, 2)).mean() == pytest.approx(24, abs=5)

@@ -43,7 +43,7 @@ def test_a_gap_that_is_there_is_found_and_its_sign_is_that_of_the_better_group()
 
 
 def test_groups_that_were_drawn_blindly_have_a_gap_that_chance_makes():
-    found = by_group(predictions(400), _values({name: 40 for name in "abcdefghij"}), "site", resamples=50)
+    found = by_group(predictions(400), _values(dict.fromkeys("abcdefghij", 40)), "site", resamples=50)
     assert found.gaps["accuracy"].difference.value > 0.05  # the best and the worst of ten
     assert found.gaps["accuracy"].p > 0.05
 

@@ -41,9 +41,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_distribution():
 def test_units_make_the_interval_wider_where_images_of_one_are_alike():
     units = np.repeat(np.arange(20), 20)
     values = np.repeat(np.random.default_rng(0).normal(size=20), 20)
-    alone, together = (
-        bootstrap([mean(values)], 400, seed=0, units=given)[0] for given in (None, units)
-    )
+    alone, together = (bootstrap([mean(values)], 400, seed=0, units=given)[0] for given in (None, units))
     assert together.high - together.low > 3 * (alone.high - alone.low)
 
 

@@ -36,7 +36,9 @@ def run(tmp_path, monkeypatch):
         made = RunDirectory(tmp_path / name)
         made.create()
         preprocess = by_brightness(8, 1).preprocess
-        made.write(short(), ModelCard(name="resnet8_cifar", fields={}, class_names=("a", "b"), preprocess=preprocess, data={}))
+        made.write(
+            short(), ModelCard(name="resnet8_cifar", fields={}, class_names=("a", "b"), preprocess=preprocess, data={})
+        )
         if report is not None:
             (made.path / "report").mkdir()
             (made.path / "report" / "metrics.json").write_text(json.dumps({**METRICS, **report}))
@@ -92,4 +94,9 @@ def test_the_csv_has_a_line_for_each_run(run):
     found = table_of([run("a, b", {}), run("c", {"top5": 1.0})], "test", _never)
     lines = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert [line["run"].rpartition("/")[2] for line in lines] == ["a, b", "c"]
-    assert (lines[0]["accuracy"], lines[0]["top5"], lines[1]["top5"], lines[0]["accuracy_low"]) == ("0.9", "", "1.0", "0.86")
+    assert (lines[0]["accuracy"], lines[0]["top5"], lines[1]["top5"], lines[0]["accuracy_low"]) == (
+        "0.9",
+        "",
+        "1.0",
+        "0.86",
+    )

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 from PIL import Image as PillowImage
-from scipy.ndimage import map_coordinates
 
-from jaxnets.evaluate.corruptions.linear import gaussian
+from jaxnets.evaluate.corruptions.linear import gaussian, sampled
 
 Image = Float64[np.ndarray, "h w c"]
 
@@ -59,7 +58,7 @@ def elastic_transform(image: Image, random: np.random.Generator, far: float, smo
     All lengths are in shares of the shorter side: three points move by up to `corners`, the field is uniform noise up
     to ±1, blurred by `smooth` and times `far`.
     """
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     side = min(height, width)
     centre, reach = np.float32([width, height]) // 2, side // 3
     points = np.float32([centre + reach, [centre[0] + reach, centre[1] - reach], centre - reach])
@@ -69,9 +68,7 @@ def elastic_transform(image: Image, random: np.random.Generator, far: float, smo
     sheared = sheared.reshape(image.shape)
     across, down = (_field(random, (height, width), far * side, smooth * side) for _ in range(2))
     y, x = np.mgrid[:height, :width]
-    places = (y + down, x + across)
-    found = [map_coordinates(sheared[..., c], places, order=1, mode="reflect") for c in range(channels)]
-    return np.stack(found, -1).astype(np.float64)
+    return sampled(sheared.astype(np.float64), y + down, x + across)
 
 
 def _field(random: np.random.Generator, shape: tuple[int, int], far: float, smooth: float) -> np.ndarray:

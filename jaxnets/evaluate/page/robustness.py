@@ -22,7 +22,9 @@ def robustness(found: Robustness, examples: Examples) -> Section:
     mean, relative = found.mean_error, found.relative_error
     head = [
         tile(percent(mean.value), "mean corruption error", f"{percent(mean.low)} … {percent(mean.high)}"),
-        tile(percent(relative.value), "added to the clean error", f"{percent(relative.low)} … {percent(relative.high)}"),
+        tile(
+            percent(relative.value), "added to the clean error", f"{percent(relative.low)} … {percent(relative.high)}"
+        ),
         tile(percent(found.clean_error), "clean error", "on the same images"),
     ]
     if found.mce is not None and found.relative_mce is not None:
