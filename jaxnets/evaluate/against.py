@@ -47,13 +47,13 @@ class Comparison:
             return f"{self.first.name} and {self.second.name} have the same images right"
         if self.p >= SIGNIFICANT:
             return (
-                f"neither is shown to be better on these images: the accuracies differ by {100 * difference.value:+.2f} "
-                f"points, and chance makes such a difference with probability {self.p:.2g}"
+                f"neither is shown to be better on these images: the accuracies differ by "
+                f"{100 * difference.value:+.2f} points, and chance makes such a difference with probability {self.p:.2g}"
             )
         better, worse = (self.first, self.second) if difference.value > 0 else (self.second, self.first)
         return (
-            f"{better.name} is better than {worse.name} by {100 * abs(difference.value):.2f} points of accuracy; chance "
-            f"makes such a difference with probability {self.p:.2g}"
+            f"{better.name} is better than {worse.name} by "
+            f"chance makes such a difference with probability {self.p:.2g}"
         )
 
     def disagreements(self, first_right: bool, most: int) -> Int64[np.ndarray, " m"]:

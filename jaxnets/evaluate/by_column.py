@@ -1,6 +1,7 @@
 """What a column of the source's table says of each example that is evaluated."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +71,7 @@ def column_values(
     return tuple(group_of[identity] for identity in identities)
 
 
-def _hashed(values: tuple[str, ...] | list[str]) -> np.ndarray:
+def _hashed(values: Sequence[str]) -> np.ndarray:
     return hashes(value.encode("utf-8", "surrogateescape") for value in values)
 
 

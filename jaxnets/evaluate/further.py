@@ -24,14 +24,14 @@ class Further:
     """The answers, in the order in which they were asked."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
-    tables: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]] = field(default_factory=list)
+    tables: list[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]], list[str]]] = field(default_factory=list)
     drawn: "list[Callable[[], Section]]" = field(default_factory=list)
 
     def sections(self) -> "list[Section]":
         """Returns the sections of the page, drawn now."""
         return [draw() for draw in self.drawn]
 
-    def say(self, title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], below: list[str]) -> None:
+    def say(self, title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], below: list[str]) -> None:
         self.tables.append((title, head, rows, below))
 
     def show(self, console: Any) -> None:
@@ -71,8 +71,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--corruptions",
         nargs="*",
         metavar="NAME",
-        help="the error on corrupted images, as ImageNet-C: the 15 of its mean (default), all (and four more), or those "
-        "named",
+        help="the error on corrupted images, as ImageNet-C: the 15 of its mean (default), all (and four more), or "
+        "those named",
     )
     group.add_argument(
         "--corrupt-images",
@@ -256,8 +256,8 @@ def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -
     if (gap := result.gaps.get("accuracy")) is not None:
         interval = gap.difference
         below.append(
-            f"accuracy is {100 * interval.value:.1f} points ({100 * interval.low:.1f} … {100 * interval.high:.1f}) higher "
-            f"for {gap.best} than for {gap.worst}; by chance so with probability {gap.p:.2g}"
+            f"accuracy is {100 * interval.value:.1f} points ({100 * interval.low:.1f} … {100 * interval.high:.1f}) "
+            f"higher for {gap.best} than for {gap.worst}; by chance so with probability {gap.p:.2g}"
         )
     found.say(f"by {options.by}", (options.by, "images", *(TITLES[key] for key in keys)), rows, below)
     found.drawn.append(lambda: groups(result))
@@ -288,8 +288,8 @@ def _corruptions(options: argparse.Namespace, evaluation: "Evaluation", found: F
     ]
     mean, relative = result.mean_error, result.relative_error
     below = [
-        f"mean corruption error {mean.value:.2%} ({mean.low:.2%} … {mean.high:.2%}), {relative.value:.2%} more than the "
-        f"{result.clean_error:.2%} on the same images when clean",
+        f"mean corruption error {mean.value:.2%} ({mean.low:.2%} … {mean.high:.2%}), {relative.value:.2%} more than "
+        f"the {result.clean_error:.2%} on the same images when clean",
         "; ".join(result.notes),
     ]
     if result.mce is not None and result.relative_mce is not None:

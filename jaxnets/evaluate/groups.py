@@ -107,8 +107,8 @@ def by_group(
         raise UserError(f"there are no images to divide by {quoted(column)}")
     if len(names) == len(named) and len(named) > 1:
         raise UserError(
-            f"the column {quoted(column)} has another value for each image ({', '.join(map(quoted, names[:3]))}, …): give "
-            "--by a column whose values are groups"
+            f"the column {quoted(column)} has another value for each image ({', '.join(map(quoted, names[:3]))}, …): "
+            "give --by a column whose values are groups"
         )
     order = np.argsort(-counts, kind="stable")
     figures = figures_by_name(predictions, temperature=temperature, thresholds=thresholds)

@@ -34,10 +34,8 @@ def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> 
         raise UserError(f"{names[0]} is of {kinds[0]} and {names[1]} of {kinds[1]}: they cannot be compared")
     order = _order(first, second, names)
     labels = second.labels[order]
-    if second.several_labels:
-        labels = labels[:, columns]
-    else:
-        labels = np.argsort(columns)[labels].astype(np.int32)  # where each of its classes is among the first's
+    # Where each of its classes is among the first's.
+    labels = labels[:, columns] if second.several_labels else np.argsort(columns)[labels].astype(np.int32)
     found = replace(
         second.take(order), class_names=first.class_names, labels=labels, logits=second.logits[order][:, columns]
     )
@@ -92,8 +90,8 @@ def _order(first: Predictions, second: Predictions, names: tuple[str, str]) -> I
         where_only = names[0] if len(missing) else names[1]
         raise UserError(
             f"{names[0]} and {names[1]} were evaluated on other images: {len(first):,} of {first.split} and "
-            f"{len(second):,} of {second.split}, of which {shared:,} are the same ({example} is only in {where_only}'s). "
-            "Evaluate both on one data set, that neither was trained on, with --source"
+            f"{len(second):,} of {second.split}, of which {shared:,} are the same ({example} is only in {where_only}'s)"
+            ". Evaluate both on one data set, that neither was trained on, with --source"
         )
     return order
 

@@ -74,7 +74,7 @@ def test_another_model_or_folder_is_refused(tmp_path):
         columns_of(("cat", "dog"))
     with pytest.raises(UserError, match=r"has the class|is none of .* known.*imagenet-r"):
         open_mapped(_folder(tmp_path, "n01440764"), SMALL, class_names(), find_class_map("imagenet-r"))
-    with pytest.raises(UserError, match="must be one of imagenet, .*found 'imagenet-b'"):
+    with pytest.raises(UserError, match=r"must be one of imagenet, .*found 'imagenet-b'"):
         find_class_map("imagenet-b")
 
 
@@ -101,7 +101,7 @@ def test_real_s_labels_count_any_of_several_and_leave_out_images_without(tmp_pat
     given = predictions(4, 1000, class_names=class_names(), logits=logits, paths=paths)
     assert real_figures(given, chosen) == {"real_accuracy": pytest.approx(2 / 3), "real_count": 3}
     assert real_figures(given, find_class_map("imagenet")) == {}
-    with pytest.raises(UserError, match="'cat.jpg' is none of ImageNet's validation images"):
+    with pytest.raises(UserError, match=r"'cat\.jpg' is none of ImageNet's validation images"):
         real_figures(replace(given, paths=("cat.jpg",) * 4), chosen)
 
 

@@ -87,7 +87,7 @@ def test_the_scale_is_that_of_the_nearest_size():
 
 
 def test_what_is_not_there_is_refused():
-    with pytest.raises(UserError, match="no corruption 'fogg' .did you mean 'fog'"):
+    with pytest.raises(UserError, match=r"no corruption 'fogg' .did you mean 'fog'"):
         corrupt(_image(), "fogg", 1)
     with pytest.raises(UserError, match="a severity is 1, 2, 3, 4 or 5, found 6"):
         corrupt(_image(), "fog", 6)

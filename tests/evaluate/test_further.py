@@ -87,7 +87,8 @@ def test_a_run_is_compared_with_another(run):
     assert compared["metrics"]["accuracy"]["difference"]["low"] > 0
     assert compared["p_adjusted"] < 0.01
     (section,) = found.sections()
-    assert "Only" in section.html and "data:image/jpeg" in section.html
+    assert "Only" in section.html
+    assert "data:image/jpeg" in section.html
     json.dumps(found.metrics)
 
 
@@ -115,7 +116,8 @@ def test_corrupted_images_and_images_of_another_kind(run, table, tmp_path):
     assert found.metrics["unlike"]["other"] == 9
     assert found.metrics["unlike"]["scores"]["energy"]["auroc"]["value"] > 0.9  # a middling grey says nothing
     corrupted, unlike = found.sections()
-    assert "snow" in corrupted.html and "corruptions.png" in corrupted.files
+    assert "snow" in corrupted.html
+    assert "corruptions.png" in corrupted.files
     assert "unlike-energy.png" in unlike.files
     json.dumps(found.metrics)
 

@@ -25,7 +25,7 @@ def test_each_group_has_the_figures_of_its_images():
         f1 = metrics.f1_score(labels, said, average="macro", labels=np.arange(5))
         assert group.figures["macro_f1"].value == pytest.approx(f1)
         for interval in group.figures.values():
-            assert interval.low <= interval.value + 0.1 and interval.high >= interval.value - 0.1
+            assert interval.low - 0.1 <= interval.value <= interval.high + 0.1
 
 
 def test_a_gap_that_is_there_is_found_and_its_sign_is_that_of_the_better_group():

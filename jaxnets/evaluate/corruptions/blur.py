@@ -77,8 +77,8 @@ def motion_blur(image: Image, random: np.random.Generator, radius: int, sigma: f
 def blur_along(image: Image, radius: int, sigma: float, angle: float) -> Image:
     """Returns Σ kᵢ · image(place + offsetᵢ), as ImageMagick's motion blur.
 
-    The weights are half of a Gaussian of `sigma`, at 2 · radius + 1 places one pixel apart from here on in the direction
-    of `angle` degrees, each rounded to a pixel. Beyond the border there is what is at the border.
+    The weights are half of a Gaussian of `sigma`, at 2 · radius + 1 places one pixel apart from here on, in the
+    direction of `angle` degrees, each rounded to a pixel. Beyond the border there is what is at the border.
     """
     places = np.arange(2 * radius + 1)
     weights = np.exp(-(places**2) / (2 * sigma**2))

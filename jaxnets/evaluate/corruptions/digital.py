@@ -13,7 +13,7 @@ Image = Float64[np.ndarray, "h w c"]
 
 
 def brightness(image: Image, random: np.random.Generator, more: float) -> Image:
-    """Adds to the value of each pixel's colour (HSV), which is its largest channel, up to 1; hue and saturation stay."""
+    """Adds to the value of each pixel's colour (HSV), its largest channel, up to 1; hue and saturation stay."""
     value = image.max(2, keepdims=True)
     brighter = np.clip(value + more, 0, 1)
     return np.where(value > 0, image * (brighter / np.where(value > 0, value, 1)), brighter)
@@ -60,15 +60,16 @@ def elastic_transform(image: Image, random: np.random.Generator, far: float, smo
     """
     height, width = image.shape[:2]
     side = min(height, width)
-    centre, reach = np.float32([width, height]) // 2, side // 3
-    points = np.float32([centre + reach, [centre[0] + reach, centre[1] - reach], centre - reach])
+    x, y, reach = width // 2, height // 2, side // 3
+    corner = ((x + reach, y + reach), (x + reach, y - reach), (x - reach, y - reach))
+    points = np.array(corner, np.float32)
     moved = points + random.uniform(-corners * side, corners * side, size=points.shape).astype(np.float32)
     matrix = cv2.getAffineTransform(points, moved)
     sheared = cv2.warpAffine(image.astype(np.float32), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     sheared = sheared.reshape(image.shape)
     across, down = (_field(random, (height, width), far * side, smooth * side) for _ in range(2))
-    y, x = np.mgrid[:height, :width]
-    return sampled(sheared.astype(np.float64), y + down, x + across)
+    rows, columns = np.mgrid[:height, :width]
+    return sampled(sheared.astype(np.float64), rows + down, columns + across)
 
 
 def _field(random: np.random.Generator, shape: tuple[int, int], far: float, smooth: float) -> np.ndarray:

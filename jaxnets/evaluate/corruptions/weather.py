@@ -46,7 +46,8 @@ def frost(image: Image, random: np.random.Generator, share: float, frost_share: 
     The authors lay a crop of one of five photographs over it. The frost here is drawn (`ice`), about as bright, as blue
     and as uneven as those, so that errors are like theirs and not the same.
     """
-    return share * image + frost_share * ice(random, *image.shape[:2], image.shape[2])
+    height, width, channels = image.shape
+    return share * image + frost_share * ice(random, height, width, channels)
 
 
 def ice(random: np.random.Generator, height: int, width: int, channels: int) -> Image:
@@ -124,7 +125,10 @@ def spatter(
     strength: float,
     mud: bool,
 ) -> Image:
-    """Spatters a lens with drops of water, which are brighter towards their edges, or with mud, which covers."""
+    """Spatters a lens with drops of water, which are brighter towards their edges, or with mud, which covers.
+
+    The few drops that are brighter than white are white here, where the authors' 8 bits overflow and they are black.
+    """
     drops = gaussian(random.normal(size=image.shape[:2], loc=mean, scale=deviation), size)
     drops = np.where(drops < threshold, 0, drops)
     channels = image.shape[2]

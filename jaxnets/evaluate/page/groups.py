@@ -52,8 +52,8 @@ def groups(found: ByGroup) -> Section:
         )
     html += paragraph(
         f"A group of fewer than {SMALL} images is small, and makes no gap. The best and the worst of many groups lie "
-        "apart by chance too: how often blindly drawn groups of these sizes have as large a gap in accuracy is what the "
-        "probability says. Means over classes are over those that a group has.",
+        "apart by chance too: how often blindly drawn groups of these sizes have as large a gap in accuracy is what "
+        "the probability says. Means over classes are over those that a group has.",
         "dim",
     )
     return Section(f"By {found.column}", html, "groups", {"groups.png": figures.png(drawn)})

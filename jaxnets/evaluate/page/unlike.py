@@ -47,7 +47,9 @@ def draw(found: Unlike, name: str) -> "Figure":
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
     for values, label, colour in ((score.own, "its own", figures.BLUE), (score.other, "others", figures.ORANGE)):
         weights = np.full(len(values), 1 / len(values))
-        axes.hist(np.clip(values, edges[0], edges[-1]), edges, weights=weights, alpha=0.55, color=colour, label=label)
+        axes.hist(
+            np.clip(values, edges[0], edges[-1]), edges.tolist(), weights=weights, alpha=0.55, color=colour, label=label
+        )
     axes.axvline(score.threshold, color=figures.DIM, linewidth=0.8, linestyle="--")
     axes.set(xlabel=TITLES[name] if name != "distance" else "minus the distance", ylabel="share of images")
     axes.legend()
