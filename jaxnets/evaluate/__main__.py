@@ -124,12 +124,13 @@ def _show(metrics: dict[str, Any]) -> None:
     console = terminal.console()
     several = "hamming_loss" in metrics
     shares = _SHARES_OF_SEVERAL if several else _SHARES
+    step = "" if metrics["step"] is None else f", step {metrics['step']}"
     table = Table(
         "class",
         "examples",
         *(["threshold"] if several else []),
         *(key.replace("_", " ") for key in shares),
-        title=f"{metrics['model']}{'' if metrics['step'] is None else f', step {metrics['step']}'}, {metrics['split']}",
+        title=f"{metrics['model']}{step}, {metrics['split']}",
     )
     for name, row in list(metrics["per_class"].items())[:_CLASSES]:
         own = [f"{row['threshold']:.3g}"] if several else []
@@ -137,9 +138,8 @@ def _show(metrics: dict[str, Any]) -> None:
     said = "; ".join((f"{metrics['source']}, {metrics['split']}", *metrics["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
-    if more := len(metrics["per_class"]) - _CLASSES:
-        if more > 0:
-            console.print(f"and {more:,} classes more, in metrics.json")
+    if len(metrics["per_class"]) > _CLASSES:
+        console.print(f"and {len(metrics['per_class']) - _CLASSES:,} classes more, in metrics.json")
     if several:
         half = ""
         if "macro_f1_at_half" in metrics:

@@ -74,7 +74,9 @@ def open_onnx(file: Path) -> OnnxModel:
     import onnxruntime
 
     if not file.is_file():
-        raise UserError(f"there is no file {file}: give --model a file that python -m jaxnets.export --format onnx wrote")
+        raise UserError(
+            f"there is no file {file}: give --model a file that python -m jaxnets.export --format onnx wrote"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:

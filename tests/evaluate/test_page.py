@@ -27,7 +27,7 @@ from jaxnets.run.directory import ModelCard, RunDirectory
 from tests import tiny
 from tests.evaluate import made
 
-ODD = "<b>a & \"b\"</b> $x_1$ 'é日"
+ODD = '<b>a & "b"</b> $x_1$ \'é日'
 SEEN = replace(tiny.SEEN, height=16, width=16, crop_fraction=1.0)
 
 
@@ -89,9 +89,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize(
-    "case", ["two", "ten", "several", "one-class-only", "one-image", "all-right"]
-)
+@pytest.mark.parametrize("case", ["two", "ten", "several", "one-class-only", "one-image", "all-right"])
 def test_a_page_asks_for_nothing_and_its_links_lead_somewhere(case, tmp_path):
     p = {
         "two": made.random(30, 2),

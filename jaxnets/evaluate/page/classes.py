@@ -35,14 +35,12 @@ def classes(evaluation: Evaluation) -> Section:
     ]
     drawn = draw(rows, order)
     html = paragraph(
-        "Precision: of the images said to be of a class, the share that is. Recall: of the images of a class, the share "
-        "that is said to be. F1: their harmonic mean. A dash: there is nothing that it could be the share of.",
+        "Precision: of the images said to be of a class, the share that is. Recall: of the images of a class, the "
+        "share that is said to be. F1: their harmonic mean. A dash: there is nothing that it could be the share of.",
         "dim",
     )
     html += drawing(drawn, "F1 of each class", _caption(rows, order))
-    html += table(
-        ("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14
-    )
+    html += table(("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14)
     return Section("Classes", html, "classes", {"classes.png": figures.png(drawn)})
 
 

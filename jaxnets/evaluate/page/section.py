@@ -30,7 +30,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[str | float | int]], *, numbers: Sequence[int] = (), scroll: bool = False
+    head: Sequence[str],
+    rows: Iterable[Sequence[str | float | int]],
+    *,
+    numbers: Sequence[int] = (),
+    scroll: bool = False,
 ) -> str:
     """Returns a table; text is escaped.
 
