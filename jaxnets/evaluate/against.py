@@ -45,16 +45,15 @@ class Comparison:
         difference = self.differences["accuracy"]
         if self.test.disagreements == 0:
             return f"{self.first.name} and {self.second.name} have the same images right"
+        chance = f"chance makes such a difference with probability {self.p:.2g}"
         if self.p >= SIGNIFICANT:
             return (
-                f"neither is shown to be better on these images: the accuracies differ by "
-                f"{100 * difference.value:+.2f} points, and chance makes such a difference with probability {self.p:.2g}"
+                "neither is shown to be better on these images: the accuracies differ by "
+                f"{100 * difference.value:+.2f} points, and {chance}"
             )
         better, worse = (self.first, self.second) if difference.value > 0 else (self.second, self.first)
-        return (
-            f"{better.name} is better than {worse.name} by "
-            f"chance makes such a difference with probability {self.p:.2g}"
-        )
+        points = 100 * abs(difference.value)
+        return f"{better.name} is better than {worse.name} by {points:.2f} points of accuracy; {chance}"
 
     def disagreements(self, first_right: bool, most: int) -> Int64[np.ndarray, " m"]:
         """Returns images that only one of the two has right, those first about which the two are surest.

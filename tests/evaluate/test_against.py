@@ -1,5 +1,6 @@
 """Two models on the same images."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_a_better_model_is_found_to_be_better_and_where():
     assert accuracy.value == pytest.approx(right.mean() - other.mean())
     assert 0 < accuracy.low < accuracy.value < accuracy.high
     assert found.differences["log_loss"].high < 0
-    assert found.verdict.startswith("good is better than bad by")
+    assert re.match(r"good is better than bad by \d+\.\d\d points of accuracy; chance makes", found.verdict)
     only = found.disagreements(True, 10_000)
     np.testing.assert_array_equal(np.sort(only), np.flatnonzero(right & ~other))
     sure = np.minimum(good.probabilities()[only].max(1), bad.probabilities()[only].max(1))
