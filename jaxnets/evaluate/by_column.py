@@ -39,7 +39,10 @@ def column_values(
         UserError: if the source is no table, or has no such column, or images are in rows with different values.
     """
     keys = replace(data, table=replace(data.table, group=column))
-    source = open_labelled(keys, class_names)
+    try:
+        source = open_labelled(keys, class_names)
+    except UserError as error:  # it is the column of the images, or of the labels
+        raise UserError(f"--by {column} cannot be the group of each image: {error}") from error
     grouped = source.grouped
     if grouped is None:
         raise UserError(

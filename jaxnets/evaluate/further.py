@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxnets.evaluate.runs_table import Runs
 
 _GROUPS = 20  # lines of the terminal
+# Figures that a terminal has room for; the page and metrics.json have all.
+_CHIEF = ("accuracy", "macro_f1", "mean_average_precision", "log_loss", "ece")
 
 
 @dataclass
@@ -41,7 +43,9 @@ class Further:
         from jaxnets.terminal import shown
 
         for title, head, rows, below in self.tables:
-            table = Table(*map(shown, head), title=shown(title))
+            table = Table(title=shown(title))
+            for number, name in enumerate(head):
+                table.add_column(shown(name), overflow="fold", min_width=None if number else 10, justify="right" if number else "left")
             for row in rows:
                 table.add_row(*map(shown, row))
             console.print(table)
@@ -66,7 +70,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a table over any number of runs (runs/*), from their reports where these are up to date; without "
         "--workdir nothing else is done, and --out writes it as runs.csv and runs.html",
     )
-    group.add_argument("--by", metavar="COLUMN", help="every figure by the value of a column of the source's table")
+    group.add_argument(
+        "--by",
+        metavar="COLUMN",
+        help="every figure by the value of a column of the source's table; numbers of many values by four ranges",
+    )
     group.add_argument(
         "--corruptions",
         nargs="*",
@@ -225,7 +233,7 @@ def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -
     import numpy as np
 
     from jaxnets.evaluate.by_column import column_values
-    from jaxnets.evaluate.groups import by_group
+    from jaxnets.evaluate.groups import by_group, in_ranges
     from jaxnets.evaluate.page.groups import groups
     from jaxnets.evaluate.weighted import TITLES, shown
 
@@ -236,14 +244,14 @@ def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -
     values = column_values(data, evaluation.card.class_names, evaluation.examples, index, options.by)
     result = by_group(
         predictions,
-        values,
+        in_ranges(values),
         options.by,
         temperature=evaluation.temperature,
         thresholds=evaluation.asked.thresholds,
         seed=options.seed,
     )
     found.metrics["by_group"] = result.to_json()
-    keys = list(result.together)
+    keys = [key for key in result.together if key in _CHIEF]
     rows = [
         (
             group.name + (" (small)" if group.small else ""),
@@ -348,21 +356,31 @@ def _table(runs: "Runs", found: Further) -> None:
     from jaxnets.evaluate.page.runs import runs as section
     from jaxnets.evaluate.runs_table import shown
 
-    best = {key: runs.best(key) for key, _, _ in runs.columns}
+    columns = [column for column in runs.columns if column[0] in _CHIEF]
+    best = {key: runs.best(key) for key, _, _ in columns}
+    about = {
+        "model": [row.model for row in runs.rows],
+        "step": ["–" if row.step is None else str(row.step) for row in runs.rows],
+        "pixels": [row.image_size for row in runs.rows],
+        "images": [f"{row.count:,}" for row in runs.rows],
+        "split": [row.split for row in runs.rows],
+        "data": [row.data for row in runs.rows],
+    }
+    # A terminal is narrow: what all runs have in common is said once.
+    common = {key: values[0] for key, values in about.items() if len(set(values)) == 1}
+    different = [key for key in about if key not in common and key != "data"]
     rows = [
         (
             row.name,
-            row.model,
-            "–" if row.step is None else str(row.step),
-            row.image_size,
-            f"{row.count:,}",
-            *(shown(key, row.figures.get(key)) + (" *" if i in best[key] else "") for key, _, _ in runs.columns),
+            *(about[key][i] for key in different),
+            *(shown(key, row.figures.get(key)) + (" *" if i in best[key] else "  ") for key, _, _ in columns),
         )
         for i, row in enumerate(runs.rows)
     ]
-    head = ("run", "model", "step", "size", "images", *(title for _, title, _ in runs.columns))
     below = ["* the best"] if any(best.values()) else []
-    found.say(f"{len(runs.rows)} runs, {runs.rows[0].split}", head, rows, [*below, *runs.notes])
+    below += ["all: " + ", ".join(f"{key} {value}" for key, value in common.items())] if common else []
+    head = ("run", *different, *(title for _, title, _ in columns))
+    found.say(f"{len(runs.rows)} runs", head, rows, [*below, *runs.notes])
     found.drawn.append(lambda: section(runs))
 
 

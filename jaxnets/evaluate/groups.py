@@ -20,7 +20,30 @@ from jaxnets.evaluate.weighted import LESS, evaluate, figures_by_name, is_right
 
 SMALL = 30  # images, below which a group is small
 _SHUFFLES = 2000
+_VALUES, _RANGES = 12, 4  # different numbers above which there are ranges, and how many
 _NONE = "(none)"  # what images without a value are called
+
+
+def in_ranges(values: Sequence[str]) -> list[str]:
+    """Returns numbers of many different values, such as ages, as a few ranges with about as many images in each.
+
+    Values that are no numbers, or few different ones, are returned as they are; empty ones stay empty.
+    """
+    given = [value.strip() for value in values]
+    known = [value for value in given if value]
+    if len(set(known)) <= _VALUES:
+        return given
+    try:
+        numbers = np.array(known, np.float64)
+    except ValueError:
+        return given
+    if not np.isfinite(numbers).all():
+        return given
+    edges = np.unique(np.quantile(numbers, np.arange(1, _RANGES) / _RANGES))
+    of = np.searchsorted(edges, numbers, "left")
+    names = {i: f"{numbers[of == i].min():g} … {numbers[of == i].max():g}" for i in np.unique(of).tolist()}
+    named = iter([names[i] for i in of.tolist()])
+    return [next(named) if value else "" for value in given]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 
 RESAMPLES = 2000
 LEVEL = 0.95
+_ROUNDING = 1e-6  # by which one model's figures differ between two engines
 _AT_ONCE = 2**23  # counts in memory
 
 # Takes how often each image was drawn, int64 `[r, n]`; returns the figure of each resample, NaN where it has none.
@@ -32,8 +33,8 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether both limits are on the same side of zero."""
-        return self.low > 0 or self.high < 0
+        """Whether both limits are on the same side of zero, by more than what rounding makes."""
+        return self.low > _ROUNDING or self.high < -_ROUNDING
 
 
 def draws(

@@ -82,7 +82,7 @@ def shown(key: str, value: float | None) -> str:
     """Returns a figure as text."""
     if value is None:
         return "–"
-    return f"{100 * value:.2f} %" if key in _SHARES else f"{value:.4f}"
+    return f"{value:.2%}" if key in _SHARES else f"{value:.4f}"
 
 
 def table_of(
@@ -118,7 +118,8 @@ def table_of(
     runs = Runs(rows=tuple(rows), notes=tuple(notes))
     if runs.comparable:
         return runs
-    note = "the runs were evaluated on different images: their figures cannot be compared line by line"
+    data = "; ".join(dict.fromkeys(f"{row.count:,} of {row.split} of {row.data}" for row in rows))
+    note = f"the runs were evaluated on different images, and their figures cannot be compared: {data}"
     return Runs(rows=runs.rows, notes=(*runs.notes, note))
 
 

@@ -54,9 +54,17 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(table):
     path, _ = table
     config, data = _opened(path)
     with pytest.raises(
-        UserError, match=r"'patiant', which csv:.* does not have .did you mean 'patient'.; it has 'file', 'label'"
+        UserError, match=r"'patiant', which csv:.* does not have .did you mean 'patient'..; it has 'file', 'label'"
     ):
         column_values(config.data, data.class_names, data.split("test"), np.arange(3), "patiant")
+
+
+def test_the_columns_of_images_and_labels_are_no_groups(table):
+    path, _ = table
+    config, data = _opened(path)
+    for column in ("file", "label"):
+        with pytest.raises(UserError, match=f"--by {column} cannot be the group of each image: "):
+            column_values(config.data, data.class_names, data.split("test"), np.arange(3), column)
 
 
 def test_what_is_no_table_is_refused(table):
@@ -69,10 +77,9 @@ def test_what_is_no_table_is_refused(table):
 
 def test_images_of_another_table_are_refused(table, tmp_path):
     path, _ = table
-    config, data = _opened(path)
+    _, data = _opened(path)
     lines = path.read_text().splitlines()
     (tmp_path / "half.csv").write_text("\n".join(lines[:31]))
     half, _ = _opened(tmp_path / "half.csv")
     with pytest.raises(UserError, match="images that are evaluated are not in"):
         column_values(half.data, data.class_names, data.split("train"), np.arange(40), "Sex")
-    del config

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from jaxnets.errors import UserError
-from jaxnets.evaluate.groups import SMALL, by_group
+from jaxnets.evaluate.groups import SMALL, by_group, in_ranges
 from tests.evaluate.invented import predictions
 
 
@@ -79,3 +79,14 @@ def test_the_same_seed_gives_the_same_intervals():
     given, values = predictions(100, several=True), _values({"x": 50, "y": 50})
     one, two = (by_group(given, values, "site", resamples=30, seed=5).to_json() for _ in range(2))
     assert one == two
+
+
+def test_numbers_of_many_values_become_ranges_of_as_many_images():
+    ages = [str(age) for age in range(20, 60)]
+    found = in_ranges([*ages, "", " 21.5"])
+    assert set(found) == {"20 … 29", "30 … 39", "40 … 49", "50 … 59", ""}
+    assert found[:3] == ["20 … 29"] * 3
+    assert found[-2:] == ["", "20 … 29"]
+    for values in (["1", "2", "3"] * 20, [f"p{i}" for i in range(40)], [*ages, "old"]):
+        assert in_ranges(values) == values
+    assert len(set(in_ranges(["7"] * 100 + ages))) <= 4

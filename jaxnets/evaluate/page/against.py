@@ -10,7 +10,6 @@ from jaxnets import figures
 from jaxnets.evaluate.against import SIGNIFICANT, Comparison, Judged
 from jaxnets.evaluate.page.images import Images
 from jaxnets.evaluate.page.section import Section, drawing, image, images, paragraph, percent, table
-from jaxnets.evaluate.resampling import Interval
 from jaxnets.evaluate.weighted import LESS, SHARES, TITLES, shown
 
 if TYPE_CHECKING:
@@ -43,12 +42,12 @@ def _one(comparison: Comparison, pictured: Images) -> str:
             shown(name, comparison.figures[name][1].value),
             signed(name, difference.value),
             f"{signed(name, difference.low)} … {signed(name, difference.high)}",
-            _judgement(name, difference),
+            _judgement(comparison, name),
         )
         for name, difference in comparison.differences.items()
     ]
     html = f"<h3>{escape(first.name)} against {escape(second.name)}</h3>" + paragraph(comparison.verdict + ".")
-    html += table(("", first.name, second.name, "difference", "95 % interval", "better"), rows, numbers=(1, 2, 3, 4))
+    html += table(("", first.name, second.name, "difference", "95 % interval", "better"), rows, numbers=(1, 2, 3, 4, 5))
     html += table(
         ("", f"{second.name} right", f"{second.name} wrong"),
         [
@@ -64,10 +63,12 @@ def _one(comparison: Comparison, pictured: Images) -> str:
     return html + _disagreements(comparison, first_right=False, pictured=pictured)
 
 
-def _judgement(name: str, difference: Interval) -> str:
+def _judgement(comparison: Comparison, name: str) -> str:
+    """Returns which of the two is better by a figure, where its interval says so."""
+    difference = comparison.differences[name]
     if not difference.excludes_zero:
         return "not shown"
-    return "the second" if (difference.value > 0) == (name in LESS) else "the first"
+    return (comparison.second if (difference.value > 0) == (name in LESS) else comparison.first).name
 
 
 def _disagreements(comparison: Comparison, *, first_right: bool, pictured: Images) -> str:
