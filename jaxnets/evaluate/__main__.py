@@ -52,6 +52,34 @@ def main() -> None:
         help="of several labels: choose first, on this split (validation), from which probability on each is said, and "
         "keep that in the run's model.json",
     )
+    trust = parser.add_argument_group(
+        "when to believe it", "fitted on held-out images, kept in model.json, and used wherever the run answers"
+    )
+    trust.add_argument("--calibrate", action="store_true", help="fit the temperature that makes probabilities honest")
+    trust.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="answer only where P of the answers are right (95 %% sure)",
+    )
+    trust.add_argument(
+        "--coverage", type=float, metavar="C", help="answer the surest C of the images"
+    )
+    trust.add_argument(
+        "--familiar",
+        type=float,
+        nargs="?",
+        const=0.99,
+        metavar="SHARE",
+        help="refuse what is unlike the training images, by energy and distance; SHARE (0.99) of images like them stay",
+    )
+    trust.add_argument(
+        "--conformal", type=float, metavar="C", help="sets of classes that hold the right one for C of the images"
+    )
+    trust.add_argument("--fit-on", default="validation", metavar="SPLIT", help="the held-out images (validation)")
+    trust.add_argument(
+        "--costs", type=Path, metavar="FILE.csv", help="what saying a class (column) costs where another is true (row)"
+    )
     parser.add_argument("--out", type=Path, help="folder for the report (default: DIR/report)")
     parser.add_argument("--parquet", action="store_true", help="predictions.parquet in place of predictions.csv")
     parser.add_argument("--no-page", action="store_true", help="figures and predictions alone, without the page")
@@ -78,6 +106,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.train.hosts import join
 
     hosts = join(addresses)
+    from jaxnets.evaluate.calibrate import Wanted
     from jaxnets.evaluate.run import judge_run
     from jaxnets.run.directory import open_run
     from jaxnets.train.stop import Stop
@@ -86,6 +115,14 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     if options.workdir is None:
         further.show_table(options, terminal.console())
         return 0
+    wanted = Wanted(
+        temperature=options.calibrate,
+        precision=options.precision,
+        coverage=options.coverage,
+        conformal=options.conformal,
+        familiar=options.familiar,
+        split=options.fit_on,
+    )
     with watching(Watch(Stop(), hosts, hang_minutes=None), hosts):
         run = open_run(options.workdir)
         evaluation = judge_run(
@@ -100,6 +137,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             tta=options.tta,
             size=size,
             class_map=options.class_map,
+            wanted=wanted,
+            costs=options.costs,
         )
         more = further.ask_further(options, evaluation)
     if not hosts.leads:
@@ -169,6 +208,10 @@ def _show(metrics: dict[str, Any]) -> None:
         f"calibration error {_percent(metrics['ece'])}, ROC-AUC {_number(metrics['roc_auc'])}, log-loss "
         f"{metrics['log_loss']:.4f}, Brier score {metrics['brier']:.4f}"
     )
+    from jaxnets.evaluate.decisions import in_words
+
+    for sentence in in_words(metrics):
+        console.print(terminal.shown(sentence), soft_wrap=True)
 
 
 def _percent(share: float | None) -> str:

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxnets.data.examples import Examples
     from jaxnets.evaluate.page.section import Section
+    from jaxnets.evaluate.predictions import Predictions
     from jaxnets.evaluate.run import Evaluation
     from jaxnets.evaluate.runs_table import Runs
 
@@ -321,7 +325,10 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
         batch_size=options.batch_size or config.eval_batch_size or config.batch_size,
         threads=threads,
     )
-    result = unlike(evaluation.predictions, predictions, options.unlike, temperature=evaluation.temperature)
+    distances = _distances(evaluation, other, predictions, threads)
+    result = unlike(
+        evaluation.predictions, predictions, options.unlike, temperature=evaluation.temperature, distances=distances
+    )
     found.metrics["unlike"] = result.to_json()
     rows = [
         (
@@ -335,6 +342,26 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
     below = [f"{result.own_count:,} of the run's images, {result.other_count:,} of {options.unlike}"]
     found.say("images of another kind", ("score", "AUROC", "95 % interval", "FPR at 95 % TPR"), rows, below)
     found.drawn.append(lambda: section(result))
+
+
+def _distances(
+    evaluation: "Evaluation", other: "Examples", predictions: "Predictions", threads: int
+) -> "tuple[np.ndarray, np.ndarray] | None":
+    """Returns how far the evaluated and the other images are from the training images, where the run can tell."""
+    import numpy as np
+
+    from jaxnets.evaluate.calibrate import profiles
+
+    classifier = evaluation.classifier
+    if classifier is None or classifier.spread is None or evaluation.asked is not classifier:
+        return None
+    sides = ((evaluation.examples, evaluation.predictions), (other, predictions))
+    chosen = [np.arange(len(said)) if said.index is None else said.index for _, said in sides]
+    own, others = (
+        classifier.spread.distances(profiles(classifier, examples, index, threads))
+        for (examples, _), index in zip(sides, chosen, strict=True)
+    )
+    return own, others
 
 
 def table_over(options: argparse.Namespace) -> "Runs":

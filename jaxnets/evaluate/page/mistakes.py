@@ -125,7 +125,7 @@ def label_errors(evaluation: Evaluation, shown: Images) -> Section:
     ]
     count = len(np.unique(found.example))
     html = paragraph(
-        f"To the model, {count:,} of {len(predictions):,} images are of another class with at least the probability "
+        f"{count:,} of {len(predictions):,}: to the model the image is of another class, with at least the probability "
         "that images of that class have on average (confident learning, Northcutt et al. 2021). Some are the model's "
         "mistakes and some the label's: look at each. A wrong label makes the model look worse than it is.",
         "dim",

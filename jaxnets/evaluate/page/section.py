@@ -22,7 +22,7 @@ class Section:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Returns a share as a person reads it; a dash where it is undefined."""
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
