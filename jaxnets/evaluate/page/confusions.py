@@ -94,7 +94,7 @@ def draw(
     rates = ordered / np.maximum(support, 1)
     classes = len(order)
     side = min(max(2.2 + 0.36 * classes, 3.2), 7.2) if classes <= _NAMED else 7.2
-    figure = figures.new_figure(side, side * 0.94)
+    figure = figures.new_figure(side, side * 0.86)
     axes = figure.subplots()
     axes.grid(visible=False)
     power = 1.0 if classes == 2 else 0.5
