@@ -49,7 +49,12 @@ class Further:
         for title, head, rows, below in self.tables:
             table = Table(title=shown(title))
             for number, name in enumerate(head):
-                table.add_column(shown(name), overflow="fold", min_width=None if number else 10, justify="right" if number else "left")
+                table.add_column(
+                    shown(name),
+                    overflow="fold",
+                    min_width=None if number else 10,
+                    justify="right" if number else "left",
+                )
             for row in rows:
                 table.add_row(*map(shown, row))
             console.print(table)
