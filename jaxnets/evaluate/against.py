@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float32, Int64
 from jaxnets.evaluate.matching import aligned
 from jaxnets.evaluate.mcnemar import McNemar, holm, mcnemar
 from jaxnets.evaluate.predictions import Predictions
-from jaxnets.evaluate.resampling import RESAMPLES, Figure, Interval, bootstrap
-from jaxnets.evaluate.weighted import LESS, figures_by_name, is_right
+from jaxnets.evaluate.resampling import RESAMPLES, Interval, interval, resampled
+from jaxnets.evaluate.weighted import LESS, evaluate, figures_by_name, is_right
 
 SIGNIFICANT = 0.05
 
@@ -45,7 +45,8 @@ class Comparison:
         difference = self.differences["accuracy"]
         if self.test.disagreements == 0:
             return f"{self.first.name} and {self.second.name} have the same images right"
-        chance = f"chance makes such a difference with probability {self.p:.2g}"
+        how_likely = f"{self.p:.2g}" if self.p > 1e-9 else "below 1e-9"
+        chance = f"chance makes such a difference with probability {how_likely}"
         if self.p >= SIGNIFICANT:
             return (
                 "neither is shown to be better on these images: the accuracies differ by "
@@ -124,25 +125,25 @@ def _comparison(
         figures_by_name(each.predictions, temperature=each.temperature, thresholds=each.thresholds)
         for each in (first, second)
     )
-    names = [name for name in mine if name in theirs]
-    wanted: list[Figure] = [figure for name in names for figure in (mine[name], theirs[name])]
-    wanted += [_difference(mine[name], theirs[name]) for name in names]
-    found = bootstrap(wanted, len(first_right), seed=seed, units=first.predictions.groups)
-    of_either, differences = found[: 2 * len(names)], found[2 * len(names) :]
+    names, n = [name for name in mine if name in theirs], len(first_right)
+    wanted = [figures[name] for figures in (mine, theirs) for name in names]
+    drawn = resampled(wanted, n, seed=seed, units=first.predictions.groups)
+    whole = [evaluate(figures, n) for figures in (mine, theirs)]
+    of_either, differences = {}, {}
+    for i, name in enumerate(names):
+        a, b = drawn[i], drawn[len(names) + i]
+        of_either[name] = interval(whole[0][name], a), interval(whole[1][name], b)
+        differences[name] = interval(whole[0][name] - whole[1][name], a - b)
     return Comparison(
         first=first,
         second=second,
         test=test,
         p=p,
-        figures={name: (of_either[2 * i], of_either[2 * i + 1]) for i, name in enumerate(names)},
-        differences=dict(zip(names, differences, strict=True)),
+        figures=of_either,
+        differences=differences,
         first_right=first_right,
         second_right=_right(second),
     )
-
-
-def _difference(first: Figure, second: Figure) -> Figure:
-    return lambda counts: first(counts) - second(counts)
 
 
 def _right(judged: Judged) -> Bool[np.ndarray, " n"]:

@@ -5,7 +5,7 @@ more so the smaller they are: groups of few images are marked and make no gap, a
 groups that were drawn blindly have as large a gap.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from jaxnets.errors import UserError, quoted
 from jaxnets.evaluate.intervals import wilson
 from jaxnets.evaluate.predictions import Predictions
-from jaxnets.evaluate.resampling import Figure, Interval, draws, interval
+from jaxnets.evaluate.resampling import Interval, interval, resampled
 from jaxnets.evaluate.weighted import LESS, evaluate, figures_by_name, is_right
 
 SMALL = 30  # images, below which a group is small
@@ -135,15 +135,21 @@ def by_group(
         )
     order = np.argsort(-counts, kind="stable")
     figures = figures_by_name(predictions, temperature=temperature, thresholds=thresholds)
-    resampled: dict[str, dict[str, np.ndarray]] = {}
+    drawn: dict[str, dict[str, np.ndarray]] = {}
     groups = []
     for code in order.tolist():
         name, members = str(names[code]), np.flatnonzero(codes == code)
         own = predictions.take(members)
         own_figures = figures_by_name(own, temperature=temperature, thresholds=thresholds)
-        resampled[name] = _resampled(own_figures, own, seed + code, resamples)
+        drawn[name] = dict(
+            zip(
+                own_figures,
+                resampled([*own_figures.values()], len(own), seed=seed + code, units=own.groups, resamples=resamples),
+                strict=True,
+            )
+        )
         values_of = evaluate(own_figures, len(members))
-        found = {key: interval(value, resampled[name][key]) for key, value in values_of.items()}
+        found = {key: interval(value, drawn[name][key]) for key, value in values_of.items()}
         if predictions.groups is None:
             probabilities = own.probabilities(temperature) if own.several_labels else None
             right = is_right(own, probabilities, thresholds)
@@ -152,7 +158,7 @@ def by_group(
     large = [group for group in groups if not group.small]
     gaps = {}
     for key in figures:
-        gap = _gap(key, large, resampled)
+        gap = _gap(key, large, drawn)
         if gap is not None:
             gaps[key] = gap
     if "accuracy" in gaps:
@@ -164,18 +170,7 @@ def by_group(
     return ByGroup(column=column, groups=tuple(groups), gaps=gaps, together=evaluate(figures, len(named)))
 
 
-def _resampled(
-    figures: Mapping[str, Figure], predictions: Predictions, seed: int, resamples: int
-) -> dict[str, np.ndarray]:
-    """Returns each figure of a group in each resample of it."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in figures}
-    for counts in draws(len(predictions), seed=seed, units=predictions.groups, resamples=resamples):
-        for name, figure in figures.items():
-            found[name].append(figure(counts))
-    return {name: np.concatenate(values) for name, values in found.items()}
-
-
-def _gap(key: str, groups: Sequence[Group], resampled: dict[str, dict[str, np.ndarray]]) -> Gap | None:
+def _gap(key: str, groups: Sequence[Group], drawn: dict[str, dict[str, np.ndarray]]) -> Gap | None:
     """Returns the gap between the best and the worst group; None where fewer than two have the figure."""
     known = [group for group in groups if not np.isnan(group.figures[key].value)]
     if len(known) < 2:
@@ -184,7 +179,7 @@ def _gap(key: str, groups: Sequence[Group], resampled: dict[str, dict[str, np.nd
     ordered = sorted(known, key=lambda group: sign * group.figures[key].value)
     worst, best = ordered[0], ordered[-1]
     value = sign * (best.figures[key].value - worst.figures[key].value)
-    apart = sign * (resampled[best.name][key] - resampled[worst.name][key])
+    apart = sign * (drawn[best.name][key] - drawn[worst.name][key])
     return Gap(best=best.name, worst=worst.name, difference=interval(value, apart), p=None)
 
 

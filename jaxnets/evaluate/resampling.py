@@ -63,6 +63,22 @@ def draws(
         yield counts if of_image is None else counts[:, of_image]
 
 
+def resampled(
+    figures: Sequence[Figure],
+    count: int,
+    *,
+    seed: int,
+    units: Sequence[str] | np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+) -> list[Float64[np.ndarray, " r"]]:
+    """Returns each figure of `count` images in each resample, the same ones for all figures; as `draws`."""
+    found: list[list[np.ndarray]] = [[] for _ in figures]
+    for counts in draws(count, seed=seed, units=units, resamples=resamples):
+        for values, figure in zip(found, figures, strict=True):
+            values.append(figure(counts))
+    return [np.concatenate(values) for values in found]
+
+
 def bootstrap(
     figures: Sequence[Figure],
     count: int,
@@ -73,13 +89,8 @@ def bootstrap(
 ) -> list[Interval]:
     """Returns each figure of `count` images with its interval, all on the same resamples."""
     whole = np.ones((1, count), np.int64)
-    found: list[list[np.ndarray]] = [[] for _ in figures]
-    for counts in draws(count, seed=seed, units=units, resamples=resamples):
-        for values, figure in zip(found, figures, strict=True):
-            values.append(figure(counts))
-    return [
-        interval(float(figure(whole)[0]), np.concatenate(values)) for values, figure in zip(found, figures, strict=True)
-    ]
+    found = resampled(figures, count, seed=seed, units=units, resamples=resamples)
+    return [interval(float(figure(whole)[0]), values) for figure, values in zip(figures, found, strict=True)]
 
 
 def interval(value: float, resampled: Float64[np.ndarray, " r"]) -> Interval:

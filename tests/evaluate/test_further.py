@@ -16,6 +16,7 @@ from jaxnets.evaluate import further
 from jaxnets.evaluate import run as room
 from jaxnets.evaluate.further import add_options, ask_further, check_options, corrupted_images, corruption_names
 from jaxnets.evaluate.run import judge_run
+from jaxnets.pretrained.imagenet import class_names as imagenet_names
 from jaxnets.run.directory import ModelCard, RunDirectory
 from tests.evaluate.invented import by_brightness
 
@@ -125,6 +126,26 @@ def test_corrupted_images_and_images_of_another_kind(run, table, tmp_path):
 def test_a_source_serves_as_images_of_another_kind(run):
     found = _ask(run("good"), "--unlike", "digits")
     assert found.metrics["unlike"]["other"] == 360
+
+
+def test_a_test_set_of_imagenet_is_answered_among_its_classes(tmp_path, monkeypatch):
+    for synset in ("n01498041", "n01531178", "n12267677"):  # of imagenet-a: stingray, goldfinch, acorn
+        (tmp_path / "set" / synset).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.full((16, 16, 3), 40 * i, np.uint8)).save(tmp_path / "set" / synset / f"{i}.png")
+    wanted = np.zeros((1, 1000), np.float32)
+    wanted[0, [0, 6, 988]] = 3, 2, 1  # a tench above all, which is none of the 200
+    model = replace(by_brightness(), labels=imagenet_names(), logits=lambda images: np.repeat(wanted, len(images), 0))
+    monkeypatch.setattr(room, "_who", lambda *_: (model, None))
+    made = RunDirectory(tmp_path / "run")
+    made.create()
+    config = resolve({"data": {"source": f"folder:{tmp_path / 'set'}", "image_size": 16}})
+    fields = {"class_names": imagenet_names(), "preprocess": model.preprocess, "fields": {}, "data": {}}
+    made.write(config, ModelCard(name="resnet8_cifar", **fields))
+    found = judge_run(made, class_map="imagenet-a").metrics
+    assert (found["count"], found["correct"], found["class_map"]) == (6, 2, "imagenet-a")
+    assert len(found["per_class"]) == 200
+    assert found["per_class"]["stingray"]["recall"] == 1
 
 
 def test_a_table_over_runs_is_written_as_csv_and_as_a_page(run, tmp_path, capsys):
