@@ -150,10 +150,12 @@ def by_group(
         )
         values_of = evaluate(own_figures, len(members))
         found = {key: interval(value, drawn[name][key]) for key, value in values_of.items()}
-        if predictions.groups is None:
-            probabilities = own.probabilities(temperature) if own.several_labels else None
-            right = is_right(own, probabilities, thresholds)
-            found["accuracy"] = Interval(found["accuracy"].value, *wilson(int(right.sum()), len(right)))
+        probabilities = own.probabilities(temperature) if own.several_labels else None
+        right = is_right(own, probabilities, thresholds)
+        units = len(members) if own.groups is None else len(np.unique(own.groups))
+        if own.groups is None or right.all() or not right.any():  # resamples of what is all alike are all alike
+            share = right.mean()
+            found["accuracy"] = Interval(float(share), *wilson(round(units * share), units))
         groups.append(Group(name=name, count=len(members), small=len(members) < SMALL, figures=found))
     large = [group for group in groups if not group.small]
     gaps = {}

@@ -70,6 +70,12 @@ def test_a_group_where_all_is_right_has_an_interval_below_one():
     assert all(group.figures["accuracy"].value == 1 and group.figures["accuracy"].low < 0.9 for group in found.groups)
 
 
+def test_units_that_are_all_right_leave_as_much_open_as_there_are_few_of_them():
+    given = predictions(40, skill=30, groups=np.repeat(["p", "q", "r", "s"], 10))
+    found = by_group(given, np.repeat(["x", "y"], 20).tolist(), "site", resamples=20)
+    assert all(group.figures["accuracy"].low == pytest.approx(2 / (2 + 1.96**2), abs=1e-3) for group in found.groups)
+
+
 def test_a_column_that_names_each_image_is_refused():
     with pytest.raises(UserError, match="'id' has another value for each image"):
         by_group(predictions(30), [f"i{i}" for i in range(30)], "id")
