@@ -57,7 +57,8 @@ class Robustness:
     of: int  # images that there are
     seed: int
     is_imagenet: bool  # whether AlexNet is a baseline
-    units: np.ndarray | None  # the group of each image, where there are some
+    left_out: tuple[str, ...] = ()  # what was asked for and means nothing for these images
+    units: np.ndarray | None = None  # the group of each image, where there are some
 
     @property
     def clean_error(self) -> float:
@@ -70,13 +71,16 @@ class Robustness:
 
     @property
     def mean_error(self) -> Interval:
-        """The mean error over corruptions and severities, unnormalised, with the interval of drawing other images."""
-        return self._interval(self.wrong.mean((1, 2)))
+        """The mean error over corruptions and severities, unnormalised, with the interval of drawing other images.
+
+        It is over the fifteen, as far as they were asked for: the four more count where they are alone.
+        """
+        return self._interval(self._of_each())
 
     @property
     def relative_error(self) -> Interval:
         """What corruption adds to the error on the same images, likewise."""
-        return self._interval(self.wrong.mean((1, 2)) - self.clean_wrong)
+        return self._interval(self._of_each() - self.clean_wrong)
 
     @property
     def mce(self) -> float | None:
@@ -100,6 +104,11 @@ class Robustness:
     def _has_baseline(self) -> bool:
         return self.is_imagenet and set(COMMON) <= set(self.names)
 
+    def _of_each(self) -> np.ndarray:
+        """Returns the mean error of each image."""
+        common = [i for i, name in enumerate(self.names) if name in COMMON]
+        return self.wrong[:, common or slice(None)].mean((1, 2))
+
     def _of(self, name: str) -> float:
         return float(self.errors[self.names.index(name)].mean())
 
@@ -113,6 +122,10 @@ class Robustness:
             f"{len(self.chosen):,} of {self.of:,} images, severities as in {_DATA[self.scale]}, seed {self.seed}",
             "corrupted at the model's size and not written as JPEG after that, which ImageNet-C's files were",
         ]
+        if (extra := [name for name in self.names if name not in COMMON]) and len(extra) < len(self.names):
+            said.append(f"the means are without {', '.join(extra)}")
+        if self.left_out:
+            said.append(f"without {', '.join(self.left_out)}: the images are grey")
         if "frost" in self.names:
             said.append("frost is drawn, where ImageNet-C has photographs of it")
         if self.mce is None:
@@ -188,6 +201,7 @@ def measure(
     clean_right = is_right(clean, clean.probabilities(temperature) if clean.several_labels else None, asked.thresholds)
     return Robustness(
         names=kept,
+        left_out=tuple(name for name in names if name not in kept),
         wrong=np.concatenate(wrong).reshape(len(numbers), len(kept), len(STRENGTHS)),
         clean_wrong=~clean_right,
         chosen=of_split,

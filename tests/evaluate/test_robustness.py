@@ -116,11 +116,26 @@ def test_without_a_baseline_there_is_no_mce_and_it_is_said():
     assert found.to_json()["mce"] is None
 
 
+def test_the_four_more_corruptions_are_no_part_of_the_means():
+    examples, _ = _examples()
+    asked = by_brightness()
+    predictions = collect(asked, examples, split="test")
+    both, common, extra = (
+        measure(asked, examples, predictions, names=names)
+        for names in (("brightness", "saturate", "speckle_noise"), ("brightness",), ("saturate", "speckle_noise"))
+    )
+    assert both.mean_error == common.mean_error
+    assert "the means are without saturate, speckle_noise" in both.notes
+    assert extra.mean_error.value == pytest.approx(extra.errors.mean())
+
+
 def test_grey_images_are_corrupted_in_all_ways_but_those_of_colour():
     examples, _ = _examples(channels=1)
     asked = by_brightness(channels=1)
     predictions = collect(asked, examples, split="test")
-    assert measure(asked, examples, predictions, names=("saturate", "fog")).names == ("fog",)
+    found = measure(asked, examples, predictions, names=("saturate", "fog"))
+    assert found.names == ("fog",)
+    assert "without saturate: the images are grey" in found.notes
     with pytest.raises(UserError, match="saturate changes colours, and the images are grey"):
         measure(asked, examples, predictions, names=("saturate",))
 
