@@ -62,9 +62,7 @@ def main() -> None:
         metavar="P",
         help="answer only where P of the answers are right (95 %% sure)",
     )
-    trust.add_argument(
-        "--coverage", type=float, metavar="C", help="answer the surest C of the images"
-    )
+    trust.add_argument("--coverage", type=float, metavar="C", help="answer the surest C of the images")
     trust.add_argument(
         "--familiar",
         type=float,

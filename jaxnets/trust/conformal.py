@@ -36,7 +36,7 @@ def fit_quantile(
     n = len(scores)
     rank = math.ceil((n + 1) * coverage - 1e-9)
     if rank > n:
-        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+        needed = math.ceil(coverage / (1 - coverage) - 1e-6)
         raise UserError(
             f"sets of coverage {coverage:g} need at least {needed} held-out images, and there are {n}: hold more out (--config.data.validation), or ask for at most {n / (n + 1):.4f}"
         )

@@ -128,7 +128,9 @@ def test_an_image_of_another_kind_is_none_of_these_by_service_demo_and_library(f
     assert answered.count(None) < 15
 
 
-def test_probabilities_are_the_same_by_library_predict_service_onnx_and_stablehlo(fitted, tmp_path, monkeypatch, capsys):
+def test_probabilities_are_the_same_by_library_predict_service_onnx_and_stablehlo(
+    fitted, tmp_path, monkeypatch, capsys
+):
     pytest.importorskip("onnxruntime")
     from jaxnets.evaluate.asked import open_onnx
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
@@ -144,7 +146,9 @@ def test_probabilities_are_the_same_by_library_predict_service_onnx_and_stablehl
     np.testing.assert_allclose(in_onnx.rows(images), expected, rtol=1e-4, atol=1e-5)
 
     def probabilities(answers: list[dict]) -> np.ndarray:
-        return np.array([[{e["label"]: e["probability"] for e in a["top"]}[str(i)] for i in range(10)] for a in answers])
+        return np.array(
+            [[{e["label"]: e["probability"] for e in a["top"]}[str(i)] for i in range(10)] for a in answers]
+        )
 
     np.testing.assert_allclose(probabilities(asked_of_the_service(workdir, images)), expected[:, :10], atol=1e-5)
     for number, image in enumerate(images):

@@ -23,7 +23,7 @@ def test_the_interval_is_clopper_and_pearson_s(right, count):
     low, high = interval(right, count)
     assert low == pytest.approx(beta.ppf(0.025, right, count - right + 1) if right else 0)
     assert high == pytest.approx(beta.ppf(0.975, right + 1, count - right) if right < count else 1)
-    if 0 < right:
+    if right:
         # At the one-sided bound, so many or more are right as seldom as the risk says.
         assert binom.sf(right - 1, count, at_least(right, count, 0.05)) == pytest.approx(0.05)
 

@@ -54,7 +54,7 @@ def test_other_ways_to_write_it_are_read_alike(tmp_path, text):
         ("true\ncat\n", "holds no cost matrix"),
         ("true,cat,dog\ncat,0,1\ndog,1,0\n", "has 2 rows and none for owl"),
         (GOOD.replace(",owl\n", "\n").replace(",10", "").replace(",5", "").replace("1,0\n", "1\n"), "none for owl"),
-        (GOOD.replace("owl", "owls"), "'owls', which is no class of the model \\(did you mean 'owl'\\?\\)"),
+        (GOOD.replace("owl", "owls"), r"'owls', which is no class of the model \(did you mean 'owl'\?\)"),
         (GOOD.replace("dog,2,0,5", "dog,2,0"), "has 2 costs in the row of 'dog', expected 3"),
         (GOOD.replace("10", "ten"), "has 'ten' as the cost of saying 'owl' where 'cat' is true"),
         (GOOD.replace("10", "nan"), "has 'nan' as the cost"),
