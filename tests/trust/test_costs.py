@@ -67,5 +67,5 @@ def test_what_is_no_cost_matrix_of_these_classes_is_refused(tmp_path, text, expe
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(UserError, match="cannot be read .*--costs"):
+    with pytest.raises(UserError, match=r"cannot be read .*--costs"):
         read_costs(tmp_path / "none.csv", NAMES)
