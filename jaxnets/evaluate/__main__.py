@@ -138,7 +138,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             wanted=wanted,
             costs=options.costs,
         )
-        more = further.ask_further(options, evaluation)
+        more = further.ask_further(options, evaluation, size=size)
     if not hosts.leads:
         return 0
     evaluation.metrics.update(more.metrics)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxnets.evaluate.predictions import Predictions
     from jaxnets.evaluate.run import Evaluation
     from jaxnets.evaluate.runs_table import Runs
+    from jaxnets.evaluate.views import Views
 
 _GROUPS = 20  # lines of the terminal
 # Figures that a terminal has room for; the page and metrics.json have all.
@@ -126,10 +127,22 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError(f"{given[0]} is asked of one run: give it with --workdir, beside --table or without it")
     if options.corrupt_images is not None and options.corruptions is None:
         raise UserError("--corrupt-images says how many images --corruptions takes: give both, or neither")
+    for path in options.against or ():
+        _check_there(path)
     corrupted_images(options.corrupt_images)
     corruption_names(options.corruptions)
     if options.seed < 0:
         raise UserError(f"--seed must be 0 or more, found {options.seed}")
+
+
+def _check_there(path: str) -> None:
+    """Refuses what is no run and no ONNX file, before the first model is asked."""
+    from jaxnets.run.directory import open_run
+
+    if not path.endswith(".onnx"):
+        open_run(path)
+    elif not Path(path).is_file():
+        raise UserError(f"--against {path}: there is no such file; give run directories, or ONNX files of this run")
 
 
 def corrupted_images(text: str | None) -> int | None:
@@ -171,15 +184,17 @@ def corruption_names(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def ask_further(options: argparse.Namespace, evaluation: "Evaluation") -> Further:
-    """Answers what else was asked of an evaluated run.
+def ask_further(
+    options: argparse.Namespace, evaluation: "Evaluation", size: int | tuple[int, int] | None = None
+) -> Further:
+    """Answers what else was asked of an evaluated run, in the views and at the size that it was evaluated in.
 
     Raises:
         UserError: if it cannot be answered.
     """
     found = Further()
     if options.against:
-        _against(options, evaluation, found)
+        _against(options, evaluation, size, found)
     if options.by:
         _by(options, evaluation, found)
     if options.corruptions is not None:
@@ -191,7 +206,9 @@ def ask_further(options: argparse.Namespace, evaluation: "Evaluation") -> Furthe
     return found
 
 
-def _against(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -> None:
+def _against(
+    options: argparse.Namespace, evaluation: "Evaluation", size: int | tuple[int, int] | None, found: Further
+) -> None:
     from jaxnets.evaluate.against import Judged, compare
     from jaxnets.evaluate.page.against import against, signed
     from jaxnets.evaluate.page.images import Images
@@ -204,10 +221,10 @@ def _against(options: argparse.Namespace, evaluation: "Evaluation", found: Furth
 
     def other(path: str) -> Judged:
         given = {"split": options.split, "source": options.source, "batch_size": options.batch_size}
-        given["class_map"] = options.class_map
+        given |= {"class_map": options.class_map, "tta": options.tta}
         if path.endswith(".onnx"):
             return judged(judge_run(evaluation.run, model=Path(path), **given), path)
-        return judged(judge_run(open_run(path), weights=options.weights, **given), path)
+        return judged(judge_run(open_run(path), weights=options.weights, size=size, **given), path)
 
     name = str(options.workdir if options.model is None else options.model)
     comparisons = compare(judged(evaluation, name), [other(path) for path in options.against], seed=options.seed)
@@ -294,6 +311,7 @@ def _corruptions(options: argparse.Namespace, evaluation: "Evaluation", found: F
         most=corrupted_images(options.corrupt_images),
         seed=options.seed,
         temperature=evaluation.temperature,
+        views=_views(options),
         batch_size=options.batch_size or config.eval_batch_size or config.batch_size,
         threads=max(cores() if config.data.threads is None else config.data.threads, 1),
     )
@@ -322,13 +340,17 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
     from jaxnets.evaluate.unlike import TITLES, unlike
 
     config = evaluation.config
-    other, split, threads = open_other(config.data, evaluation.asked, options.unlike)
+    views = _views(options)
+    preprocess = evaluation.asked.preprocess
+    fitted = preprocess if views is None else views.fit(preprocess)
+    other, split, threads = open_other(config.data, evaluation.asked, fitted, options.unlike)
     predictions = collect(
         evaluation.asked,
         other,
         split=split,
         batch_size=options.batch_size or config.eval_batch_size or config.batch_size,
         threads=threads,
+        views=views,
     )
     distances = _distances(evaluation, other, predictions, threads)
     result = unlike(
@@ -349,6 +371,12 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
     found.drawn.append(lambda: section(result))
 
 
+def _views(options: argparse.Namespace) -> "Views | None":
+    from jaxnets.evaluate.views import find_views
+
+    return None if options.tta is None else find_views(options.tta)
+
+
 def _distances(
     evaluation: "Evaluation", other: "Examples", predictions: "Predictions", threads: int
 ) -> "tuple[np.ndarray, np.ndarray] | None":
@@ -360,6 +388,8 @@ def _distances(
     classifier = evaluation.classifier
     if classifier is None or classifier.spread is None or evaluation.asked is not classifier:
         return None
+    if other.shape != (classifier.preprocess.height, classifier.preprocess.width, classifier.preprocess.channels):
+        return None  # what views are cut out of
     sides = ((evaluation.examples, evaluation.predictions), (other, predictions))
     chosen = [np.arange(len(said)) if said.index is None else said.index for _, said in sides]
     own, others = (

@@ -14,9 +14,10 @@ from jaxnets.data.sources.files import FileSplit
 from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import Asked
+from jaxnets.preprocess import Preprocess
 
 
-def open_other(data: DataConfig, asked: Asked, source: str) -> tuple[Examples, str, int]:
+def open_other(data: DataConfig, asked: Asked, fitted: Preprocess, source: str) -> tuple[Examples, str, int]:
     """Returns other images fitted to a model, which split they are, and how many threads read them.
 
     A source that is divided gives its test split, another all of its images. Labels mean nothing: they are 0.
@@ -24,6 +25,7 @@ def open_other(data: DataConfig, asked: Asked, source: str) -> tuple[Examples, s
     Args:
         data: of the run; its keys that say how images are read are taken, those of its table are not.
         asked: the model.
+        fitted: what its images are fitted by.
         source: as config.data.source, or the path of a folder of images.
 
     Raises:
@@ -31,7 +33,7 @@ def open_other(data: DataConfig, asked: Asked, source: str) -> tuple[Examples, s
     """
     split, name = _open(data, source)
     labels = np.zeros(len(split), np.int32)
-    examples = Examples(split, np.arange(len(split)), asked.preprocess, skip_corrupt=True)
+    examples = Examples(split, np.arange(len(split)), fitted, skip_corrupt=True)
     examples.labels = labels
     if asked.several_labels:
         examples.labels = np.zeros((len(split), len(asked.labels)), np.uint8)

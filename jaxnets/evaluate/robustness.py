@@ -24,6 +24,7 @@ from jaxnets.evaluate.corruptions.severity import Scale
 from jaxnets.evaluate.corruptions.table import COMMON, OF_COLOUR, STRENGTHS, check, scale_of
 from jaxnets.evaluate.predictions import Predictions
 from jaxnets.evaluate.resampling import Interval, bootstrap
+from jaxnets.evaluate.views import Views
 from jaxnets.evaluate.weighted import is_right, mean
 from jaxnets.pretrained.imagenet import class_names as imagenet_names
 
@@ -156,6 +157,7 @@ def measure(
     most: int | None = IMAGES,
     seed: int = 0,
     temperature: float = 1.0,
+    views: Views | None = None,
     batch_size: int = 64,
     threads: int = 1,
 ) -> Robustness:
@@ -169,6 +171,7 @@ def measure(
         most: images that are corrupted, drawn by the seed; None for all.
         seed: of what is drawn.
         temperature: of its probabilities, which decides where thresholds do.
+        views: of each image, whose logits are averaged; as in the predictions.
         batch_size: examples at a time.
         threads: that read and corrupt.
 
@@ -193,6 +196,7 @@ def measure(
             asked,
             CorruptedExamples(examples, of_split[start : start + at_once], kinds, seed),
             temperature,
+            views=views,
             batch_size=batch_size,
             threads=threads,
         )
@@ -214,10 +218,16 @@ def measure(
 
 
 def _wrong(
-    asked: Asked, examples: CorruptedExamples, temperature: float, *, batch_size: int, threads: int
+    asked: Asked,
+    examples: CorruptedExamples,
+    temperature: float,
+    *,
+    views: Views | None,
+    batch_size: int,
+    threads: int,
 ) -> Bool[np.ndarray, " n"]:
     """Returns whether each corrupted image is answered wrongly."""
-    logits, _ = logits_of(asked, examples, batch_size=batch_size, threads=threads)
+    logits, _ = logits_of(asked, examples, batch_size=batch_size, threads=threads, views=views)
     said = Predictions(
         class_names=asked.labels,
         labels=examples.labels.astype(bool if examples.several_labels else np.int32),

@@ -66,7 +66,7 @@ def run(tmp_path, table, monkeypatch):
 
 def _options(*given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("--workdir", "--source", "--model"):
+    for name in ("--workdir", "--source", "--model", "--tta"):
         parser.add_argument(name)
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", default="ema")
@@ -78,7 +78,7 @@ def _options(*given: str) -> argparse.Namespace:
 def _ask(made: RunDirectory, *given: str) -> further.Further:
     options = _options("--workdir", str(made.path), *given)
     check_options(options)
-    return ask_further(options, judge_run(made, class_map=options.class_map))
+    return ask_further(options, judge_run(made, class_map=options.class_map, tta=options.tta))
 
 
 def test_a_run_is_compared_with_another(run):
@@ -121,6 +121,17 @@ def test_corrupted_images_and_images_of_another_kind(run, table, tmp_path):
     assert "corruptions.png" in corrupted.files
     assert "unlike-energy.png" in unlike.files
     json.dumps(found.metrics)
+
+
+def test_all_is_asked_in_the_views_of_the_evaluation(run):
+    biased = run("good")
+    plain, mirrored = (
+        _ask(biased, "--corruptions", "contrast", "--corrupt-images", "all", "--unlike", "digits", *tta).metrics
+        for tta in ((), ("--tta", "mirror"))
+    )
+    # A mirrored image is as bright: what is averaged over it changes nothing, if all of it is.
+    assert mirrored["robustness"]["errors"] == plain["robustness"]["errors"]
+    assert mirrored["unlike"]["scores"]["energy"] == plain["unlike"]["scores"]["energy"]
 
 
 def test_a_source_serves_as_images_of_another_kind(run):
@@ -176,6 +187,8 @@ def test_a_table_over_runs_is_written_as_csv_and_as_a_page(run, tmp_path, capsys
         ),
         (["--workdir", "a", "--corruptions", "--corrupt-images", "0"], "found '0'"),
         (["--workdir", "a", "--corruptions", "fogg"], "no corruption 'fogg' .did you mean 'fog'"),
+        (["--workdir", "a", "--against", "/nowhere"], "there is no directory /nowhere"),
+        (["--workdir", "a", "--against", "/nowhere.onnx"], "--against /nowhere.onnx: there is no such file"),
         (["--workdir", "a", "--seed", "-1"], "--seed must be 0 or more, found -1"),
     ],
 )
@@ -200,7 +213,6 @@ def test_corruptions_are_meant_by_name_by_family_or_all():
     [
         (["--unlike", "/nowhere"], "--unlike /nowhere: "),
         (["--by", "sight"], "--by names the column 'sight', .*did you mean 'site'"),
-        (["--against", "/nowhere"], "there is no directory /nowhere"),
         (["--class-map", "imagenet-a"], "models of ImageNet's 1,000 classes"),
     ],
 )
