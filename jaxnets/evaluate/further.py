@@ -388,8 +388,8 @@ def _distances(
     classifier = evaluation.classifier
     if classifier is None or classifier.spread is None or evaluation.asked is not classifier:
         return None
-    own = evaluation.card.preprocess
-    if other.shape != (own.height, own.width, own.channels):
+    seen = evaluation.card.preprocess
+    if other.shape != (seen.height, seen.width, seen.channels):
         return None  # at another size than the training images were seen at, or what views are cut out of
     sides = ((evaluation.examples, evaluation.predictions), (other, predictions))
     chosen = [np.arange(len(said)) if said.index is None else said.index for _, said in sides]
