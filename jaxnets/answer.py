@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxnets.errors import UserError, quoted
 from jaxnets.trust.conformal import prediction_set
-from jaxnets.trust.refusal import NONE_OF_THESE, Refusal
+from jaxnets.trust.refusal import NONE_OF_THESE, UNLIKE, Refusal
 
 HALF = 0.5  # the threshold of labels that have none of their own
 
@@ -176,8 +176,13 @@ def as_json(
 
 
 def candidates_of(model: Model, row: Float[np.ndarray, " columns"]) -> list[int]:
-    """Returns the numbers of the classes in an image's conformal set; none for a model without such sets."""
+    """Returns the numbers of the classes in an image's conformal set.
+
+    None for a model without such sets, nor for an image unlike the training images, of which no set promises anything.
+    """
     if model.several_labels or model.refusal is None or model.refusal.conformal is None:
+        return []
+    if (reason_of(model, row) or "").startswith(UNLIKE):
         return []
     return prediction_set(probabilities_of(model, row), model.refusal.conformal.quantile)
 

@@ -84,13 +84,13 @@ def svg(figure: "Figure", described: str = "") -> str:
 
     `described` says what it shows, for those who hear the page.
     """
-    text = _saved(figure, "svg", metadata={"Date": None, "Creator": None}).decode()
+    text = _saved(figure, "svg", facecolor="none", metadata={"Date": None, "Creator": None}).decode()
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     # Names that every figure has would be there twice on a page; those that matplotlib refers to hold a checksum.
     text = re.sub(r' id="(?:figure|axes|patch|line2d|text|matplotlib\.axis|xtick|ytick|legend)_\d+"', "", text)
     text = re.sub(r"(font: (?:[a-z0-9]+ )*[\d.]+px )[^;\"]*", rf"\1{_FONT}", text)
-    text = text.replace(INK, "currentColor")
+    text = text.replace(INK, "currentColor").replace(LINE, f"var(--line, {LINE})")
     width, height = (96 * side for side in figure.get_size_inches())
     head = (
         f'<svg class="figure" role="img" aria-label="{escape(described)}" style="width:100%;max-width:{width:.0f}px;'
@@ -116,6 +116,8 @@ def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
             text.set_parse_math(False)
         for legend in figure.findobj(Legend):  # a frame is filled, and hides text on a dark page
             legend.set_frame_on(False)
+            for text in (*legend.get_texts(), legend.get_title()):
+                text.set_color(INK)
         figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 

@@ -1,5 +1,6 @@
 """Figures: text that stays text, one style, and nothing of the process's."""
 
+import re
 import sys
 from xml.etree import ElementTree
 
@@ -34,6 +35,12 @@ def test_text_stays_text_in_the_page_s_colour_and_dollars_are_no_formulas(figure
     assert {"step", "loss"} <= set(texts)
     assert "currentColor" in figures.svg(figure)
     assert figures.INK not in figures.svg(figure)
+
+
+def test_nothing_is_laid_between_the_page_and_the_text_of_a_legend(figure):
+    text = figures.svg(figure)
+    assert not re.search(r"fill: #(?:fff|ffffff|000|000000)\b", text)
+    assert re.search(r"fill: currentColor[^>]*>loss", text)
 
 
 def test_the_same_figure_is_the_same_text(figure):

@@ -7,6 +7,7 @@ from typing import Any
 from jaxnets.errors import UserError, quoted
 
 NONE_OF_THESE = "none of these"  # what people read in place of a label
+UNLIKE = "unlike the training images"  # begins the reason of what is beyond energy or distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Refusal:
         for name in reversed(self.scores):
             bound = getattr(self, name)
             if name in scores and not scores[name] <= bound:
-                return f"unlike the training images: {name} {scores[name]:.4g}, at most {bound:.4g}"
+                return f"{UNLIKE}: {name} {scores[name]:.4g}, at most {bound:.4g}"
         if self.probability is not None and not confidence >= self.probability:
             return f"unsure: probability {confidence:.4g}, at least {self.probability:.4g}"
         return None

@@ -41,7 +41,7 @@ def confusions(evaluation: Evaluation, shown: Images) -> Section:
         + ". Classes that are confused lie side by side."
     )
     if len(order) < len(names):
-        caption += f" {len(names) - len(order):,} classes that no image has or was said to have are left out."
+        caption += f" Left out are classes that no image has or was said to have ({len(names) - len(order):,})."
     if len(order) > _CELLS:
         caption += f" Each cell stands for {-(-len(order) // _CELLS)} classes, and has the largest of their shares."
     html = drawing(drawn, "confusion matrix", caption, wide=len(order) > 16)
