@@ -11,6 +11,7 @@ from jaxnets import cli, terminal
 from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.errors import UserError
+from jaxnets.evaluate import further
 from jaxnets.run.storage import Place
 
 _SHARES = ("precision", "recall", "f1")  # of a class
@@ -24,7 +25,7 @@ def main() -> None:
         description="Evaluate a run on every example of a split, each exactly once, and write a report: a page "
         "(index.html), metrics.json, predictions.csv and drawings.",
     )
-    parser.add_argument("--workdir", required=True, help="the run directory, or gs://BUCKET/RUN")
+    parser.add_argument("--workdir", help="the run directory, or gs://BUCKET/RUN")
     parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
     parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
     cli.add_checkpoint_options(parser)
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the report (default: DIR/report)")
     parser.add_argument("--parquet", action="store_true", help="predictions.parquet in place of predictions.csv")
     parser.add_argument("--no-page", action="store_true", help="figures and predictions alone, without the page")
+    further.add_options(parser)
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     together.add_argument("--processes", type=int, help="that evaluate together")
@@ -90,6 +92,7 @@ def main() -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
+    further.check_options(options)
     size = None if options.size is None else read_size(options.size)
     if options.parquet:
         from jaxnets.engine.onnx_file import require
@@ -107,6 +110,9 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.train.stop import Stop
     from jaxnets.train.watch import Watch, watching
 
+    if options.workdir is None:
+        further.show_table(options, terminal.console())
+        return 0
     wanted = Wanted(
         temperature=options.calibrate,
         precision=options.precision,
@@ -128,16 +134,21 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             model=options.model,
             tta=options.tta,
             size=size,
+            class_map=options.class_map,
             wanted=wanted,
             costs=options.costs,
         )
+        more = further.ask_further(options, evaluation, size=size)
     if not hosts.leads:
         return 0
+    evaluation.metrics.update(more.metrics)
     _show(evaluation.metrics)
+    more.show(terminal.console())
     from jaxnets.evaluate.write import write_report
 
     folder = report_target(options.out, run.report).parent
-    names = write_report(evaluation, folder, page=not options.no_page, parquet=options.parquet)
+    sections = [] if options.no_page else more.sections()
+    names = write_report(evaluation, folder, page=not options.no_page, parquet=options.parquet, more=sections)
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(names))
     terminal.console().print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
     return 0

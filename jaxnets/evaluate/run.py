@@ -18,6 +18,7 @@ from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import Asked, OnnxModel, open_onnx
 from jaxnets.evaluate.calibrate import Wanted, check, fit
+from jaxnets.evaluate.class_maps import find_class_map, open_mapped, real_figures, restricted
 from jaxnets.evaluate.decisions import decided
 from jaxnets.evaluate.predictions import Predictions, collect
 from jaxnets.evaluate.report import metrics_report
@@ -142,6 +143,7 @@ def judge_run(
     model: Path | None = None,
     tta: str | None = None,
     size: int | tuple[int, int] | None = None,
+    class_map: str | None = None,
     wanted: Wanted | None = None,
     costs: Path | None = None,
 ) -> Evaluation:
@@ -155,6 +157,7 @@ def judge_run(
         model: an ONNX file of the run that answers in its place.
         tta: the name of views (`jaxnets.evaluate.views`).
         size: that images are brought to, a side or height and width.
+        class_map: how the folders of a test set for ImageNet's classes are read (`jaxnets.evaluate.class_maps`).
         wanted: what is fitted first, and kept in model.json.
         costs: a file of what decisions cost.
 
@@ -162,10 +165,14 @@ def judge_run(
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
     """
     config, card = run.read_config(), run.read_model()
+    mapped = None if class_map is None else find_class_map(class_map)
     views = None if tta is None else find_views(tta)
     asked, classifier = _who(run, card, checkpoint, weights, model, size)
     fitted = asked.preprocess if views is None else views.fit(asked.preprocess)
-    data = open_data(config, replace(card, preprocess=fitted), split, source)
+    if mapped is None:
+        data = open_data(config, replace(card, preprocess=fitted), split, source)
+    else:
+        data = open_mapped(config, fitted, card.class_names, mapped, source)
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
     examples, notes = data.split(split), [*data.notes]
@@ -199,6 +206,11 @@ def judge_run(
             notes.append(f"what was fitted was fitted on these images, and looks better on them ({split})")
     matrix = None if costs is None else _costs(costs, card)
     predictions = predict(split)
+    real = {}
+    if mapped is not None:
+        real = real_figures(predictions, mapped)
+        predictions = restricted(predictions, mapped)
+        card = replace(card, class_names=predictions.class_names)
     if left_out := len(examples) - len(predictions):
         notes.append(f"{left_out} images cannot be read and were left out")
     temperature = asked.temperature or 1.0
@@ -215,7 +227,9 @@ def judge_run(
     )
     how = _how(asked, views, size)
     notes += how.values()
-    decider = None if classifier is None else replace(classifier, temperature=asked.temperature, refusal=asked.refusal)
+    decider = None
+    if classifier is not None and mapped is None:  # what was fitted, or costs, is of the model's classes among all
+        decider = replace(classifier, temperature=asked.temperature, refusal=asked.refusal)
     if decider is not None and (tta is not None or size is not None):
         decider = replace(decider, refusal=None)  # its bounds are of the model's own answers
     decisions = {} if decider is None else decided(decider, predictions, examples, data.threads, matrix)
@@ -230,7 +244,9 @@ def judge_run(
         judged=judged,
         temperature=temperature,
         metrics={
+            **real,
             **merged(report, judged),
+            **({} if class_map is None else {"class_map": class_map}),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
             **decisions,
             "source": config.data.source if source is None else source,

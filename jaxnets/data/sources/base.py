@@ -138,6 +138,15 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grouped:
+    """The column of a table that `Split.groups` are hashes of."""
+
+    column: str | None  # None: the table has no such column
+    values: Sequence[str]  # that there are, stripped; a row without one has a group of its own, of no value
+    columns: Sequence[str]  # all that the table has, as far as they are known
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A data set: named splits of labelled images; for training "train" and "test" at least."""
 
@@ -149,6 +158,7 @@ class Source:
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)  # folder → paths of images without a class
     stored: Stored | None = None  # None: images are as they are
     notes: tuple[str, ...] = ()  # how it was understood and what was passed over, a sentence each
+    grouped: Grouped | None = None  # None: it is no table
 
 
 @dataclass(frozen=True)

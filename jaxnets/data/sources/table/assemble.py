@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
 from jaxnets.config import TableConfig
-from jaxnets.data.sources.base import Source, Split
+from jaxnets.data.sources.base import Grouped, Source, Split
 from jaxnets.data.sources.names import hashes
 from jaxnets.data.sources.split_names import Role, role_of
 from jaxnets.data.sources.table.checks import (
@@ -197,6 +197,11 @@ def assemble(
         channels=3,
         unlabelled=unlabelled,
         notes=(*([rows.columns.note] if rows.columns.note else []), *labels.notes, *notes),
+        grouped=Grouped(
+            column=None if rows.group is None else rows.columns.group,
+            values=() if rows.group is None else tuple(dict.fromkeys(value.strip() for value in rows.group.values)),
+            columns=rows.columns.names,
+        ),
     )
 
 

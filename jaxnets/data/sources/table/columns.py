@@ -51,6 +51,7 @@ class Columns:
     surely_split: bool  # False: it is none if its values name no splits
     group: str | None
     note: str | None
+    names: tuple[str, ...] = ()  # of all columns, where they were read
 
     def wanted(self) -> list[str]:
         return [name for name in (self.image, self.label, *self.labels, self.split, self.group) if name is not None]
@@ -122,6 +123,7 @@ def choose(names: Sequence[str], title: str, spec: TableConfig, image: str | Non
         surely_split=surely,
         group=group,
         note=note,
+        names=tuple(names),
     )
 
 
