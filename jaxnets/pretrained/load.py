@@ -14,8 +14,10 @@ from jaxnets.models.registry import create_model, find_family, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import Variables, adapt, sizes, to_variables
 from jaxnets.pretrained.layouts import MARKS, recognise
+from jaxnets.pretrained.portable import Portable
 from jaxnets.pretrained.sources import Source, open_source
 from jaxnets.pretrained.state_dict import Weights, without_prefix
+from jaxnets.run.directory import ModelCard
 from jaxnets.run.resolve import ModelSource, known, resolve
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Pretrained:
     activation: Activation | None  # that turns logits into probabilities; None: they have none
     several_labels: bool  # whether an image may have several
     thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
+    card: ModelCard | None = None  # of a model of ours, all that is known of it
 
 
 def load_pretrained(
@@ -89,6 +92,11 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         find_model(name)
     source = source or known(str(name))
     opened = open_source(source, weights)
+    if opened.portable is not None:
+        for asked in filter(None, (name, source.model)):
+            if asked != opened.portable.card.name:
+                raise _another(replace(opened, model=opened.portable.card.name), asked)
+        return _portable(opened.portable)
     arrays = without_prefix(opened.arrays, MARKS, opened.description, weights)
     opened = replace(opened, arrays=arrays)
     if source.model is not None:
@@ -125,6 +133,23 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         activation="sigmoid" if opened.activation == "softmax" and classes == 1 else opened.activation,
         several_labels=opened.several_labels or classes == 1,  # a single label is there or not
         thresholds=opened.thresholds,
+    )
+
+
+def _portable(found: Portable) -> Pretrained:
+    card = found.card
+    return Pretrained(
+        name=card.name,
+        model=found.model,
+        fields=card.fields,
+        variables=found.variables,
+        channels=card.preprocess.channels,
+        labels=card.class_names,
+        preprocess=card.preprocess,
+        activation=card.activation,
+        several_labels=card.several_labels,
+        thresholds=card.thresholds,
+        card=card,
     )
 
 

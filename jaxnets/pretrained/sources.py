@@ -17,8 +17,9 @@ from jaxnets.models.registry import FAMILIES, MODELS, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained import hub, hub_config
 from jaxnets.pretrained.files import read_metadata, read_weights
+from jaxnets.pretrained.portable import Portable, read_portable
 from jaxnets.pretrained.state_dict import Weights
-from jaxnets.run.resolve import FORMS, ModelSource, resolve
+from jaxnets.run.resolve import FORMS, PORTABLE, ModelSource, resolve
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
 _LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
@@ -37,6 +38,7 @@ class Source:
     activation: Activation | None = "softmax"  # of its outputs; None: they are no probabilities
     several_labels: bool = False  # whether an image may have several
     thresholds: tuple[float, ...] | None = None  # above which each of several is said; None: one half
+    portable: Portable | None = None  # a model of ours, which says all of this and more itself; there are no arrays
 
 
 def open_source(source: ModelSource, weights: Weights = "ema") -> Source:
@@ -77,6 +79,8 @@ def known_weights(name: str) -> str:
 
 
 def _of_repository(description: str, found: hub.HubRepository, weights: Weights) -> Source:
+    if found.weights.name == PORTABLE:
+        return Source(description=description, arrays={}, portable=read_portable(found.weights))
     try:
         network = hub_config.network(found.config)
         labels = hub_config.labels(found.config)
@@ -104,6 +108,8 @@ def _from_file(path: Path, weights: Weights) -> Source:
         raise UserError(
             f"{path} is one of several files with the weights: give its folder, or the .index.json beside it"
         )
+    if path.name == PORTABLE:
+        return Source(description=str(path), arrays={}, portable=read_portable(path))
     found = hub.beside(path)
     if not hub_config.describes_a_model(found.config):
         found = hub.HubRepository(weights=path)
