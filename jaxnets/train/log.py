@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
+from jaxnets.run.curves import read_rows
 from jaxnets.run.directory import RunDirectory, finite
 from jaxnets.run.storage import bucket_errors, in_bucket, kind_of, upload
 
@@ -104,17 +104,6 @@ class RunLog(NoLog):
             f"{self._run.metrics} cannot be written ({error.strerror}): make room or permission there and run "
             f"the same command again; it goes on from the newest checkpoint"
         )
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl; a line that was cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict) and "step" in row:
-                rows.append(row)
-    return rows
 
 
 def _keep_rows(path: Path, step: int, evaluated: bool) -> None:
