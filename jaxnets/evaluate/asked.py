@@ -125,7 +125,8 @@ def logits_of(
 
     What it holds at a time is a few batches and the result.
     """
-    logits = np.zeros((len(examples), len(asked.labels)), np.float32)
+    shape = len(examples), len(asked.labels)
+    logits: np.ndarray | None = None
     readable = np.zeros(len(examples), bool)
     host = _host_logits(asked)
     found = (
@@ -135,10 +136,12 @@ def logits_of(
     )
     start = 0
     for answer, mask in found:
+        if logits is None:  # a run in float64 answers in it, for comparisons
+            logits = np.zeros(shape, np.float64 if answer.dtype == np.float64 else np.float32)
         rows = slice(start, min(start + len(answer), len(examples)))
         logits[rows], readable[rows] = (np.asarray(x)[: rows.stop - start] for x in (answer, mask))
         start = rows.stop
-    return logits, readable
+    return np.zeros(shape, np.float32) if logits is None else logits, readable
 
 
 def _host_logits(asked: Asked) -> Logits | None:
@@ -182,7 +185,7 @@ def _by_jax(asked: Asked, examples: Examples, batch_size: int, threads: int, vie
             # One network in the program, however many views there are.
             each = jax.lax.map(answer, jnp.stack(views.arrays(batch.image, asked.preprocess)))
             logits = jnp.tensordot(jnp.asarray(views.weights, each.dtype), each, 1)
-        return logits.astype(jnp.float32), batch.mask
+        return logits, batch.mask
 
     compiled = jax.jit(step, out_shardings=everywhere)
     variables = jax.tree.map(lambda x: put(np.asarray(x), everywhere), asked.variables)

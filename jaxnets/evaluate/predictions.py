@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int32, Int64
 
 from jaxnets.errors import UserError
 
@@ -33,7 +33,7 @@ class Predictions:
 
     class_names: tuple[str, ...]
     labels: Int32[np.ndarray, " n"] | Bool[np.ndarray, "n classes"]  # the class; or those that an image has
-    logits: Float32[np.ndarray, "n classes"]  # as the network gives them: no temperature has divided them
+    logits: Float[np.ndarray, "n classes"]  # float32, as the network gives them: no temperature has divided them
     paths: tuple[str, ...]  # what names each image: its path in its source, or "test[7]" where it has none
     split: str
     activation: "Activation" = "softmax"

@@ -1,11 +1,14 @@
 """Evaluates a run directory: nothing else is needed but the data."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
 from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Classifier, Weights, load
@@ -14,18 +17,35 @@ from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluatio
 from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
+from jaxnets.evaluate.asked import Asked, OnnxModel, open_onnx
+from jaxnets.evaluate.predictions import Predictions, collect
 from jaxnets.evaluate.report import metrics_report
+from jaxnets.evaluate.several_labels import JudgedSeveral, judge_several
+from jaxnets.evaluate.single_label import Judged, judge
+from jaxnets.evaluate.sums import sums_over
+from jaxnets.evaluate.views import Views, find_views
 from jaxnets.metrics import table
-from jaxnets.metrics.metric import Metric
-from jaxnets.metrics.several_labels import F1_AT_HALF, MEAN_AVERAGE_PRECISION, SCORES
+from jaxnets.metrics.several_labels import F1_AT_HALF, MEAN_AVERAGE_PRECISION
 from jaxnets.metrics.thresholds import choose_thresholds
+from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
-from jaxnets.train.evaluation import evaluate_split, jit_eval_step
-from jaxnets.train.mesh import make_mesh, put, replicated, round_up
-from jaxnets.train.step import make_eval_step
 
-_MOST_SCORES = 2**28  # kept in memory, of 5 bytes each
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """An evaluation of a run on a split, and all that a report of it is drawn from."""
+
+    run: RunDirectory
+    config: Config
+    card: ModelCard
+    asked: Asked  # who answered
+    classifier: Classifier | None  # the run's own, which can be asked for reasons; None where it cannot be opened
+    examples: Examples
+    predictions: Predictions
+    judged: Judged | JudgedSeveral
+    temperature: float  # that the probabilities are taken at
+    metrics: dict[str, Any]  # as metrics.json holds them
 
 
 def evaluate(
@@ -37,6 +57,9 @@ def evaluate(
     source: str | None = None,
     batch_size: int | None = None,
     thresholds: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    tta: str | None = None,
+    size: int | tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes no report.
 
@@ -49,6 +72,9 @@ def evaluate(
         batch_size: examples at a time; changes the speed, not the result.
         thresholds: a split ("validation") on which each label's threshold is chosen anew first, and kept in the run's
             model.json; for images that may have several labels.
+        model: an ONNX file that was exported from the run, which answers in its place.
+        tta: "mirror", "airbench", "crops" or "ten-crops": the views of each image whose logits are averaged.
+        size: pixels of a side, or height and width, that images are brought to in place of the model's own.
 
     Returns:
         What metrics.json holds: accuracy, loss, count, per_class, …
@@ -66,10 +92,18 @@ def evaluate(
         weights=weights,
         source=source,
         choose_on=thresholds,
+        model=None if model is None else Path(model),
+        tta=tta,
+        size=size,
     )
 
 
-def evaluate_run(
+def evaluate_run(run: RunDirectory, **options: Any) -> dict[str, Any]:
+    """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them; as `judge_run`."""
+    return judge_run(run, **options).metrics
+
+
+def judge_run(
     run: RunDirectory,
     *,
     split: str = "test",
@@ -78,91 +112,182 @@ def evaluate_run(
     weights: Weights = "ema",
     source: str | None = None,
     choose_on: str | None = None,
-) -> dict[str, Any]:
-    """Returns the metrics of a checkpoint on a split, as report/metrics.json holds them, computed on all devices.
+    model: Path | None = None,
+    tta: str | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> Evaluation:
+    """Returns a checkpoint's evaluation on a split, computed on all devices.
 
     Args:
         split: of the data; where that has only one split, it is that one.
         source: the run's own data where it lies now, or other data, of which nothing is held out: classes are matched
             by name.
         choose_on: a split on which the thresholds of several labels are chosen first, and kept in model.json.
+        model: an ONNX file of the run that answers in its place.
+        tta: the name of views (`jaxnets.evaluate.views`).
+        size: that images are brought to, a side or height and width.
 
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
     """
     config, card = run.read_config(), run.read_model()
-    data = open_data(config, card, split, source)
+    views = None if tta is None else find_views(tta)
+    asked, classifier = _who(run, card, checkpoint, weights, model, size)
+    fitted = asked.preprocess if views is None else views.fit(asked.preprocess)
+    data = open_data(config, replace(card, preprocess=fitted), split, source)
     if split not in data.splits and len(data.splits) == 1:
         split = next(iter(data.splits))
     examples, notes = data.split(split), [*data.notes]
-    classifier = load(run.path, checkpoint, weights)
-    size = batch_size or config.eval_batch_size or config.batch_size
+    batch = batch_size or config.eval_batch_size or config.batch_size
+    loss = find_loss(config.loss, several_labels=examples.several_labels)
+
+    def predict(name: str) -> Predictions:
+        return collect(asked, data.split(name), split=name, batch_size=batch, threads=data.threads, views=views)
+
+    thresholds = asked.thresholds
     if choose_on is not None:
-        classifier = _with_thresholds(run, card, classifier, config, data, choose_on, size)
+        _refuse_thresholds(run, card, data, choose_on, model)
+        total = sums_over(predict(choose_on), loss, (MEAN_AVERAGE_PRECISION,))
+        thresholds = choose_thresholds(total)
+        card = replace(card, thresholds=thresholds)
+        if jax.process_index() == 0:
+            run.write_model(card)
+        assert isinstance(asked, Classifier)
+        asked = replace(asked, thresholds=thresholds)
         if choose_on == split:
             notes.append(f"the thresholds were chosen on these images: F1 is lower on others ({split})")
+    predictions = predict(split)
+    if left_out := len(examples) - len(predictions):
+        notes.append(f"{left_out} images cannot be read and were left out")
+    temperature = getattr(asked, "temperature", None) or 1.0
     metrics = table.EVALUATION
+    judged: Judged | JudgedSeveral
     if examples.several_labels:
-        metrics += (F1_AT_HALF,) if classifier.thresholds else ()
-        if len(examples) * len(card.class_names) <= _MOST_SCORES:
-            metrics += (SCORES,)
-        else:
-            notes.append("average precision is of scores in bins of 0.05 logits: there are too many to keep")
-    total = _evaluate(classifier, config, examples, data.threads, size, metrics)
+        metrics += (F1_AT_HALF,) if thresholds else ()
+        judged = judge_several(predictions, thresholds, temperature)
+    else:
+        judged = judge(predictions, temperature)
+    total = sums_over(predictions, loss, metrics, thresholds)
     report = metrics_report(
-        total,
-        card.class_names,
-        split=split,
-        model=classifier.name,
-        step=classifier.step,
-        thresholds=classifier.thresholds,
+        total, card.class_names, split=split, model=asked.name, step=asked.step, thresholds=thresholds
     )
-    return {**report, "source": config.data.source if source is None else source, "notes": notes}
-
-
-def _evaluate(
-    classifier: Classifier,
-    config: Config,
-    examples: Examples,
-    threads: int,
-    batch_size: int,
-    metrics: tuple[Metric, ...],
-) -> dict[str, np.ndarray]:
-    """Returns the sums of metrics over all examples, with the answers that the classifier gives."""
-    loss = find_loss(config.loss, several_labels=examples.several_labels)
-    mesh = make_mesh()
-    everywhere = replicated(mesh)
-    jax.config.update("jax_default_matmul_precision", classifier.matmul_precision)
-    step = make_eval_step(classifier.model, classifier.preprocess, loss, metrics, classifier.thresholds)
-    total = evaluate_split(
-        jit_eval_step(step, mesh),
-        jax.tree.map(lambda x: put(np.asarray(x), everywhere), classifier.variables),
-        examples,
-        batch_size=round_up(batch_size, mesh),
-        mesh=mesh,
-        threads=threads,
+    how = _how(asked, views, size)
+    notes += how.values()
+    return Evaluation(
+        run=run,
+        config=config,
+        card=card,
+        asked=asked,
+        classifier=classifier,
+        examples=examples,
+        predictions=predictions,
+        judged=judged,
+        temperature=temperature,
+        metrics={
+            **merged(report, judged),
+            **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
+            "source": config.data.source if source is None else source,
+            "notes": notes,
+        },
     )
-    assert total is not None  # nothing stops it
-    return total
 
 
-def _with_thresholds(
+def _who(
     run: RunDirectory,
     card: ModelCard,
-    classifier: Classifier,
-    config: Config,
-    data: Labelled,
-    split: str,
-    batch_size: int,
-) -> Classifier:
-    """Returns the classifier with thresholds chosen on a split, which model.json then holds.
+    checkpoint: str | int,
+    weights: Weights,
+    model: Path | None,
+    size: int | tuple[int, int] | None,
+) -> tuple[Asked, Classifier | None]:
+    """Returns who is asked, and the run's own classifier.
 
     Raises:
-        UserError: if its images have one label, if there is no such split, or if model.json cannot be written.
+        UserError: if it cannot be opened, is not of this run, or cannot be asked at this size.
+    """
+    if model is None:
+        classifier = load(run.path, checkpoint, weights)
+        if size is not None:
+            classifier = at_size(classifier, size)
+        return classifier, classifier
+    if size is not None:
+        raise UserError(
+            f"an ONNX file takes images of the size that it was exported with, and --size asks for {_by(size)}: leave "
+            "--size or --model out"
+        )
+    asked = open_onnx(model)
+    if asked.labels != card.class_names:
+        raise UserError(
+            f"{model} answers with {len(asked.labels)} classes ({_brief(asked.labels)}), and {run.path} has "
+            f"{len(card.class_names)} ({_brief(card.class_names)}): give the run that it was exported from"
+        )
+    try:
+        return asked, load(run.path, checkpoint, weights)
+    except UserError:  # the file answers alone
+        return asked, None
+
+
+def at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
+    """Returns the classifier with images of another size.
+
+    Raises:
+        UserError: if its network is made for images of one size.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    own = classifier.preprocess
+    changed = replace(classifier, preprocess=replace(own, height=height, width=width))
+    image = jax.ShapeDtypeStruct((1, height, width, own.channels), jnp.uint8)
+    try:
+        jax.eval_shape(
+            lambda images: forward(changed.model, changed.preprocess, changed.variables, images), image
+        )
+    except (FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{classifier.name} cannot be asked at {height}×{width}: its layers are made for images of "
+            f"{own.height}×{own.width}. Leave --size out, or give a larger one"
+        ) from error
+    return changed
+
+
+def _how(asked: Asked, views: Views | None, size: int | tuple[int, int] | None) -> dict[str, str]:
+    """Returns in words what was other than usual, by the key that metrics.json has for it."""
+    said = {}
+    if isinstance(asked, OnnxModel):
+        said["file"] = f"answered by {asked.file.name} in ONNX Runtime"
+    if views is not None:
+        said["tta"] = f"test-time augmentation {views.name}: the mean of the logits of {views.said}"
+    if size is not None:
+        said["size"] = f"images of {_by(size)} in place of the model's own size"
+    return said
+
+
+def _by(size: int | tuple[int, int]) -> str:
+    return "×".join(map(str, (size, size) if isinstance(size, int) else size))
+
+
+def merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, Any]:
+    """Returns the report with all that was judged; what takes many lines comes last."""
+    rows = {
+        name: {**row, **more} for (name, row), more in zip(report["per_class"].items(), judged.per_class, strict=True)
+    }
+    whole = {**report, **judged.figures}
+    last = {key: whole.pop(key) for key in ("per_class", "confusion")}
+    return {**whole, **last, "per_class": rows}
+
+
+def _refuse_thresholds(run: RunDirectory, card: ModelCard, data: Labelled, split: str, model: Path | None) -> None:
+    """Refuses to choose thresholds where that means nothing, or where they cannot be kept.
+
+    Raises:
+        UserError: that says why.
     """
     if not card.several_labels:
         raise UserError(
             "--thresholds is for runs whose images may have several labels, and this run's have one: leave it out"
+        )
+    if model is not None:
+        raise UserError(
+            f"--thresholds chooses those of the run, and {model.name} has its own: leave --model out, and export again"
         )
     if split not in data.splits:
         raise UserError(
@@ -170,11 +295,6 @@ def _with_thresholds(
             f"{', '.join(data.splits)}, other data with --source, or train with --config.data.validation=0.2"
         )
     run.check_writable()
-    total = _evaluate(classifier, config, data.split(split), data.threads, batch_size, (MEAN_AVERAGE_PRECISION,))
-    thresholds = choose_thresholds(total)
-    if jax.process_index() == 0:
-        run.write_model(replace(card, thresholds=thresholds))
-    return replace(classifier, thresholds=thresholds)
 
 
 def open_data(config: Config, card: ModelCard, split: str, source: str | None) -> Labelled:

@@ -124,7 +124,7 @@ def test_a_run_of_two_processes_goes_on_under_one_device(one, relayed, one_devic
 
 
 def test_two_processes_evaluate_a_run_together(one, tmp_path):
-    what = ("--workdir", one, "--checkpoint", "newest", "--out", tmp_path)
+    what = ("--workdir", one, "--checkpoint", "newest", "--out", tmp_path, "--no-page")
     together = processes.start_all("jaxnets.evaluate", *what, prefix="--")
     done = processes.finish(together)
     assert [status for status, _ in done] == [0, 0], done

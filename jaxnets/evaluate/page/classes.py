@@ -1,0 +1,83 @@
+"""Each class by itself."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxnets import figures
+from jaxnets.evaluate.page.section import Section, drawing, number, paragraph, percent, table
+from jaxnets.evaluate.run import Evaluation
+from jaxnets.evaluate.several_labels import JudgedSeveral
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BARS = 40  # classes that a bar each is drawn for
+_LONGEST = 22  # characters of a name in a drawing
+
+
+def classes(evaluation: Evaluation) -> Section:
+    """Returns precision, recall, F1 and the rest of each class, the weakest first."""
+    rows: dict[str, dict[str, Any]] = evaluation.metrics["per_class"]
+    several = isinstance(evaluation.judged, JudgedSeveral)
+    order = sorted(rows, key=lambda name: (rows[name]["f1"] is None, rows[name]["f1"] or 0.0))
+    columns = ["images", *(["threshold"] if several else []), "precision", "recall", "F1", "ROC-AUC", "PR-AUC"]
+    body = [
+        (
+            name,
+            f"{rows[name]['support']:,}",
+            *([number(rows[name]["threshold"], 2)] if several else []),
+            *(percent(rows[name][key]) for key in ("precision", "recall", "f1")),
+            number(rows[name]["roc_auc"]),
+            number(rows[name]["average_precision"]),
+        )
+        for name in order
+    ]
+    drawn = draw(rows, order)
+    html = paragraph(
+        "Precision: of the images said to be of a class, the share that is. Recall: of the images of a class, the share "
+        "that is said to be. F1: their harmonic mean. A dash: there is nothing that it could be the share of.",
+        "dim",
+    )
+    html += drawing(drawn, "F1 of each class", _caption(rows, order))
+    html += table(
+        ("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14
+    )
+    return Section("Classes", html, "classes", {"classes.png": figures.png(drawn)})
+
+
+def draw(rows: dict[str, dict[str, Any]], order: list[str]) -> "Figure":
+    """Returns precision, recall and F1 of each class; of many classes, how many have which F1."""
+    if len(order) > _BARS:
+        figure = figures.new_figure(6.4, 2.8)
+        axes = figure.subplots()
+        known = [rows[name]["f1"] for name in order if rows[name]["f1"] is not None]
+        axes.hist(known, np.linspace(0, 1, 41), color=figures.BLUE)
+        axes.set(xlabel="F1 of a class", ylabel="classes", xlim=(0, 1))
+        return figure
+    figure = figures.new_figure(5.2, 0.75 + 0.24 * max(len(order), 2))
+    axes = figure.subplots()
+    at = np.arange(len(order))
+    f1 = np.array([rows[name]["f1"] or 0.0 for name in order])
+    axes.barh(at, f1, height=0.62, color=figures.BLUE, alpha=0.35, label="F1")
+    for key, mark, colour in (("precision", "|", figures.ORANGE), ("recall", "o", figures.BLUE)):
+        values = np.array([np.nan if rows[name][key] is None else rows[name][key] for name in order])
+        axes.scatter(values, at, marker=mark, s=46 if mark == "|" else 16, color=colour, label=key, zorder=3)
+    axes.set_yticks(at, [short(name) for name in order])
+    low = min((value for value in f1.tolist() if value > 0), default=0.0)
+    axes.set(xlim=(0 if low < 0.6 else max(low - 0.15, 0), 1.005), ylim=(len(order) - 0.4, -0.6))
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+def short(name: str, longest: int = _LONGEST) -> str:
+    """Returns a name as a drawing has room for it."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _caption(rows: dict[str, dict[str, Any]], order: list[str]) -> str:
+    worst = ", ".join(f"{name} ({percent(rows[name]['f1'])})" for name in order[:3] if rows[name]["f1"] is not None)
+    unknown = sum(rows[name]["support"] == 0 for name in order)
+    without = f" {unknown:,} of the {len(order):,} classes have no images in this split." if unknown else ""
+    return (f"Weakest by F1: {worst}." if worst else "") + without
