@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import defaultdict
+from html import escape
 from typing import Any
 
 import jax
@@ -20,7 +21,9 @@ _CURVES = {  # in the order of the page
     "accuracy": "Accuracy",
     "learning_rate": "Learning rate",
 }
-_HIDDEN = ("format", "per_class")
+_HIDDEN = ("format", "per_class", "confusion")
+_LARGEST_PAGE = 64 << 20  # bytes; with 1,000 classes it has a few millions
+_NO_PAGE = "<p>No report yet: <code>python -m jaxnets.evaluate --workdir RUN</code> writes one.</p>"
 
 Point = tuple[int, float, str]  # step, value, whose: train, or the split of an evaluation
 
@@ -51,6 +54,33 @@ def curves(run: RunDirectory) -> dict[str, list[Point]]:
         for name, title in _CURVES.items()
         if name in found
     }
+
+
+def has_page(run: RunDirectory) -> bool:
+    """Tells whether the run has a report that can be shown."""
+    return _page(run) is not None
+
+
+def page(run: RunDirectory) -> str:
+    """Returns the report as an element for a page: in a frame of its own, where it has no part in what is around it.
+
+    Whatever it holds, a run's directory may come from a stranger: what runs in it sees neither the page nor its cookies.
+    """
+    text = _page(run)
+    if text is None:
+        return _NO_PAGE
+    return (
+        f'<iframe title="report" sandbox="allow-scripts allow-popups" srcdoc="{escape(text)}" '
+        'style="width:100%;height:85vh;min-height:480px;border:0;border-radius:8px"></iframe>'
+    )
+
+
+def _page(run: RunDirectory) -> str | None:
+    try:
+        content = (run.report / "index.html").read_bytes()
+    except OSError:
+        return None
+    return content.decode("utf-8", "replace") if len(content) <= _LARGEST_PAGE else None
 
 
 def metrics(run: RunDirectory) -> list[tuple[str, str]]:

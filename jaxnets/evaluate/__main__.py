@@ -95,10 +95,13 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     if not hosts.leads:
         return 0
     _show(evaluation.metrics)
+    from jaxnets.evaluate.card.write import card_of
     from jaxnets.evaluate.write import write_report
 
     folder = report_target(options.out, run.report).parent
     names = write_report(evaluation, folder, page=not options.no_page, parquet=options.parquet)
+    if (card := card_of(run, folder)) is not None:
+        names.append(card.path.name)
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(names))
     terminal.console().print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
     return 0

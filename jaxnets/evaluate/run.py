@@ -186,6 +186,7 @@ def judge_run(
         metrics={
             **merged(report, judged),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
+            "weights": weights,
             "source": config.data.source if source is None else source,
             "notes": notes,
         },

@@ -97,7 +97,7 @@ def hub_folder(
     assert classifier.step is not None  # a run's
     card = run.read_model()
     files = {
-        NAME: card_to_publish(run, classifier.step, repository).encode("utf-8", "backslashreplace"),
+        NAME: card_to_publish(run, classifier.step, repository, weights).encode("utf-8", "backslashreplace"),
         CARD: (json.dumps(card.to_json(), indent=2) + "\n").encode(),
         PORTABLE: pack(classifier.variables),
     }

@@ -85,8 +85,11 @@ def gather(run: RunDirectory, step: int, metrics: Mapping[str, Any] | None, repo
     )
 
 
-def metrics_of(run: RunDirectory, step: int) -> dict[str, Any] | None:
-    """Returns what report/metrics.json holds; None where there is none, or it is of another checkpoint."""
+def metrics_of(run: RunDirectory, step: int, weights: str = "ema") -> dict[str, Any] | None:
+    """Returns what report/metrics.json holds; None where there is none, or it is not of these weights as they are used.
+
+    `weights` are "ema" or "raw".
+    """
     file = run.report / "metrics.json"
     try:
         if kind_of(file) != "file":
@@ -94,7 +97,16 @@ def metrics_of(run: RunDirectory, step: int) -> dict[str, Any] | None:
         found = read_json(file)
     except (OSError, UserError):
         return None
-    return found if found.get("step") == step else None
+    return found if found.get("step") == step and is_of_the_model(found, weights) else None
+
+
+def is_of_the_model(metrics: Mapping[str, Any], weights: str = "ema") -> bool:
+    """Tells whether figures are of a model as it is used, on images that it was not trained on.
+
+    They are not where other weights, an exported file, several views of each image or another size were judged.
+    """
+    others = {"file", "tta", "size"} & metrics.keys()
+    return not others and metrics.get("weights", weights) == weights and metrics.get("split") != "train"
 
 
 def _validation(run: RunDirectory, step: int) -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ def _use(facts: Facts) -> str:
         f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; {how[seen.fitting]}) and seen at "
         f"{seen.height} × {seen.width}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
         f"{_numbers(seen.std)}. Probabilities are the {facts.model.activation} of the logits"
-        + (f" divided by {facts.model.temperature:.4g}" if facts.model.temperature else "")
+        + (f" divided by {getattr(facts.model, "temperature", None):.4g}" if getattr(facts.model, "temperature", None) else "")
         + ". `jaxnets.load` does all of that; `model.json` says it.",
     ]
     return "\n".join(lines)
@@ -160,7 +160,7 @@ def _metrics(facts: Facts) -> str:
             lines += ["", *_table(("figure", "value"), [(_FIGURES[key][0], _value(key, figures[key])) for key in figures])]
         return "\n".join(lines)
     where = public_source(str(found.get("source") or facts.config.data.source)).name
-    lines.append(f"On {found['count']:,} images of the {found['split']} split of {plain(where)}{_views(found)}:")
+    lines.append(f"On {found['count']:,} images of the {found['split']} split of {plain(where)}:")
     rows = [(words, _value(key, found[key])) for key, (words, _) in _FIGURES.items() if _is_number(found.get(key))]
     if rows and (interval := found.get("interval")):
         rows[0] = (rows[0][0], f"{rows[0][1]} ({_interval(interval)})")
@@ -168,12 +168,6 @@ def _metrics(facts: Facts) -> str:
     if worst := _confusions(found):
         lines += ["", "Most often taken for another: " + "; ".join(worst) + "."]
     return "\n".join(lines)
-
-
-def _views(found: Mapping[str, Any]) -> str:
-    """Returns what an evaluation did that is not how the model is used."""
-    said = [f"averaged over the views {found['tta']}" if found.get("tta") else "", str(found.get("engine_note") or "")]
-    return "".join(f", {each}" for each in said if each)
 
 
 def _interval(interval: Mapping[str, Any]) -> str:
@@ -225,7 +219,7 @@ def _confusions(found: Mapping[str, Any]) -> list[str]:
 def _calibration(facts: Facts) -> str:
     model, found = facts.model, facts.metrics or {}
     lines = ["## Calibration", ""]
-    if model.temperature:
+    if getattr(model, "temperature", None):
         lines.append(
             f"Logits are divided by the temperature {model.temperature:.4g}, which was fitted on images that were not "
             "trained on: `jaxnets.load` answers with calibrated probabilities, and a program that takes the logits has "
@@ -253,7 +247,7 @@ def _calibration(facts: Facts) -> str:
 
 
 def _refusal(facts: Facts) -> str:
-    refusal = facts.model.refusal
+    refusal = getattr(facts.model, "refusal", None)
     if refusal is None:
         return "It never answers 'none of these': of an image of another kind it names one of its classes all the same."
     parts = [
@@ -261,7 +255,7 @@ def _refusal(facts: Facts) -> str:
         for words, value in (
             ("confidence", refusal.probability),
             ("energy", refusal.energy),
-            ("distance", getattr(refusal.distance, "threshold", refusal.distance)),
+            ("distance from the training images", refusal.distance),
         )
         if _is_number(value)
     ]
@@ -305,6 +299,9 @@ def _cost(facts: Facts) -> str:
         )
     else:
         rows.append(("training", UNKNOWN))
+    if measured := (facts.metrics or {}).get("cost"):
+        where = f"{plain(str(measured['device']))}, {plain(str(measured['engine']))}"
+        rows.append(("answering one image", f"{measured['latency_ms']:.2f} ms ({where}), without reading and resizing it"))
     rows.append(("hardware of the training, energy", UNKNOWN))
     return "\n".join(["## Cost", "", *_table(("what", "cost"), rows)])
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxnets.errors import UserError
-from jaxnets.evaluate.card.facts import REPOSITORY, Facts, gather, metrics_of
+from jaxnets.evaluate.card.facts import REPOSITORY, Facts, gather, is_of_the_model, metrics_of
 from jaxnets.evaluate.card.metadata import metadata
 from jaxnets.evaluate.card.text import body
-from jaxnets.run.directory import RunDirectory
+from jaxnets.run.directory import RunDirectory, read_json
 from jaxnets.run.storage import Place, bucket_errors, kind_of, write_whole
 
 NAME, BESIDE = "README.md", "README.new.md"
@@ -42,8 +41,10 @@ def write_card(folder: Place, facts: Facts) -> Written:
     return Written(path, beside)
 
 
-def card_to_publish(run: RunDirectory, step: int, repository: str) -> str:
+def card_to_publish(run: RunDirectory, step: int, repository: str, weights: str = "ema") -> str:
     """Returns the card of a run's checkpoint under a name on the Hub: that of its report where it was changed by hand.
+
+    `weights` are "ema" or "raw".
 
     Raises:
         UserError: if the run cannot be read.
@@ -51,7 +52,7 @@ def card_to_publish(run: RunDirectory, step: int, repository: str) -> str:
     there = _read(run.report / NAME)
     if there is not None and not is_untouched(there):
         return there.replace(REPOSITORY, repository)
-    return card(gather(run, step, metrics_of(run, step), repository))
+    return card(gather(run, step, metrics_of(run, step, weights), repository))
 
 
 def is_untouched(text: str) -> bool:
@@ -78,6 +79,13 @@ def _read(path: Place) -> str | None:
         raise UserError(f"{path} cannot be read ({error}): move it away") from error
 
 
-def card_of(run: RunDirectory, metrics: Mapping[str, Any], folder: Place) -> Written:
-    """Writes the card of what was evaluated into a folder."""
+def card_of(run: RunDirectory, folder: Place) -> Written | None:
+    """Writes the card beside the metrics.json of an evaluation; None where that is not of the model as it is used.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    metrics = read_json(folder / "metrics.json")
+    if metrics.get("step") is None or not is_of_the_model(metrics):
+        return None
     return write_card(folder, gather(run, int(metrics["step"]), metrics))
