@@ -91,6 +91,7 @@ def _use(facts: Facts) -> str:
             "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
             "```",
         ]
+    temperature = getattr(facts.model, "temperature", None)
     seen = facts.model.preprocess
     how = {"crop": "its centre is cropped", "pad": "bars are laid around it", "squeeze": "its aspect is given up"}
     rows, columns = seen.resized_sides
@@ -99,7 +100,7 @@ def _use(facts: Facts) -> str:
         f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; {how[seen.fitting]}) and seen at "
         f"{seen.height} × {seen.width}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
         f"{_numbers(seen.std)}. Probabilities are the {facts.model.activation} of the logits"
-        + (f" divided by {getattr(facts.model, "temperature", None):.4g}" if getattr(facts.model, "temperature", None) else "")
+        + (f" divided by {temperature:.4g}" if temperature else "")
         + ". `jaxnets.load` does all of that; `model.json` says it.",
     ]
     return "\n".join(lines)
@@ -248,19 +249,22 @@ def _calibration(facts: Facts) -> str:
 
 def _refusal(facts: Facts) -> str:
     refusal = getattr(facts.model, "refusal", None)
-    if refusal is None:
-        return "It never answers 'none of these': of an image of another kind it names one of its classes all the same."
-    parts = [
-        f"{words} {'below' if words == 'confidence' else 'above'} {value:.4g}"
-        for words, value in (
-            ("confidence", refusal.probability),
-            ("energy", refusal.energy),
-            ("distance from the training images", refusal.distance),
+    bounds = () if refusal is None else (
+        ("the confidence is below", refusal.probability),
+        ("the energy is above", refusal.energy),
+        ("the distance from the training images is above", refusal.distance),
+    )
+    parts = [f"{words} {bound:.4g}" for words, bound in bounds if bound is not None]
+    said = "It never answers 'none of these': of an image of another kind it names one of its classes all the same."
+    if refusal is not None and parts:
+        wanted = f" (chosen for: {plain(refusal.wanted)})" if refusal.wanted else ""
+        said = f"It answers 'none of these' where {' or '.join(parts)}{wanted}."
+    if refusal is not None and refusal.conformal is not None:
+        said += (
+            f" With an answer comes the set of the classes that it may be, which holds the right one of "
+            f"{refusal.conformal.coverage:.0%} of images like those that it was chosen on."
         )
-        if _is_number(value)
-    ]
-    wanted = f" (chosen for: {plain(refusal.wanted)})" if refusal.wanted else ""
-    return f"It answers 'none of these' where {' or '.join(parts) or 'its thresholds say so'}{wanted}."
+    return said
 
 
 def _limits(facts: Facts) -> str:
