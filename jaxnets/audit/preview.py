@@ -84,4 +84,3 @@ def _stages(recipe: Recipe) -> dict[str, Recipe]:
         stages["augmented"] = replace(recipe, mix=None)
     stages["mixed" if recipe.mix is not None else "fed"] = recipe
     return stages
-

@@ -43,7 +43,9 @@ def main() -> None:
     )
     hub = parser.add_argument_group("the Hugging Face Hub", "in place of --format and --out; the model is a run")
     hub.add_argument(
-        "--push-to", metavar="OWNER/REPO", help="upload model card, weights (ours, and timm's), preprocessing and labels"
+        "--push-to",
+        metavar="OWNER/REPO",
+        help="upload model card, weights (ours, and timm's), preprocessing and labels",
     )
     hub.add_argument("--private", action="store_true", help="make the repository private")
     hub.add_argument("--update", action="store_true", help="the repository may be there already, and gets a new commit")
@@ -100,7 +102,9 @@ def _push(options: argparse.Namespace) -> int:
     given = [f"--{name}" for name in file_options if getattr(options, name) is not None]
     given += [f"--{name.replace('_', '-')}" for name in ("int8", "preprocessing_inside") if getattr(options, name)]
     if given:
-        raise UserError(f"{', '.join(given)} are for a file, and --push-to uploads a folder: leave one or the other out")
+        raise UserError(
+            f"{', '.join(given)} are for a file, and --push-to uploads a folder: leave one or the other out"
+        )
     from jaxnets.export.push import check_token, parse_repository, push
 
     repository = parse_repository(options.push_to)

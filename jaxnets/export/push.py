@@ -113,7 +113,9 @@ def _hub_errors(page: str, *, made: bool = False) -> Iterator[None]:
             raise UserError(f"{page} is there already ({reason}): give another name, or --update") from error
         raise UserError(f"the Hub refused the upload to {page} ({reason}): try again later{again}") from error
     except errors.OfflineModeIsEnabled as error:
-        raise UserError("HF_HUB_OFFLINE forbids to reach the Hub: unset it, or write the folder with --dry-run") from error
+        raise UserError(
+            "HF_HUB_OFFLINE forbids to reach the Hub: unset it, or write the folder with --dry-run"
+        ) from error
     except Exception as error:  # whatever the HTTP library of this huggingface_hub raises
         raise UserError(
             f"{page} cannot be reached ({error or type(error).__name__}): check the network and run the same command "

@@ -45,7 +45,9 @@ def read_portable(weights: Path) -> Portable:
     """
     directory = RunDirectory(weights.parent)
     if not directory.model.is_file():
-        raise UserError(f"{weights} says what its arrays are in the model.json beside it, and there is none: fetch both")
+        raise UserError(
+            f"{weights} says what its arrays are in the model.json beside it, and there is none: fetch both"
+        )
     card = directory.read_model()
     try:
         model = build_model(card)

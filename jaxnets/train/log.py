@@ -1,8 +1,8 @@
 """What a run says of itself in files: metrics.jsonl, and the same for TensorBoard."""
 
+import io
 import json
 import logging
-import io
 import math
 import threading
 import time

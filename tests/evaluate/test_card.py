@@ -140,13 +140,17 @@ def test_the_model_that_it_was_fine_tuned_from_is_the_base_model(run):
     assert ModelCard(card(replace(facts, config=config))).data.base_model == "timm/resnet18.a1_in1k"
 
 
-@pytest.mark.parametrize("name", ["a|b", "<script>alert(1)</script>", "two\nlines", "*bold*", "[x](http://y)", "`code`"])
+@pytest.mark.parametrize(
+    "name", ["a|b", "<script>alert(1)</script>", "two\nlines", "*bold*", "[x](http://y)", "`code`"]
+)
 def test_a_class_of_any_name_is_shown_as_it_is_called(run, name):
     shown = plain(name)
     assert not set("<>\n") & set(shown)
     facts: Facts = gather(run, 1, METRICS)
     per_class = {name: METRICS["per_class"]["0"], **{key: METRICS["per_class"][key] for key in CLASSES[1:]}}
     names = (name, *CLASSES[1:])
-    text = card(replace(facts, metrics={**METRICS, "per_class": per_class}, model=replace(facts.model, class_names=names)))
+    text = card(
+        replace(facts, metrics={**METRICS, "per_class": per_class}, model=replace(facts.model, class_names=names))
+    )
     assert f"| {shown} | 10 |" in text
     assert ModelCard(text).data.eval_results

@@ -30,7 +30,10 @@ def run(tmp_path_factory):
     """A run of several labels with all that is fitted to one, whose config names paths."""
     run = RunDirectory(run_on_digits(tmp_path_factory.mktemp("jane") / "run"))
     card = replace(
-        run.read_model(), activation="sigmoid", several_labels=True, thresholds=tuple(np.linspace(0.1, 0.9, 10).tolist())
+        run.read_model(),
+        activation="sigmoid",
+        several_labels=True,
+        thresholds=tuple(np.linspace(0.1, 0.9, 10).tolist()),
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
     run.write(short(data=data, distill={"teacher": f"{SECRET}/teacher.pth"}), card)
@@ -171,7 +174,9 @@ def test_a_model_that_is_no_run_is_not_pushed(command, folder):
     assert "is for a run directory" in said
 
 
-@pytest.mark.parametrize("name", ["b", "a/b/c", "a--b/c", "a/b.git", "a/..", "a b/c", "a/b@main", "/b", "a/", "a/" + "b" * 99])
+@pytest.mark.parametrize(
+    "name", ["b", "a/b/c", "a--b/c", "a/b.git", "a/..", "a b/c", "a/b@main", "/b", "a/", "a/" + "b" * 99]
+)
 def test_names_that_the_hub_has_not_are_refused(name):
     with pytest.raises(UserError, match="--push-to must be OWNER/REPO"):
         parse_repository(name)

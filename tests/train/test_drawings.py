@@ -67,7 +67,9 @@ def test_a_resumed_run_draws_its_whole_curve_once(tmp_path, one_device, monkeypa
         train(short(drawings=True, steps=steps, eval_every_steps=2, log_every_steps=2), tmp_path, Display(), one_device)
     loss = found[-1][0][0]
     assert loss.title == "Loss"
-    assert [step for step, _ in loss.lines["train"]] == [2.0, 4.0, 6.0] == [step for step, _ in loss.lines["validation"]]
+    assert (
+        [step for step, _ in loss.lines["train"]] == [2.0, 4.0, 6.0] == [step for step, _ in loss.lines["validation"]]
+    )
     assert loss.lines["train"] == [(row["step"], row["train/loss"]) for row in rows_of(tmp_path) if "train/loss" in row]
     assert config.steps == 6
 
@@ -147,7 +149,11 @@ def test_the_sheet_names_the_targets(tmp_path):
 
 
 def test_a_row_that_was_cut_short_is_left_out_of_the_curves(tmp_path):
-    rows = ['{"step": 1, "epoch": 0.1, "train/loss": 2.0}', '{"step": 2, "epoch": 0.2, "train/loss": null}', '{"step": 3, "tr']
+    rows = [
+        '{"step": 1, "epoch": 0.1, "train/loss": 2.0}',
+        '{"step": 2, "epoch": 0.2, "train/loss": null}',
+        '{"step": 3, "tr',
+    ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(rows))
     assert curves(read_rows(tmp_path / "metrics.jsonl")) == [Curve("Loss", {"train": [(1.0, 2.0)]})]
     assert read_rows(tmp_path / "none") == []

@@ -108,8 +108,10 @@ def _use(facts: Facts) -> str:
 
 def _data(facts: Facts) -> str:
     source, counts = facts.source, facts.model.data
-    name = f"[{plain(source.name)}](https://huggingface.co/datasets/{source.hub_id})" if source.hub_id else (
-        f"**{plain(source.name)}**"
+    name = (
+        f"[{plain(source.name)}](https://huggingface.co/datasets/{source.hub_id})"
+        if source.hub_id
+        else (f"**{plain(source.name)}**")
     )
     sizes = ", ".join(f"{counts[key]:,} for {word}" for key, word in _SPLITS.items() if key in counts)
     lines = [
@@ -133,8 +135,10 @@ def _recipe(facts: Facts) -> str:
     config = facts.config
     settings = public_settings(config)
     rows = [(f"`{key}`", f"`{_code(written(value))}`") for key, value in settings.items()]
-    start = "from random weights" if config.model.pretrained is None else (
-        f"from the weights `{_code(str(settings['model.pretrained']))}`"
+    start = (
+        "from random weights"
+        if config.model.pretrained is None
+        else (f"from the weights `{_code(str(settings['model.pretrained']))}`")
     )
     train = facts.model.data.get("train")
     epochs = f", {facts.images_seen / train:.3g} passes over the training images" if train else ""
@@ -158,7 +162,10 @@ def _metrics(facts: Facts) -> str:
         if facts.validation:
             figures = {key: facts.validation[key] for key in _FIGURES if _is_number(facts.validation.get(key))}
             lines.append("While it was trained, on the validation images, which chose this checkpoint:")
-            lines += ["", *_table(("figure", "value"), [(_FIGURES[key][0], _value(key, figures[key])) for key in figures])]
+            lines += [
+                "",
+                *_table(("figure", "value"), [(_FIGURES[key][0], _value(key, figures[key])) for key in figures]),
+            ]
         return "\n".join(lines)
     where = public_source(str(found.get("source") or facts.config.data.source)).name
     lines.append(f"On {found['count']:,} images of the {found['split']} split of {plain(where)}:")
@@ -249,10 +256,14 @@ def _calibration(facts: Facts) -> str:
 
 def _refusal(facts: Facts) -> str:
     refusal = getattr(facts.model, "refusal", None)
-    bounds = () if refusal is None else (
-        ("the confidence is below", refusal.probability),
-        ("the energy is above", refusal.energy),
-        ("the distance from the training images is above", refusal.distance),
+    bounds = (
+        ()
+        if refusal is None
+        else (
+            ("the confidence is below", refusal.probability),
+            ("the energy is above", refusal.energy),
+            ("the distance from the training images is above", refusal.distance),
+        )
     )
     parts = [f"{words} {bound:.4g}" for words, bound in bounds if bound is not None]
     said = "It never answers 'none of these': of an image of another kind it names one of its classes all the same."
@@ -305,7 +316,9 @@ def _cost(facts: Facts) -> str:
         rows.append(("training", UNKNOWN))
     if measured := (facts.metrics or {}).get("cost"):
         where = f"{plain(str(measured['device']))}, {plain(str(measured['engine']))}"
-        rows.append(("answering one image", f"{measured['latency_ms']:.2f} ms ({where}), without reading and resizing it"))
+        rows.append(
+            ("answering one image", f"{measured['latency_ms']:.2f} ms ({where}), without reading and resizing it")
+        )
     rows.append(("hardware of the training, energy", UNKNOWN))
     return "\n".join(["## Cost", "", *_table(("what", "cost"), rows)])
 
