@@ -6,30 +6,33 @@
     model.safetensors     the same in timm's layout, where it has one for networks of this family
     config.json           and timm's configuration, where it has the network itself
     curves.png            the course of the training, where it was drawn
+    neighbours.safetensors  vectors of some training images, where that is asked for
 
-Nothing of it is of the training images but the names of their classes and how many they were, and nothing names a path.
+Nothing of it is of the training images but the names of their classes, how many they were and, where it is asked for,
+those vectors: the bound on an image's distance from the training images needs them, and is left out without. Nothing
+names a path.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxnets.classifier import Classifier, load
+from jaxnets.classifier import Classifier, Weights, load
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.card.write import NAME, card_to_publish
 from jaxnets.export.timm_layout import CONFIG, WEIGHTS, NotInTimm, architecture, export_safetensors, timm_config
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.portable import pack, read_portable
-from jaxnets.run.directory import RunDirectory, open_run
-from jaxnets.run.resolve import CARD, PORTABLE, resolve
+from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.run.resolve import CARD, NEIGHBOURS, PORTABLE, resolve
 from jaxnets.run.storage import bucket_errors, kind_of
 
 CURVES = "curves.png"
-FILES = (NAME, CARD, PORTABLE, WEIGHTS, CONFIG, CURVES)  # that such a folder may hold
+FILES = (NAME, CARD, PORTABLE, WEIGHTS, CONFIG, CURVES, NEIGHBOURS)  # that such a folder may hold
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class HubFolder:
 
     files: dict[str, bytes]
     title: str  # what the model is called, in a commit's message
+    notes: tuple[str, ...] = ()  # what was left out, and what came along
 
     def write(self, folder: Path) -> None:
         """Writes them into an empty folder, or over those of an earlier time.
@@ -65,7 +69,8 @@ def check_folder(folder: Path) -> None:
     if others or (held and PORTABLE not in held):
         shown = ", ".join((others or held)[:3])
         raise UserError(
-            f"--dry-run {folder} holds other things ({shown}), which would lie beside the model: give a folder of its own"
+            f"--dry-run {folder} holds other things ({shown}), which would lie beside the model: give a folder of "
+            "its own"
         )
 
 
@@ -85,19 +90,40 @@ def open_pushed(model: str) -> RunDirectory:
 
 
 def hub_folder(
-    model: str, repository: str, *, checkpoint: str | int = "best", weights: str = "ema"
+    model: str,
+    repository: str,
+    *,
+    checkpoint: str | int = "best",
+    weights: Weights = "ema",
+    with_neighbours: bool = False,
 ) -> tuple[HubFolder, Classifier]:
     """Returns a run's files for the Hub, and the model that they are of.
+
+    `with_neighbours` adds vectors of training images, where the run compares new images with them.
 
     Raises:
         UserError: if it is no run, or cannot be read.
     """
     run = open_pushed(model)
-    classifier = load(model, checkpoint, weights, engine="jax")  # type: ignore[arg-type]
-    assert classifier.step is not None  # a run's
-    card = run.read_model()
+    classifier = load(model, checkpoint, weights, engine="jax")
+    step = classifier.step
+    assert step is not None  # a run's
+    card, notes = run.read_model().as_answered(step, weights), list[str]()
+    neighbours = None
+    if card.refusal is not None and card.refusal.distance is not None:
+        if with_neighbours:
+            with bucket_errors(run.path):
+                neighbours = run.neighbours.read_bytes()
+            notes.append(f"{NEIGHBOURS} holds vectors that the network makes of training images")
+        else:
+            card = without_distance(card)
+            classifier = replace(classifier, refusal=card.refusal, neighbours=None)
+            notes.append(
+                "the bound on the distance from the training images is left out, since it needs vectors of some of "
+                "them: --with-neighbours adds these"
+            )
     files = {
-        NAME: card_to_publish(run, classifier.step, repository, weights).encode("utf-8", "backslashreplace"),
+        NAME: card_to_publish(run, card, step, repository, weights).encode("utf-8", "backslashreplace"),
         CARD: (json.dumps(card.to_json(), indent=2) + "\n").encode(),
         PORTABLE: pack(classifier.variables),
     }
@@ -109,10 +135,19 @@ def hub_folder(
         files[WEIGHTS] = export_safetensors(classifier, found)
     if found is not None:
         files[CONFIG] = timm_config(classifier, found, WEIGHTS)
+    if neighbours is not None:
+        files[NEIGHBOURS] = neighbours
     with bucket_errors(run.path):
         if kind_of(run.path / CURVES) == "file":
             files[CURVES] = (run.path / CURVES).read_bytes()
-    return HubFolder(files, f"{card.name}, step {classifier.step}"), classifier
+    return HubFolder(files, f"{card.name}, step {step}", tuple(notes)), classifier
+
+
+def without_distance(card: ModelCard) -> ModelCard:
+    """Returns a card without the bound that needs training images to compare with."""
+    assert card.refusal is not None
+    left = replace(card.refusal, distance=None)
+    return replace(card, refusal=left if left.refuses or left.conformal else None)
 
 
 def check_opened(folder: Path, classifier: Classifier) -> None:
@@ -123,5 +158,6 @@ def check_opened(folder: Path, classifier: Classifier) -> None:
     """
     found = read_portable(folder / PORTABLE)
     same = jax.tree.map(lambda a, b: np.array_equal(a, b) and a.dtype == b.dtype, found.variables, classifier.variables)
-    if not jax.tree.all(same) or found.card.class_names != classifier.labels:
+    kept = (found.card.class_names, found.card.temperature, found.card.refusal)
+    if not jax.tree.all(same) or kept != (classifier.labels, classifier.temperature, classifier.refusal):
         raise UserError(f"{folder} does not hold what was written to it: is the disk full or damaged?")

@@ -21,8 +21,8 @@ def parse_repository(text: str) -> str:
     bad = "--" in name or ".." in name or name.endswith((".git", "-", ".")) or len(name) > 96
     if bad or not _NAME.fullmatch(name):
         raise UserError(
-            f"--push-to must be OWNER/REPO, of letters, digits, '-', '_' and '.', found {text!r}: OWNER is your name on "
-            "huggingface.co or that of an organisation"
+            f"--push-to must be OWNER/REPO, of letters, digits, '-', '_' and '.', found {text!r}: OWNER is your name "
+            "on huggingface.co or that of an organisation"
         )
     return name
 

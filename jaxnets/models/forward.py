@@ -22,17 +22,22 @@ def forward(
     variables: Variables,
     images: UInt8[Array, "b h w c"],
     *,
-    method: Literal["__call__", "features", "embed"] = "__call__",
+    method: Literal["__call__", "features", "embed", "outputs"] = "__call__",
 ) -> Any:
     """Returns a model's logits `[b, classes]` of images that `Preprocess.fit` has brought to size, in evaluation mode.
 
-    `method` asks for the outputs of its stages by name ("features"), or for the pooled vector `[b, f]` that its head
-    sees ("embed").
+    `method` asks for the outputs of its stages by name ("features"), for the pooled vector `[b, f]` that its head sees
+    ("embed"), or for all of these together (`Outputs`).
     """
     x = preprocess.normalise(images, model.dtype)
     return model.apply(variables, x, train=False, method=method)
 
 
-def probabilities(logits: Float[Array, "b classes"], activation: Activation) -> Float[Array, "b classes"]:
-    """Returns what the logits mean: shares of one whole (softmax), or each class by itself (sigmoid)."""
-    return ACTIVATIONS[activation](logits)
+def probabilities(
+    logits: Float[Array, "b classes"], activation: Activation, temperature: float | None = None
+) -> Float[Array, "b classes"]:
+    """Returns what the logits mean: shares of one whole (softmax), or each class by itself (sigmoid).
+
+    The temperature, if there is one, divides them before.
+    """
+    return ACTIVATIONS[activation](logits if temperature is None else logits / temperature)

@@ -19,6 +19,8 @@ from jaxnets.pretrained.sources import Source, open_source
 from jaxnets.pretrained.state_dict import Weights, without_prefix
 from jaxnets.run.directory import ModelCard
 from jaxnets.run.resolve import ModelSource, known, resolve
+from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.refusal import Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ class Pretrained:
     several_labels: bool  # whether an image may have several
     thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
     card: ModelCard | None = None  # of a model of ours, all that is known of it
+    neighbours: Neighbours | None = None  # likewise, that new images are compared with
+    temperature: float | None = None  # divides the logits before they become probabilities; None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"
 
 
 def load_pretrained(
@@ -133,6 +138,8 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         activation="sigmoid" if opened.activation == "softmax" and classes == 1 else opened.activation,
         several_labels=opened.several_labels or classes == 1,  # a single label is there or not
         thresholds=opened.thresholds,
+        temperature=opened.temperature,
+        refusal=opened.refusal,
     )
 
 
@@ -149,7 +156,10 @@ def _portable(found: Portable) -> Pretrained:
         activation=card.activation,
         several_labels=card.several_labels,
         thresholds=card.thresholds,
+        temperature=card.temperature,
+        refusal=card.refusal,
         card=card,
+        neighbours=found.neighbours,
     )
 
 

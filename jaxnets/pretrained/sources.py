@@ -20,6 +20,7 @@ from jaxnets.pretrained.files import read_metadata, read_weights
 from jaxnets.pretrained.portable import Portable, read_portable
 from jaxnets.pretrained.state_dict import Weights
 from jaxnets.run.resolve import FORMS, PORTABLE, ModelSource, resolve
+from jaxnets.trust.refusal import Refusal
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
 _LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
@@ -39,6 +40,8 @@ class Source:
     several_labels: bool = False  # whether an image may have several
     thresholds: tuple[float, ...] | None = None  # above which each of several is said; None: one half
     portable: Portable | None = None  # a model of ours, which says all of this and more itself; there are no arrays
+    temperature: float | None = None  # divides the logits before they become probabilities; None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"
 
 
 def open_source(source: ModelSource, weights: Weights = "ema") -> Source:
@@ -86,6 +89,8 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         labels = hub_config.labels(found.config)
         activation = hub_config.activation(found.config)
         thresholds = hub_config.thresholds(found.config)
+        temperature = hub_config.temperature(found.config)
+        refusal = hub_config.refusal(found.config)
         preprocess = hub_config.preprocess(found.config, found.preprocessor)
     except UserError as error:
         raise UserError(f"{description} cannot be used as it is: its config.json {error}") from error
@@ -99,6 +104,8 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         activation=activation,
         several_labels=hub_config.several_labels(found.config),
         thresholds=thresholds,
+        temperature=temperature,
+        refusal=refusal,
     )
 
 

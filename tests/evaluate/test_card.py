@@ -85,16 +85,16 @@ def test_a_card_that_somebody_has_written_in_is_left_alone_and_is_the_one_that_i
     assert (tmp_path / NAME).read_text() == own
     run.report.mkdir()
     (run.report / NAME).write_text(own)
-    assert card_to_publish(run, 1, "jane/digits") == own.replace("OWNER/REPO", "jane/digits")
+    assert card_to_publish(run, run.read_model(), 1, "jane/digits") == own.replace("OWNER/REPO", "jane/digits")
     (run.report / NAME).unlink()
 
 
 def test_metrics_of_another_checkpoint_are_not_given_to_this_one(run):
     run.report.mkdir(exist_ok=True)
     (run.report / "metrics.json").write_text(json.dumps(METRICS | {"step": 2}))
-    assert "97.09%" not in card_to_publish(run, 1, "jane/digits")
+    assert "97.09%" not in card_to_publish(run, run.read_model(), 1, "jane/digits")
     (run.report / "metrics.json").write_text(json.dumps(METRICS))
-    assert "97.09%" in card_to_publish(run, 1, "jane/digits")
+    assert "97.09%" in card_to_publish(run, run.read_model(), 1, "jane/digits")
     (run.report / "metrics.json").unlink()
 
 

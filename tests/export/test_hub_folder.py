@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from huggingface_hub import errors
@@ -14,8 +15,11 @@ from jaxnets.errors import UserError
 from jaxnets.export.__main__ import main
 from jaxnets.export.hub_folder import hub_folder
 from jaxnets.export.push import parse_repository, push
-from jaxnets.run.directory import RunDirectory
+from jaxnets.run.directory import FittedOn, RunDirectory
+from jaxnets.run.resolve import NEIGHBOURS
 from jaxnets.train.start import open_start
+from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.refusal import Refusal
 from tests.export.runs import digit_images, run_on_digits
 from tests.pretrained.test_hub import cache as cache
 from tests.pretrained.test_hub import store
@@ -34,9 +38,14 @@ def run(tmp_path_factory):
         activation="sigmoid",
         several_labels=True,
         thresholds=tuple(np.linspace(0.1, 0.9, 10).tolist()),
+        temperature=1.7,
+        refusal=Refusal(energy=-0.25, distance=0.3, wanted="precision 0.95"),
+        fitted_on=FittedOn(step=1, weights="ema", split="validation", images=143),
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
     run.write(short(data=data, distill={"teacher": f"{SECRET}/teacher.pth"}), card)
+    vectors = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    run.write_neighbours(Neighbours.of(vectors, 10), 0.3)
     return run.path
 
 
@@ -57,7 +66,7 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub") / "model"
-    made, _ = hub_folder(str(run), "jane/digits")
+    made, _ = hub_folder(str(run), "jane/digits", with_neighbours=True)
     made.write(folder)
     return folder
 
@@ -65,18 +74,33 @@ def folder(run, tmp_path_factory):
 def assert_same_model(found, expected):
     images = digit_images(5)
     np.testing.assert_array_equal(found.predict(images), expected.predict(images))
-    for field in ("name", "labels", "preprocess", "activation", "several_labels", "thresholds", "matmul_precision"):
+    assert found.labels_of(found.predict(images)) == expected.labels_of(expected.predict(images))
+    fields = ("name", "labels", "preprocess", "activation", "several_labels", "thresholds", "temperature", "refusal")
+    for field in (*fields, "matmul_precision"):
         assert getattr(found, field) == getattr(expected, field), field
 
 
 def test_a_dry_run_writes_the_folder_and_it_opens_as_the_run_to_the_bit(command, run, tmp_path):
-    status, said, errors_ = command("--model", run, "--push-to", "jane/digits", "--dry-run", tmp_path / "model")
+    arguments = ("--model", run, "--push-to", "jane/digits", "--dry-run", tmp_path / "model")
+    status, said, errors_ = command(*arguments, "--with-neighbours")
     assert (status, errors_) == (0, "")
     assert "nothing was uploaded" in said
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == OURS
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted([*OURS, NEIGHBOURS])
     assert_same_model(jaxnets.load(tmp_path / "model", engine="jax"), jaxnets.load(run, engine="jax"))
-    status, _, _ = command("--model", run, "--push-to", "jane/digits", "--dry-run", tmp_path / "model")
-    assert status == 0  # over the one before
+    status, said, _ = command(*arguments)  # over the one before
+    assert status == 0
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == OURS
+
+
+def test_vectors_of_training_images_are_uploaded_only_when_that_is_asked_for(run, tmp_path):
+    made, _ = hub_folder(str(run), "jane/digits")
+    assert NEIGHBOURS not in made.files
+    assert "--with-neighbours adds these" in made.notes[0]
+    made.write(tmp_path / "model")
+    found, expected = (jaxnets.load(place, engine="jax") for place in (tmp_path / "model", run))
+    assert found.refusal == replace(expected.refusal, distance=None)
+    said = (tmp_path / "model" / "README.md").read_text()
+    assert "'none of these' where the energy is above -0.25 (chosen for" in said
 
 
 def test_a_repository_of_the_hub_opens_as_the_run_to_the_bit(run, folder, cache):
@@ -87,14 +111,11 @@ def test_a_repository_of_the_hub_opens_as_the_run_to_the_bit(run, folder, cache)
 def test_weights_in_timms_layout_are_the_same_model(run, folder, tmp_path):
     expected = jaxnets.load(run, engine="jax")
     _, variables = jaxnets.load_pretrained(SMALL, folder / "model.safetensors")
-    for name, layer in expected.variables["params"].items():
-        for key, leaf in layer.items():
-            np.testing.assert_array_equal(variables["params"][name][key], leaf)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected.variables)
 
 
 def test_nothing_in_the_folder_names_a_path_or_holds_an_image(run, folder):
-    names = {path.name for path in folder.iterdir()}
-    assert names == set(OURS)
+    assert {path.name for path in folder.iterdir()} == {*OURS, NEIGHBOURS}
     for path in folder.iterdir():
         content = path.read_bytes()
         for text in ("secret", str(run), str(run.parent), "/home/", "/tmp/"):

@@ -48,7 +48,13 @@ class Facts:
         return self.step * self.config.batch_size
 
 
-def gather(run: RunDirectory, step: int, metrics: Mapping[str, Any] | None, repository: str = REPOSITORY) -> Facts:
+def gather(
+    run: RunDirectory,
+    step: int,
+    metrics: Mapping[str, Any] | None,
+    repository: str = REPOSITORY,
+    model: ModelCard | None = None,
+) -> Facts:
     """Returns what is known of a run's checkpoint.
 
     Args:
@@ -56,11 +62,12 @@ def gather(run: RunDirectory, step: int, metrics: Mapping[str, Any] | None, repo
         step: of the checkpoint that the card is of.
         metrics: of an evaluation of it, as metrics.json holds them; None: there was none.
         repository: what the model is called on the Hub.
+        model: what it is, where that is not what model.json says of the averaged weights.
 
     Raises:
         UserError: if the run cannot be read.
     """
-    model, config = run.read_model(), run.read_config()
+    model, config = model or run.read_model().as_answered(step, "ema"), run.read_config()
     try:
         rows = read_rows(run.metrics)
     except OSError:

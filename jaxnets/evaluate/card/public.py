@@ -47,10 +47,10 @@ def public_source(source: str) -> PublicSource:
     if not location:
         return PublicSource(kind, words)
     if kind == "hf" and not location.startswith(("/", "~", ".")):
-        name, revision = (*location.split("@", 1), None)[:2]
-        hub_id, hub_config = (*name.split(":", 1), None)[:2]
+        name, _, revision = location.partition("@")
+        hub_id, _, hub_config = name.partition(":")
         if _HUB_ID.fullmatch(hub_id):
-            return PublicSource(hub_id, words, hub_id, hub_config, revision)
+            return PublicSource(hub_id, words, hub_id, hub_config or None, revision or None)
     if kind == "tfds" and not location.startswith(("/", "~", ".")):
         return PublicSource(location, words)
     return PublicSource(last_component(location), words if kind != "hf" else "files in the format of Hugging Face")

@@ -91,14 +91,14 @@ def _use(facts: Facts) -> str:
             "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
             "```",
         ]
-    temperature = getattr(facts.model, "temperature", None)
+    temperature = facts.model.temperature
     seen = facts.model.preprocess
     how = {"crop": "its centre is cropped", "pad": "bars are laid around it", "squeeze": "its aspect is given up"}
     rows, columns = seen.resized_sides
     lines += [
         "",
-        f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; {how[seen.fitting]}) and seen at "
-        f"{seen.height} × {seen.width}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
+        f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; {how[seen.fitting]}) and seen "
+        f"at {seen.height} × {seen.width}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
         f"{_numbers(seen.std)}. Probabilities are the {facts.model.activation} of the logits"
         + (f" divided by {temperature:.4g}" if temperature else "")
         + ". `jaxnets.load` does all of that; `model.json` says it.",
@@ -192,9 +192,8 @@ def _classes(found: Mapping[str, Any]) -> list[str]:
         return []
     key = "f1" if any(_is_number(row.get("f1")) for _, row in rows) else "accuracy"
     order = sorted(rows, key=lambda named: (named[1].get(key) is None, named[1].get(key) or 0.0))
-    columns = [name for name in ("precision", "recall", "f1", "accuracy") if any(name in row for _, row in rows)]
-    if "f1" in columns:
-        columns.remove("accuracy")
+    kinds = ("precision", "recall", "f1") if key == "f1" else ("accuracy",)
+    columns = [name for name in kinds if any(name in row for _, row in rows)]
     shown = order[:_CLASSES]
     cells = [
         (plain(name), f"{_support(row):,}", *(_percent(row.get(column)) for column in columns)) for name, row in shown
@@ -227,7 +226,7 @@ def _confusions(found: Mapping[str, Any]) -> list[str]:
 def _calibration(facts: Facts) -> str:
     model, found = facts.model, facts.metrics or {}
     lines = ["## Calibration", ""]
-    if getattr(model, "temperature", None):
+    if model.temperature:
         lines.append(
             f"Logits are divided by the temperature {model.temperature:.4g}, which was fitted on images that were not "
             "trained on: `jaxnets.load` answers with calibrated probabilities, and a program that takes the logits has "
@@ -255,7 +254,7 @@ def _calibration(facts: Facts) -> str:
 
 
 def _refusal(facts: Facts) -> str:
-    refusal = getattr(facts.model, "refusal", None)
+    refusal = facts.model.refusal
     bounds = (
         ()
         if refusal is None

@@ -8,7 +8,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate.card.facts import REPOSITORY, Facts, gather, is_of_the_model, metrics_of
 from jaxnets.evaluate.card.metadata import metadata
 from jaxnets.evaluate.card.text import body
-from jaxnets.run.directory import RunDirectory, read_json
+from jaxnets.run.directory import ModelCard, RunDirectory, read_json
 from jaxnets.run.storage import Place, bucket_errors, kind_of, write_whole
 
 NAME, BESIDE = "README.md", "README.new.md"
@@ -41,10 +41,10 @@ def write_card(folder: Place, facts: Facts) -> Written:
     return Written(path, beside)
 
 
-def card_to_publish(run: RunDirectory, step: int, repository: str, weights: str = "ema") -> str:
+def card_to_publish(run: RunDirectory, model: ModelCard, step: int, repository: str, weights: str = "ema") -> str:
     """Returns the card of a run's checkpoint under a name on the Hub: that of its report where it was changed by hand.
 
-    `weights` are "ema" or "raw".
+    `model` is what is published of model.json; `weights` are "ema" or "raw".
 
     Raises:
         UserError: if the run cannot be read.
@@ -52,7 +52,7 @@ def card_to_publish(run: RunDirectory, step: int, repository: str, weights: str 
     there = _read(run.report / NAME)
     if there is not None and not is_untouched(there):
         return there.replace(REPOSITORY, repository)
-    return card(gather(run, step, metrics_of(run, step, weights), repository))
+    return card(gather(run, step, metrics_of(run, step, weights), repository, model))
 
 
 def is_untouched(text: str) -> bool:
