@@ -87,7 +87,7 @@ def test_curves_are_drawn_again_only_when_that_costs_a_hundredth_of_the_time(mon
     for _ in range(130):
         drawings.evaluated(1, None)
         clock[0] += 1
-    assert times == [100.0, 151.5, 203.0]
+    assert times == [100.0, 150.5, 201.0]
 
 
 MIXES = {
@@ -100,8 +100,10 @@ MIXES = {
 
 
 @pytest.mark.parametrize("name", MIXES)
-@pytest.mark.parametrize("batch_size", [16, 50])
-def test_the_sheet_has_the_images_and_targets_that_the_first_step_is_trained_on(name, batch_size):
+def test_the_sheet_has_the_images_and_targets_that_the_first_step_is_trained_on(name, monkeypatch):
+    # What is drawn for each row counts, not from which distribution: that of mixup takes seconds to compile.
+    monkeypatch.setattr("jaxnets.recipe.mix._beta", lambda key, alpha: jax.random.uniform(key, alpha.shape))
+    batch_size = 50
     config = short(
         batch_size=batch_size, mix=MIXES[name], loss={"label_smoothing": 0.1}, augment={"pad_and_crop": {"padding": 2}}
     )
