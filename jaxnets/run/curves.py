@@ -103,8 +103,12 @@ def draw(rows: Sequence[Row], best_step: int | None = None) -> "Figure | None":
     figure = figures.new_figure(figures.WIDTH * across, 2.7 * down)
     x = horizontal(rows)
     best = next((row[x] for row in rows if row["step"] == best_step and _is_number(row.get(x))), None)
-    for number, curve in enumerate(found, 1):
-        _panel(figure.add_subplot(down, across, number), curve, x, best)
+    along = [float(row[x]) for row in rows if _is_number(row.get(x))]
+    with figures.style():
+        for number, curve in enumerate(found, 1):
+            axes = figure.add_subplot(down, across, number)
+            _panel(axes, curve, x, best)
+            axes.set_xlim(*_around(min(along), max(along)))  # one for all
     return figure
 
 
@@ -126,10 +130,19 @@ def _panel(axes: Any, curve: Curve, x: str, best: float | None) -> None:
     axes.set_xlabel("epochs" if x == "epoch" else "steps")
     if curve.title == "Images per second":
         axes.set_ylim(bottom=0)
+    if curve.title in _SHARES:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     if len(curve.lines) > 1:
         axes.legend()
 
 
+def _around(low: float, high: float) -> tuple[float, float]:
+    """Returns the ends of an axis that shows what lies between two numbers."""
+    margin = 0.03 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+_SHARES = ("Accuracy", "Mean average precision")
 _COLOURS = {"train": 0, "validation": 1, _RAW: 1, "test": 2}
 
 

@@ -42,7 +42,7 @@ class FirstBatch:
         ]
         height, width = self.image.shape[1:3]
         count = "all" if len(self.rows) == self.batch_size else f"{len(self.rows)} of"
-        title = f"the first batch as the network sees it: {count} {self.batch_size} images, {height}×{width}"
+        title = f"the first batch as the network sees it: {count} {self.batch_size} images, {height}x{width} pixels"
         return grid(cells, title)
 
 
