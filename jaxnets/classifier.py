@@ -19,7 +19,7 @@ from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
 from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
 from jaxnets.models.family import Variables
-from jaxnets.models.forward import Activation, forward
+from jaxnets.models.forward import Activation, forward, profile
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
 from jaxnets.run.build import build_model
@@ -27,7 +27,7 @@ from jaxnets.run.checkpoints import choose, read_variables, steps
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.run.resolve import ModelSource, resolve
 from jaxnets.run.storage import Place
-from jaxnets.trust.outliers import Neighbours, energy
+from jaxnets.trust.outliers import Spread, energy
 from jaxnets.trust.refusal import Refusal
 from jaxnets.trust.temperature import at_temperature
 
@@ -72,7 +72,7 @@ class Classifier:
     thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
     temperature: float | None = None  # divides the logits before they become probabilities; None: 1
     refusal: Refusal | None = None  # when the answer is "none of these"; None: never
-    neighbours: Neighbours | None = None  # training images that new ones are compared with, where refusal asks for it
+    spread: Spread | None = None  # of the training images, where refusal has a bound of the distance from them
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
@@ -110,14 +110,15 @@ class Classifier:
         wanted = self.refusal.scores if self.refusal else ()
         if not wanted:
             return self.engine.probabilities(images)
-        logits, embedding = self.engine.logits_and_embedding(images)
+        logits, profiles = self.engine.logits_and_profile(images)
         scores = []
         for name in wanted:
             if name == "energy":
                 scores.append(energy(logits, self.activation, self.temperature))
             else:
-                assert self.neighbours is not None and embedding is not None
-                scores.append(self.neighbours.distances(embedding))
+                assert self.spread is not None  # read with the bound
+                assert profiles is not None  # the engine was opened for them
+                scores.append(self.spread.distances(profiles))
         probabilities = activated(logits, self.activation, self.temperature)
         return np.concatenate([probabilities, np.stack(scores, 1)], 1, dtype=np.float32)
 
@@ -144,11 +145,18 @@ class Classifier:
 
     def embed_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
         """Returns the vectors of images that `preprocess.fit` has brought to size."""
+        return self._computed(self._embed, images)
+
+    def profile_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
+        """Returns the profiles (`models.forward.profile`) of images that `preprocess.fit` has brought to size."""
+        return self._computed(self._profile, images)
+
+    def _computed(self, program: Callable[[Variables, np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
         # Padded to a power of two, so that few programs serve batches of every size.
         padding = (1 << (len(images) - 1).bit_length()) - len(images)
         padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
         with jax.default_matmul_precision(self.matmul_precision):
-            return np.asarray(self._embed(self.variables, padded))[: len(images)]
+            return np.asarray(program(self.variables, padded))[: len(images)]
 
     def _in_batches(
         self,
@@ -260,6 +268,13 @@ class Classifier:
         return jax.jit(embed)
 
     @cached_property
+    def _profile(self) -> Callable[[Variables, np.ndarray], jax.Array]:
+        def profiles(variables: Variables, images: jax.Array) -> jax.Array:
+            return profile(forward(self.model, self.preprocess, variables, images, method="outputs"))
+
+        return jax.jit(profiles)
+
+    @cached_property
     def _gradcam(self) -> dict[str, Any]:
         return {}
 
@@ -276,7 +291,7 @@ class Classifier:
             matmul_precision=self.matmul_precision,
             activation=self.activation,
             temperature=self.temperature,
-            embeds=self.refusal is not None and "distance" in self.refusal.scores,
+            profiles=self.refusal is not None and "distance" in self.refusal.scores,
             folder=self.engine_folder,
             threads=self.engine_threads,
         )
@@ -326,8 +341,8 @@ def load(
             path, on.step, on.weights, step, weights,
         )  # fmt: skip
     folder = run.path / "engines" if isinstance(run.path, Path) else None
-    neighbours = run.read_neighbours(answered)
-    return _classifier(answered, build_model(card), variables, step, neighbours, engine, folder)
+    spread = run.read_spread(answered)
+    return _classifier(answered, build_model(card), variables, step, spread, engine, folder)
 
 
 def _classifier(
@@ -335,7 +350,7 @@ def _classifier(
     model: nn.Module,
     variables: Variables,
     step: int | None,
-    neighbours: Neighbours | None,
+    spread: Spread | None,
     engine: EngineName,
     folder: Path | None,
 ) -> Classifier:
@@ -353,7 +368,7 @@ def _classifier(
         thresholds=at_temperature(card.thresholds, card.temperature),
         temperature=card.temperature,
         refusal=card.refusal,
-        neighbours=neighbours,
+        spread=spread,
         engine_name=engine,
         engine_folder=folder,
     )
@@ -362,7 +377,7 @@ def _classifier(
 def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) -> Classifier:
     found = open_pretrained(source.location if source.kind == "known" else None, source, weights)
     if found.card is not None:
-        return _classifier(found.card, found.model, found.variables, None, found.neighbours, engine, None)
+        return _classifier(found.card, found.model, found.variables, None, found.spread, engine, None)
     if found.preprocess is None:
         raise UserError(
             f"nothing says how {source.location} wants its images: use jaxnets.load_pretrained, which returns its "

@@ -69,7 +69,7 @@ def _files_of_run(path: Path, checkpoint: str) -> dict[str, Path]:
     run.read_model()
     step = run.checkpoints / str(choose(run.checkpoints, checkpoint))
     files = {
-        f"run/{file.name}": file for file in (run.config, run.model, run.neighbours, run.metrics) if file.is_file()
+        f"run/{file.name}": file for file in (run.config, run.model, run.spread, run.metrics) if file.is_file()
     }
     files |= _files(run.report, "run/report/") if run.report.is_dir() else {}
     saved = _files(step, f"run/checkpoints/{step.name}/")

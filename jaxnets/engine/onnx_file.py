@@ -14,9 +14,9 @@ from flax import linen as nn
 
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.forward import Activation, forward
+from jaxnets.models.forward import Activation, forward, profile
 from jaxnets.preprocess import Preprocess
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
 
 
@@ -30,16 +30,16 @@ def onnx_model(
     activation: Activation,
     normalised_inside: bool,
     thresholds: Sequence[float] | None = None,
-    outputs: Sequence[Literal["logits", "embedding"]] = ("logits",),
+    outputs: Sequence[Literal["logits", "embedding", "profile"]] = ("logits",),
     temperature: float | None = None,
     refusal: Refusal | None = None,
-    neighbours: Neighbours | None = None,
+    spread: Spread | None = None,
 ) -> Any:
     """Returns the `onnx.ModelProto` of a model, for any batch.
 
     Its input is "image": float32 `[b, c, h, w]`, normalised, or with `normalised_inside` uint8 `[b, h, w, c]` as
-    `Preprocess.fit` gives them. Its outputs are "logits", float32 `[b, classes]`, or "embedding", `[b, f]`: the pooled
-    vector that the head sees, or both. The metadata hold `model`, `activation` (which makes the logits probabilities),
+    `Preprocess.fit` gives them. Its outputs are "logits", float32 `[b, classes]`, "embedding", `[b, f]`: the pooled
+    vector that the head sees, and "profile" (`models.forward.profile`), those of them that are asked for. The metadata hold `model`, `activation` (which makes the logits probabilities),
     `labels` and `preprocess`, the latter two as JSON. Where an image may have several labels, they hold also their
     `thresholds`, as JSON: an image has those whose probability is above it.
 
@@ -53,7 +53,7 @@ def onnx_model(
     """
     require("onnx")
     from jaxnets.engine.graph import to_onnx
-    from jaxnets.engine.scores import EMBEDDING, add_scores
+    from jaxnets.engine.scores import PROFILE, add_scores
     from jaxnets.engine.writer import Unwritable
 
     variables = jax.device_get(variables)
@@ -61,14 +61,16 @@ def onnx_model(
     in_float32 = model.clone(dtype=np.float32)
 
     looked_at = refusal.scores if refusal is not None else ()
-    made_of = (*outputs, EMBEDDING) if "distance" in looked_at and EMBEDDING not in outputs else tuple(outputs)
+    made_of = (*outputs, PROFILE) if "distance" in looked_at and PROFILE not in outputs else tuple(outputs)
 
-    method: Literal["outputs", "embed", "__call__"] = (
-        "outputs" if len(made_of) > 1 else "embed" if made_of[0] == EMBEDDING else "__call__"
-    )
+    method: Literal["outputs", "embed", "__call__"] = "outputs"
+    if made_of in (("logits",), ("embedding",)):
+        method = "__call__" if made_of == ("logits",) else "embed"
 
     def chosen(found: Any) -> Any:
-        given = found._asdict() if method == "outputs" else {made_of[0]: found}
+        given = {made_of[0]: found}
+        if method == "outputs":
+            given = {"logits": found.logits, "embedding": found.embedding, PROFILE: profile(found)}
         if temperature is not None and "logits" in made_of:
             given["logits"] = given["logits"] / temperature
         return tuple(given[name] for name in made_of)
@@ -91,7 +93,7 @@ def onnx_model(
             f"let JAX answer (--engine jax), or export it with --format stablehlo"
         ) from error
     if refusal is not None:
-        add_scores(made, refusal, neighbours, activation, temperature)
+        add_scores(made, refusal, spread, activation, temperature)
     for key, value in (
         ("model", name),
         ("activation", activation),

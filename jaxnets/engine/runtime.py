@@ -20,7 +20,7 @@ from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
 from jaxnets.models.cpu.inference import in_blocks
-from jaxnets.models.forward import Activation, forward, probabilities
+from jaxnets.models.forward import Activation, forward, probabilities, profile
 from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ class Engine(Protocol):
         """Returns the probabilities of images that `Preprocess.fit` has brought to size."""
         ...
 
-    def logits_and_embedding(
+    def logits_and_profile(
         self, images: UInt8[np.ndarray, "b h w c"]
     ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
-        """Returns the logits, which no temperature divides, and the vectors that the head sees, if it was opened to."""
+        """Returns the logits, which no temperature divides, and the profiles (`models.forward.profile`), if it has them."""
         ...
 
 
@@ -71,7 +71,7 @@ class JaxEngine:
         def both(variables: Any, images: jax.Array) -> jax.Array:
             def of_block(images: jax.Array) -> jax.Array:
                 found = forward(model, preprocess, variables, images, method="outputs")
-                return jnp.concatenate([found.logits, found.embedding], 1, dtype=jnp.float32)
+                return jnp.concatenate([found.logits.astype(jnp.float32), profile(found)], 1)
 
             return in_blocks(of_block, images)
 
@@ -80,7 +80,7 @@ class JaxEngine:
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         return self._run(self._probabilities, images)
 
-    def logits_and_embedding(
+    def logits_and_profile(
         self, images: UInt8[np.ndarray, "b h w c"]
     ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"]]:
         found = self._run(self._both, images)
@@ -99,7 +99,7 @@ class OnnxEngine:
     """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise.
 
     `source` is a graph whose normalisation is inside, as a file or as its bytes. Its first output are logits, as a rule,
-    and its second the vectors that the head sees, if there is one.
+    and its second the profiles (`models.forward.profile`), if there is one.
     """
 
     name = "onnx"
@@ -138,11 +138,11 @@ class OnnxEngine:
         (outputs,) = self._session.run(self._outputs[:1], {"image": images})
         return outputs
 
-    def logits_and_embedding(
+    def logits_and_profile(
         self, images: UInt8[np.ndarray, "b h w c"]
     ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
-        logits, *embedding = self._session.run(self._outputs, {"image": images})
-        return logits, embedding[0] if embedding else None
+        logits, *profiles = self._session.run(self._outputs, {"image": images})
+        return logits, profiles[0] if profiles else None
 
 
 def open_engine(
@@ -158,14 +158,14 @@ def open_engine(
     threads: int | None = None,
     activation: Activation = "softmax",
     temperature: float | None = None,
-    embeds: bool = False,
+    profiles: bool = False,
 ) -> Engine:
     """Returns the engine that is wanted; "auto" is ONNX Runtime on a CPU where it is installed, and JAX elsewhere.
 
     The graph for ONNX Runtime is made once and kept in `folder`, or in the user's cache where there is none that can be
     written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores. With "auto" a
     model that cannot be such a graph is answered by JAX, with a warning. `temperature` divides the logits before they
-    become probabilities; what `embeds` gives the vectors that the head sees beside the logits.
+    become probabilities; with `profiles` these are computed beside the logits.
 
     Raises:
         UserError: if the wanted engine is not installed, or cannot run the model.
@@ -189,11 +189,11 @@ def open_engine(
                 labels=labels,
                 activation=activation,
                 normalised_inside=True,
-                outputs=("logits", "embedding") if embeds else ("logits",),
+                outputs=("logits", "profile") if profiles else ("logits",),
             )
             return made.SerializeToString()
 
-        kind = "-embedding" if embeds else ""
+        kind = "-profile" if profiles else ""
         file = f"{name}-{_checksum(model, variables, preprocess):08x}{kind}.onnx"
         folders = [candidate for candidate in (folder, cache_directory() / "engines") if candidate is not None]
         try:

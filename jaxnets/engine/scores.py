@@ -5,27 +5,27 @@ from typing import Any
 import numpy as np
 
 from jaxnets.models.forward import Activation
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
 
-EMBEDDING = "embedding"
+PROFILE = "profile"
 
 
 def add_scores(
-    model: Any, refusal: Refusal, neighbours: Neighbours | None, activation: Activation, temperature: float | None
+    model: Any, refusal: Refusal, spread: Spread | None, activation: Activation, temperature: float | None
 ) -> None:
     """Adds the outputs "energy" and "distance", float32 `[b]`, that a refusal has bounds for, to an `onnx.ModelProto`.
 
-    Its graph has the output "logits", which the temperature has divided already, and "embedding", which is no output
+    Its graph has the output "logits", which the temperature has divided already, and "profile", which is no output
     afterwards. The nodes are those of opset 13, which every graph here has at least.
     """
     graph = model.graph
     if "energy" in refusal.scores:
         _add_energy(graph, activation, temperature or 1.0)
     if "distance" in refusal.scores:
-        assert neighbours is not None  # who has a bound of the distance has read them
-        _add_distance(graph, neighbours)
-    kept = [output for output in graph.output if output.name != EMBEDDING]
+        assert spread is not None  # who has a bound of the distance has read them
+        _add_distance(graph, spread)
+    kept = [output for output in graph.output if output.name != PROFILE]
     del graph.output[:]
     graph.output.extend(kept)
 
@@ -42,22 +42,25 @@ def _add_energy(graph: Any, activation: Activation, temperature: float) -> None:
     _output(graph, "energy")
 
 
-def _add_distance(graph: Any, neighbours: Neighbours) -> None:
+def _add_distance(graph: Any, spread: Spread) -> None:
     def constant(name: str, value: Any) -> str:
         return _constant(graph, f"distance_{name}", value)
 
-    _node(graph, "ReduceL2", [EMBEDDING], "distance_length", axes=[1], keepdims=1)
-    _node(graph, "Max", ["distance_length", constant("least", np.float32(1e-12))], "distance_divisor")
-    _node(graph, "Div", [EMBEDDING, "distance_divisor"], "distance_direction")
-    vectors = constant("vectors", np.ascontiguousarray(neighbours.vectors.T, np.float32))
-    _node(graph, "MatMul", ["distance_direction", vectors], "distance_likeness")
-    k = constant("k", np.array([neighbours.k], np.int64))
-    _node(graph, "TopK", ["distance_likeness", k], "distance_nearest", "distance_which", axis=1)
-    last = constant("last", np.int64(neighbours.k - 1))
-    _node(graph, "Gather", ["distance_nearest", last], "distance_kth", axis=1)
-    _node(graph, "Mul", ["distance_kth", constant("minus_two", np.float32(-2))], "distance_negative")
-    _node(graph, "Add", ["distance_negative", constant("two", np.float32(2))], "distance_rounded")
-    _node(graph, "Max", ["distance_rounded", constant("zero", np.float32(0))], "distance_squared")
+    _node(graph, "Sub", [PROFILE, constant("mean", spread.mean)], "distance_centred")
+    _node(graph, "Div", ["distance_centred", constant("scale", spread.scale)], "distance_scaled")
+    directions = constant("directions", spread.directions)
+    turned = constant("directions_turned", np.ascontiguousarray(spread.directions.T))
+    _node(graph, "MatMul", ["distance_scaled", turned], "distance_along")
+    _node(graph, "MatMul", ["distance_along", directions], "distance_explained")
+    _node(graph, "Sub", ["distance_scaled", "distance_explained"], "distance_across")
+    deviations = constant("deviations", np.sqrt(spread.variances * len(spread.mean)))
+    _node(graph, "Div", ["distance_along", deviations], "distance_along_scaled")
+    rest = constant("rest", np.float32(np.sqrt(spread.rest * len(spread.mean))))
+    _node(graph, "Div", ["distance_across", rest], "distance_across_scaled")
+    _node(graph, "ReduceSumSquare", ["distance_along_scaled"], "distance_first", axes=[1], keepdims=0)
+    _node(graph, "ReduceSumSquare", ["distance_across_scaled"], "distance_second", axes=[1], keepdims=0)
+    # No Add: int8 would clip it to the largest distance of what it is calibrated on.
+    _node(graph, "Sum", ["distance_first", "distance_second"], "distance_squared")
     _node(graph, "Sqrt", ["distance_squared"], "distance")
     _output(graph, "distance")
 

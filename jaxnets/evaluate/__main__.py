@@ -155,12 +155,13 @@ def _show(metrics: dict[str, Any]) -> None:
     console = terminal.console()
     several = "hamming_loss" in metrics
     shares = _SHARES_OF_SEVERAL if several else _SHARES
+    step = "" if metrics["step"] is None else f", step {metrics['step']}"
     table = Table(
         "class",
         "examples",
         *(["threshold"] if several else []),
         *(key.replace("_", " ") for key in shares),
-        title=f"{metrics['model']}{'' if metrics['step'] is None else f', step {metrics['step']}'}, {metrics['split']}",
+        title=f"{metrics['model']}{step}, {metrics['split']}",
     )
     for name, row in list(metrics["per_class"].items())[:_CLASSES]:
         own = [f"{row['threshold']:.3g}"] if several else []

@@ -20,12 +20,12 @@ from jaxnets.evaluate.predictions import Predictions
 from jaxnets.run.directory import FittedOn, ModelCard, RunDirectory
 from jaxnets.trust import bounds
 from jaxnets.trust.conformal import fit_quantile
-from jaxnets.trust.outliers import MOST_KEPT, Neighbours, energy
+from jaxnets.trust.outliers import MOST_SEEN, Spread, energy
 from jaxnets.trust.refusal import Conformal, Refusal
 from jaxnets.trust.temperature import at_temperature, fit_temperature
 
 _BATCH = 64
-_SEED = 0  # of which training images are kept
+_SEED = 0  # of which training images are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +138,12 @@ def fit(
         temperature = fit_temperature(predictions.logits, predictions.labels, predictions.activation)
         notes.append(f"temperature {temperature:.4g}, fitted on {len(predictions)} images of {predictions.split}")
         refusal = Refusal()  # all bounds are of another temperature
-    neighbours = classifier.neighbours
+    spread = classifier.spread
     if wanted.familiar is not None:
-        refusal, neighbours, said = _familiar(refusal, classifier, data, wanted.familiar, predictions, temperature)
+        refusal, spread, said = _familiar(refusal, classifier, data, wanted.familiar, predictions, temperature)
         notes += said
     if wanted.precision is not None or wanted.coverage is not None:
-        refusal, said = _sure(refusal, classifier, data, wanted, predictions, temperature, neighbours)
+        refusal, said = _sure(refusal, classifier, data, wanted, predictions, temperature, spread)
         notes += said
     if wanted.conformal is not None:
         found = predictions.probabilities(temperature or 1.0)
@@ -158,28 +158,29 @@ def fit(
     nothing = refusal == Refusal()
     card = replace(card, temperature=temperature, refusal=None if nothing else refusal, fitted_on=on)
     if jax.process_index() == 0:
-        if refusal.distance is not None and neighbours is not None and wanted.familiar is not None:
-            run.write_neighbours(neighbours, refusal.distance)
+        if refusal.distance is not None and spread is not None and wanted.familiar is not None:
+            run.write_spread(spread, refusal.distance)
         run.write_model(card)
     fitted = replace(
         classifier,
         temperature=temperature,
         refusal=card.refusal,
-        neighbours=neighbours if refusal.distance is not None else None,
+        spread=spread if refusal.distance is not None else None,
         thresholds=at_temperature(card.thresholds, temperature),
     )
     return Fitted(card, fitted, notes)
 
 
-def embeddings(
+def profiles(
     classifier: Classifier, examples: Examples, chosen: np.ndarray, threads: int
 ) -> Float32[np.ndarray, "n f"]:
-    """Returns the vectors that the head sees of some examples; an image that cannot be read is black."""
+    """Returns the profiles (`models.forward.profile`) of those of some examples that can be read."""
     found = []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for start in range(0, len(chosen), _BATCH):
             read = list(pool.map(examples.read, chosen[start : start + _BATCH].tolist()))
-            found.append(classifier.embed_fitted(np.stack([example.image for example in read])))
+            if images := [each.image for each in read if each.readable]:
+                found.append(classifier.profile_fitted(np.stack(images)))
     return np.concatenate(found)
 
 
@@ -192,9 +193,9 @@ def scores_of(
     if "energy" in wanted:
         found["energy"] = energy(predictions.logits, predictions.activation, classifier.temperature)
     if "distance" in wanted:
-        assert classifier.neighbours is not None
-        vectors = embeddings(classifier, examples, _numbers(predictions), threads)
-        found["distance"] = classifier.neighbours.distances(vectors)
+        assert classifier.spread is not None
+        vectors = profiles(classifier, examples, _numbers(predictions), threads)
+        found["distance"] = classifier.spread.distances(vectors)
     return found
 
 
@@ -213,26 +214,26 @@ def _familiar(
     share: float,
     predictions: Predictions,
     temperature: float | None,
-) -> tuple[Refusal, Neighbours | None, list[str]]:
+) -> tuple[Refusal, Spread | None, list[str]]:
     """Chooses the bounds of energy and distance: each refuses half of the images like these that may be refused."""
     train = data.splits.get("train")
     each = 1 - (1 - share) / 2 if train is not None else share
     energies = energy(predictions.logits, predictions.activation, temperature)
     most = bounds.upper(energies, each)
-    neighbours, distance, notes = None, None, []
+    spread, distance, notes = None, None, []
     if train is None:
         notes.append("no training images are here to compare with: an image is unlike them by its energy alone")
     else:
-        chosen = np.sort(np.random.default_rng(_SEED).permutation(len(train))[:MOST_KEPT])
-        neighbours = Neighbours.of(embeddings(classifier, train, chosen, data.threads), len(classifier.labels))
-        vectors = embeddings(classifier, data.split(predictions.split), _numbers(predictions), data.threads)
-        distances = neighbours.distances(vectors)
+        chosen = np.sort(np.random.default_rng(_SEED).permutation(len(train))[:MOST_SEEN])
+        spread = Spread.of(profiles(classifier, train, chosen, data.threads))
+        vectors = profiles(classifier, data.split(predictions.split), _numbers(predictions), data.threads)
+        distances = spread.distances(vectors)
         distance = bounds.upper(distances, each)
     wanted = _worded(refusal.wanted, f"familiar {share:g}")
     refusal = replace(refusal, energy=most, distance=distance, wanted=wanted)
     said = f"energy {most:.4g}" + ("" if distance is None else f" and distance {distance:.4g}")
     notes.append(f"unlike the training images: above {said}, which {share:.4g} of images like these are not")
-    return refusal, neighbours, notes
+    return refusal, spread, notes
 
 
 def _sure(
@@ -242,10 +243,10 @@ def _sure(
     wanted: Wanted,
     predictions: Predictions,
     temperature: float | None,
-    neighbours: Neighbours | None,
+    spread: Spread | None,
 ) -> tuple[Refusal, list[str]]:
     """Chooses the bound of the probability, among the images that are not refused as unlike the training images."""
-    asked = replace(classifier, temperature=temperature, refusal=refusal, neighbours=neighbours)
+    asked = replace(classifier, temperature=temperature, refusal=refusal, spread=spread)
     scores = scores_of(asked, predictions, data.split(predictions.split), data.threads)
     answered = ~unlike(refusal, scores, len(predictions))
     confidences = predictions.probabilities(temperature or 1.0).max(1)[answered]

@@ -49,11 +49,6 @@ def main() -> None:
     )
     hub.add_argument("--private", action="store_true", help="make the repository private")
     hub.add_argument("--update", action="store_true", help="the repository may be there already, and gets a new commit")
-    hub.add_argument(
-        "--with-neighbours",
-        action="store_true",
-        help="and vectors of training images, where the run compares new images with them",
-    )
     hub.add_argument("--dry-run", type=Path, metavar="DIR", help="write into this folder what would be uploaded")
     cli.add_checkpoint_options(parser)
     cli.run(parser, _export)
@@ -62,9 +57,9 @@ def main() -> None:
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.push_to is not None:
         return _push(options)
-    if options.private or options.update or options.with_neighbours or options.dry_run is not None:
+    if options.private or options.update or options.dry_run is not None:
         raise UserError(
-            "--private, --update, --with-neighbours and --dry-run are for --push-to OWNER/REPO: add it, or leave them out"
+            "--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out"
         )
     if options.format is None or options.out is None:
         raise UserError(
@@ -123,17 +118,9 @@ def _push(options: argparse.Namespace) -> int:
     else:
         check_folder(options.dry_run)
     use_compilation_cache()
-    made, classifier = hub_folder(
-        options.model,
-        repository,
-        checkpoint=options.checkpoint,
-        weights=options.weights,
-        with_neighbours=options.with_neighbours,
-    )
+    made, classifier = hub_folder(options.model, repository, checkpoint=options.checkpoint, weights=options.weights)
     for name, content in made.files.items():
         print(f"{len(content):>12,}  {name}")
-    for note in made.notes:
-        print(note)
     if options.dry_run is not None:
         made.write(options.dry_run)
         check_opened(options.dry_run, classifier)

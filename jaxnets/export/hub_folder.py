@@ -6,15 +6,14 @@
     model.safetensors     the same in timm's layout, where it has one for networks of this family
     config.json           and timm's configuration, where it has the network itself
     curves.png            the course of the training, where it was drawn
-    neighbours.safetensors  vectors of some training images, where that is asked for
+    spread.safetensors    mean and spread of the network's features over training images, where the run keeps it
 
-Nothing of it is of the training images but the names of their classes, how many they were and, where it is asked for,
-those vectors: the bound on an image's distance from the training images needs them, and is left out without. Nothing
-names a path.
+Nothing of it is of the training images but the names of their classes, how many they were and such means. Nothing names
+a path.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -27,12 +26,12 @@ from jaxnets.evaluate.card.write import NAME, card_to_publish
 from jaxnets.export.timm_layout import CONFIG, WEIGHTS, NotInTimm, architecture, export_safetensors, timm_config
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.portable import pack, read_portable
-from jaxnets.run.directory import ModelCard, RunDirectory, open_run
-from jaxnets.run.resolve import CARD, NEIGHBOURS, PORTABLE, resolve
+from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.run.resolve import CARD, PORTABLE, SPREAD, resolve
 from jaxnets.run.storage import bucket_errors, kind_of
 
 CURVES = "curves.png"
-FILES = (NAME, CARD, PORTABLE, WEIGHTS, CONFIG, CURVES, NEIGHBOURS)  # that such a folder may hold
+FILES = (NAME, CARD, PORTABLE, WEIGHTS, CONFIG, CURVES, SPREAD)  # that such a folder may hold
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class HubFolder:
 
     files: dict[str, bytes]
     title: str  # what the model is called, in a commit's message
-    notes: tuple[str, ...] = ()  # what was left out, and what came along
 
     def write(self, folder: Path) -> None:
         """Writes them into an empty folder, or over those of an earlier time.
@@ -95,11 +93,8 @@ def hub_folder(
     *,
     checkpoint: str | int = "best",
     weights: Weights = "ema",
-    with_neighbours: bool = False,
 ) -> tuple[HubFolder, Classifier]:
     """Returns a run's files for the Hub, and the model that they are of.
-
-    `with_neighbours` adds vectors of training images, where the run compares new images with them.
 
     Raises:
         UserError: if it is no run, or cannot be read.
@@ -108,20 +103,7 @@ def hub_folder(
     classifier = load(model, checkpoint, weights, engine="jax")
     step = classifier.step
     assert step is not None  # a run's
-    card, notes = run.read_model().as_answered(step, weights), list[str]()
-    neighbours = None
-    if card.refusal is not None and card.refusal.distance is not None:
-        if with_neighbours:
-            with bucket_errors(run.path):
-                neighbours = run.neighbours.read_bytes()
-            notes.append(f"{NEIGHBOURS} holds vectors that the network makes of training images")
-        else:
-            card = without_distance(card)
-            classifier = replace(classifier, refusal=card.refusal, neighbours=None)
-            notes.append(
-                "the bound on the distance from the training images is left out, since it needs vectors of some of "
-                "them: --with-neighbours adds these"
-            )
+    card = run.read_model().as_answered(step, weights)
     files = {
         NAME: card_to_publish(run, card, step, repository, weights).encode("utf-8", "backslashreplace"),
         CARD: (json.dumps(card.to_json(), indent=2) + "\n").encode(),
@@ -135,19 +117,12 @@ def hub_folder(
         files[WEIGHTS] = export_safetensors(classifier, found)
     if found is not None:
         files[CONFIG] = timm_config(classifier, found, WEIGHTS)
-    if neighbours is not None:
-        files[NEIGHBOURS] = neighbours
     with bucket_errors(run.path):
+        if classifier.spread is not None:
+            files[SPREAD] = run.spread.read_bytes()
         if kind_of(run.path / CURVES) == "file":
             files[CURVES] = (run.path / CURVES).read_bytes()
-    return HubFolder(files, f"{card.name}, step {step}", tuple(notes)), classifier
-
-
-def without_distance(card: ModelCard) -> ModelCard:
-    """Returns a card without the bound that needs training images to compare with."""
-    assert card.refusal is not None
-    left = replace(card.refusal, distance=None)
-    return replace(card, refusal=left if left.refuses or left.conformal else None)
+    return HubFolder(files, f"{card.name}, step {step}"), classifier
 
 
 def check_opened(folder: Path, classifier: Classifier) -> None:

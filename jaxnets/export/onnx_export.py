@@ -23,7 +23,7 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
         thresholds=thresholds_of(classifier),
         temperature=classifier.temperature,
         refusal=classifier.refusal,
-        neighbours=classifier.neighbours,
+        spread=classifier.spread,
     )
     return made.SerializeToString()
 

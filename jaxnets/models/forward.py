@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
-from jaxnets.models.family import Variables
+from jaxnets.models.family import Outputs, Variables
 from jaxnets.preprocess import Preprocess
 
 Activation = Literal["softmax", "sigmoid"]
@@ -41,3 +42,11 @@ def probabilities(
     The temperature, if there is one, divides them before.
     """
     return ACTIVATIONS[activation](logits if temperature is None else logits / temperature)
+
+
+def profile(outputs: Outputs) -> Float32[Array, "b f"]:
+    """Returns the mean of each channel after the stem and after each stage, one after another: what an image is like.
+
+    Unlike the embedding it keeps what no class is told apart by (`jaxnets.trust.outliers`).
+    """
+    return jnp.concatenate([x.astype(jnp.float32).mean((1, 2)) for x in outputs.features.values()], 1)

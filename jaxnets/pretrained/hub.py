@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxnets.errors import UserError
 from jaxnets.pretrained.files import shards
-from jaxnets.run.resolve import CARD, NEIGHBOURS, PORTABLE, WEIGHT_FILES
+from jaxnets.run.resolve import CARD, PORTABLE, SPREAD, WEIGHT_FILES
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _download(name: str, revision: str) -> HubRepository:
     with _hub_errors(name, revision):
         path = Path(hf_hub_download(name, weights, revision=revision))
         spread = set(shards(path).values()) if weights.endswith(".index.json") else set()
-        for file in (_CONFIG, _PREPROCESSOR, CARD, NEIGHBOURS, *sorted(spread)):
+        for file in (_CONFIG, _PREPROCESSOR, CARD, SPREAD, *sorted(spread)):
             if file in files:
                 hf_hub_download(name, file, revision=path.parent.name)  # of the same commit
     return beside(path)

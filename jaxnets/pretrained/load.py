@@ -19,7 +19,7 @@ from jaxnets.pretrained.sources import Source, open_source
 from jaxnets.pretrained.state_dict import Weights, without_prefix
 from jaxnets.run.directory import ModelCard
 from jaxnets.run.resolve import ModelSource, known, resolve
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Pretrained:
     several_labels: bool  # whether an image may have several
     thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
     card: ModelCard | None = None  # of a model of ours, all that is known of it
-    neighbours: Neighbours | None = None  # likewise, that new images are compared with
+    spread: Spread | None = None  # likewise, of the training images that new ones are compared with
     temperature: float | None = None  # divides the logits before they become probabilities; None: 1
     refusal: Refusal | None = None  # when the answer is "none of these"
 
@@ -159,7 +159,7 @@ def _portable(found: Portable) -> Pretrained:
         temperature=card.temperature,
         refusal=card.refusal,
         card=card,
-        neighbours=found.neighbours,
+        spread=found.spread,
     )
 
 

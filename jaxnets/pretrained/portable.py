@@ -20,7 +20,7 @@ from jaxnets.models.family import Variables
 from jaxnets.pretrained.files import read_weights
 from jaxnets.run.build import build_model
 from jaxnets.run.directory import ModelCard, RunDirectory
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Portable:
     card: ModelCard
     model: nn.Module
     variables: Variables  # on the host
-    neighbours: Neighbours | None  # that new images are compared with, where distances are looked at
+    spread: Spread | None  # of the training images, where distances from them are looked at
 
 
 def pack(variables: Variables) -> bytes:
@@ -62,7 +62,7 @@ def read_portable(weights: Path) -> Portable:
     if problem := _misfit(arrays, {_key(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(expected)}):
         raise UserError(f"{weights} does not fit the model.json beside it: {problem}. Fetch both again")
     variables = jax.tree_util.tree_map_with_path(lambda path, _: arrays[_key(path)], expected)
-    return Portable(card=card, model=model, variables=variables, neighbours=directory.read_neighbours(card))
+    return Portable(card=card, model=model, variables=variables, spread=directory.read_spread(card))
 
 
 def _key(path: Any) -> str:

@@ -100,7 +100,12 @@ def draw(rows: Sequence[Row], best_step: int | None = None) -> "Figure | None":
 
     across = 2 if len(found) > 1 else 1
     down = -(-len(found) // across)
-    figure = figures.new_figure(figures.WIDTH * across, 2.7 * down)
+    height = 2.7 * down
+    figure = figures.new_figure(figures.WIDTH * across, height)
+    figure.set_layout_engine(None)  # which would draw it twice
+    figure.subplots_adjust(
+        left=0.13 / across, right=0.99, bottom=0.45 / height, top=1 - 0.28 / height, wspace=0.18, hspace=0.42
+    )
     x = horizontal(rows)
     best = next((row[x] for row in rows if row["step"] == best_step and _is_number(row.get(x))), None)
     along = [float(row[x]) for row in rows if _is_number(row.get(x))]

@@ -21,7 +21,7 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.run.storage import Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
 from jaxnets.run.upgrade import FORMAT, upgrade_config
 from jaxnets.schema import flatten
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal, read_refusal, read_temperature
 
 _log = logging.getLogger(__name__)
@@ -126,8 +126,8 @@ class RunDirectory:
         return self.path / "report"
 
     @property
-    def neighbours(self) -> Place:
-        return self.path / "neighbours.safetensors"
+    def spread(self) -> Place:
+        return self.path / "spread.safetensors"
 
     def is_run(self) -> bool:
         with self._readable():
@@ -221,7 +221,7 @@ class RunDirectory:
     def write_model(self, card: ModelCard) -> None:
         write_json(self.model, card.to_json())
 
-    def read_neighbours(self, card: ModelCard) -> Neighbours | None:
+    def read_spread(self, card: ModelCard) -> Spread | None:
         """Returns the training images that new ones are compared with; None where distances are not looked at.
 
         Raises:
@@ -232,26 +232,26 @@ class RunDirectory:
             return None
         anew = "restore it from a copy, or choose the bounds anew with python -m jaxnets.evaluate --familiar"
         try:
-            with bucket_errors(self.neighbours):
-                content = self.neighbours.read_bytes()
-            found, chosen_with = Neighbours.from_bytes(content)
+            with bucket_errors(self.spread):
+                content = self.spread.read_bytes()
+            found, chosen_with = Spread.from_bytes(content)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.neighbours} cannot be read ({error}): {anew}") from error
+            raise UserError(f"{self.spread} cannot be read ({error}): {anew}") from error
         if chosen_with != bound:
-            raise UserError(f"{self.neighbours} belongs to another bound than model.json has: {anew}")
+            raise UserError(f"{self.spread} belongs to another bound than model.json has: {anew}")
         return found
 
-    def write_neighbours(self, neighbours: Neighbours, bound: float) -> None:
+    def write_spread(self, spread: Spread, bound: float) -> None:
         """Writes the training images that new ones are compared with, and the bound of the distance from them.
 
         Raises:
             UserError: if they cannot be written.
         """
         try:
-            write_whole(self.neighbours, neighbours.to_bytes(bound))
+            write_whole(self.spread, spread.to_bytes(bound))
         except OSError as error:
             raise UserError(
-                f"{self.neighbours} cannot be written ({error.strerror}): make room or permission for it"
+                f"{self.spread} cannot be written ({error.strerror}): make room or permission for it"
             ) from error
 
     def refuse_other_run(

@@ -16,9 +16,8 @@ from jaxnets.export.__main__ import main
 from jaxnets.export.hub_folder import hub_folder
 from jaxnets.export.push import parse_repository, push
 from jaxnets.run.directory import FittedOn, RunDirectory
-from jaxnets.run.resolve import NEIGHBOURS
 from jaxnets.train.start import open_start
-from jaxnets.trust.outliers import Neighbours
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
 from tests.export.runs import digit_images, run_on_digits
 from tests.pretrained.test_hub import cache as cache
@@ -26,7 +25,7 @@ from tests.pretrained.test_hub import store
 from tests.train.runs import SMALL, short
 
 SECRET = "/home/jane/secret"
-OURS = ["README.md", "jaxnets.safetensors", "model.json", "model.safetensors"]
+OURS = ["README.md", "jaxnets.safetensors", "model.json", "model.safetensors", "spread.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +43,8 @@ def run(tmp_path_factory):
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
     run.write(short(data=data, distill={"teacher": f"{SECRET}/teacher.pth"}), card)
-    vectors = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
-    run.write_neighbours(Neighbours.of(vectors, 10), 0.3)
+    profiles = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    run.write_spread(Spread.of(profiles), 0.3)
     return run.path
 
 
@@ -66,7 +65,7 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub") / "model"
-    made, _ = hub_folder(str(run), "jane/digits", with_neighbours=True)
+    made, _ = hub_folder(str(run), "jane/digits")
     made.write(folder)
     return folder
 
@@ -82,25 +81,14 @@ def assert_same_model(found, expected):
 
 def test_a_dry_run_writes_the_folder_and_it_opens_as_the_run_to_the_bit(command, run, tmp_path):
     arguments = ("--model", run, "--push-to", "jane/digits", "--dry-run", tmp_path / "model")
-    status, said, errors_ = command(*arguments, "--with-neighbours")
+    status, said, errors_ = command(*arguments)
     assert (status, errors_) == (0, "")
     assert "nothing was uploaded" in said
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted([*OURS, NEIGHBOURS])
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == OURS
     assert_same_model(jaxnets.load(tmp_path / "model", engine="jax"), jaxnets.load(run, engine="jax"))
     status, said, _ = command(*arguments)  # over the one before
     assert status == 0
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == OURS
-
-
-def test_vectors_of_training_images_are_uploaded_only_when_that_is_asked_for(run, tmp_path):
-    made, _ = hub_folder(str(run), "jane/digits")
-    assert NEIGHBOURS not in made.files
-    assert "--with-neighbours adds these" in made.notes[0]
-    made.write(tmp_path / "model")
-    found, expected = (jaxnets.load(place, engine="jax") for place in (tmp_path / "model", run))
-    assert found.refusal == replace(expected.refusal, distance=None)
-    said = (tmp_path / "model" / "README.md").read_text()
-    assert "'none of these' where the energy is above -0.25 (chosen for" in said
 
 
 def test_a_repository_of_the_hub_opens_as_the_run_to_the_bit(run, folder, cache):
@@ -115,7 +103,7 @@ def test_weights_in_timms_layout_are_the_same_model(run, folder, tmp_path):
 
 
 def test_nothing_in_the_folder_names_a_path_or_holds_an_image(run, folder):
-    assert {path.name for path in folder.iterdir()} == {*OURS, NEIGHBOURS}
+    assert {path.name for path in folder.iterdir()} == set(OURS)
     for path in folder.iterdir():
         content = path.read_bytes()
         for text in ("secret", str(run), str(run.parent), "/home/", "/tmp/"):
