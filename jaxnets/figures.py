@@ -106,6 +106,7 @@ def png(figure: "Figure", dots_per_inch: int = 160) -> bytes:
 
 
 def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
+    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
     buffer = io.BytesIO()
@@ -113,6 +114,8 @@ def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a page's font has them, where ours does not
         for text in figure.findobj(Text):
             text.set_parse_math(False)
+        for legend in figure.findobj(Legend):  # a frame is filled, and hides text on a dark page
+            legend.set_frame_on(False)
         figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 

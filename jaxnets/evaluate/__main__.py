@@ -169,9 +169,8 @@ def _show(metrics: dict[str, Any]) -> None:
     said = "; ".join((f"{metrics['source']}, {metrics['split']}", *metrics["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
-    if more := len(metrics["per_class"]) - _CLASSES:
-        if more > 0:
-            console.print(f"and {more:,} classes more, in metrics.json")
+    if len(metrics["per_class"]) > _CLASSES:
+        console.print(f"and {len(metrics['per_class']) - _CLASSES:,} classes more, in metrics.json")
     if several:
         half = ""
         if "macro_f1_at_half" in metrics:

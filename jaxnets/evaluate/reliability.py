@@ -31,9 +31,7 @@ class Reliability(NamedTuple):
         return np.where(self.count > 0, np.abs(np.nan_to_num(self.accuracy - self.confidence)), 0.0)
 
 
-def reliability(
-    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = BINS
-) -> Reliability:
+def reliability(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = BINS) -> Reliability:
     """Returns how often answers are right by their confidence; a bin has its upper border, the lowest both."""
     sums = np.zeros((3, bins))
     add(sums, confidence, right)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.errors import FlaxError
 
 from jaxnets.cache import use_compilation_cache

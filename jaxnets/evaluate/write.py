@@ -62,9 +62,7 @@ def write_table(evaluation: Evaluation, file: Place, *, parquet: bool) -> None:
     separator = evaluation.config.data.table.separator or ";"
     several = isinstance(judged, JudgedSeveral)
     said = judged.said if isinstance(judged, JudgedSeveral) else predictions.said
-    words = [
-        named(np.asarray(chosen), predictions.class_names, separator) for chosen in (predictions.labels, said)
-    ]
+    words = [named(np.asarray(chosen), predictions.class_names, separator) for chosen in (predictions.labels, said)]
     assert several == predictions.several_labels
     columns = predictions, judged.probabilities, judged.confidence, *words
     write_file(file, as_parquet(*columns) if parquet else as_csv(*columns))

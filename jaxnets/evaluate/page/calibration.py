@@ -63,14 +63,14 @@ def draw_reliability(found: Reliability) -> "Figure":
     figure = figures.new_figure(4.4, 4.1)
     above, below = figure.subplots(2, sharex=True, height_ratios=(3.2, 1))
     middle, width = (np.arange(BINS) + 0.5) / BINS, 1 / BINS
-    above.plot((0, 1), (0, 1), color=figures.GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    above.plot((0, 1), (0, 1), color=figures.GREY, linewidth=1, linestyle="--", label="calibrated")
     there = found.count > 0
     above.bar(middle[there], found.accuracy[there], 0.92 * width, color=figures.BLUE, alpha=0.75, label="right")
     above.scatter(
         found.confidence[there], found.accuracy[there], s=10, color=figures.ORANGE, zorder=3, label="mean confidence"
     )
     above.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(loc="upper left")
+    figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
     below.bar(middle, found.count / max(found.count.sum(), 1), 0.92 * width, color=figures.GREY)
     below.set(xlabel="confidence", ylabel="share of all")
     return figure

@@ -40,14 +40,15 @@ def confusions(evaluation: Evaluation, shown: Images) -> Section:
     )
     if len(names) > _CELLS:
         caption += f" Each cell stands for {-(-len(names) // _CELLS)} classes, and has the largest of their shares."
-    html = drawing(drawn, "confusion matrix", caption, wide=len(names) > 12)
+    html = drawing(drawn, "confusion matrix", caption, wide=len(names) > 16)
     if not pairs:
         return Section(
             "Confusions", html + paragraph("No image was taken for one of another class."), "confusions",
             {"confusion.png": figures.png(drawn)},
         )  # fmt: skip
     html += "<h3>Most frequent mistakes</h3>"
-    html += "".join(_case(evaluation, judged, pair, shown) for pair in pairs[:_PAIRS])
+    cases = (_case(evaluation, judged, pair, shown) for pair in pairs[:_PAIRS])
+    html += f"<div class=pairs>{''.join(cases)}</div>"
     if len(pairs) > _PAIRS:
         rows = [(names[p.true], names[p.said], f"{p.count:,}", percent(p.share)) for p in pairs]
         html += "<details><summary>More pairs</summary>"
@@ -72,9 +73,10 @@ def _case(evaluation: Evaluation, judged: Judged, pair: Pair, shown: Images) -> 
     for label in (pair.true, pair.said):
         right = _surest(judged, (predictions.labels == label) & (said == label), 1)
         cells += [image(shown.uri(i), f"rightly <b>{escape(names[label])}</b>", shown.name(i)) for i in right]
+    what = "image" if pair.count == 1 else "images"
     return (
         f"<div class=case><b>{escape(names[pair.true])} → {escape(names[pair.said])}</b>"
-        f"<span class=dim>{pair.count:,} images, {percent(pair.share)} of the class</span>{images(cells)}</div>"
+        f"<span class=dim>{pair.count:,} {what}, {percent(pair.share)} of the class</span>{images(cells)}</div>"
     )
 
 
