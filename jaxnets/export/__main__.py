@@ -58,9 +58,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.push_to is not None:
         return _push(options)
     if options.private or options.update or options.dry_run is not None:
-        raise UserError(
-            "--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out"
-        )
+        raise UserError("--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out")
     if options.format is None or options.out is None:
         raise UserError(
             "give --format (onnx, stablehlo or safetensors) and --out FILE, or --push-to OWNER/REPO for the Hub"

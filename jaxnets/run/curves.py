@@ -134,7 +134,7 @@ def _panel(axes: Any, curve: Curve, x: str, best: float | None) -> None:
     axes.set_title(curve.title)
     axes.set_xlabel("epochs" if x == "epoch" else "steps")
     if curve.title == "Images per second":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(value for points in curve.lines.values() for _, value in points))
     if curve.title in _SHARES:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     if len(curve.lines) > 1:

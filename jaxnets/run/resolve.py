@@ -29,7 +29,11 @@ _log = logging.getLogger(__name__)
 
 HUB = "hf:"
 PACKAGE = "package:"  # of Python, that ships weights
-PORTABLE, CARD, SPREAD = "jaxnets.safetensors", "model.json", "spread.safetensors"  # a model of ours that is no run (`jaxnets.pretrained.portable`)
+PORTABLE, CARD, SPREAD = (
+    "jaxnets.safetensors",
+    "model.json",
+    "spread.safetensors",
+)  # a model of ours that is no run (`jaxnets.pretrained.portable`)
 WEIGHT_FILES = (  # in a folder of the Hub's; the first that there is
     PORTABLE,  # beside its card
     "model.safetensors",

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
     run.write(short(data=data, distill={"teacher": f"{SECRET}/teacher.pth"}), card)
-    profiles = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    profiles = np.random.default_rng(0).normal(size=(20, 128)).astype(np.float32)
     run.write_spread(Spread.of(profiles), 0.3)
     return run.path
 
@@ -73,7 +73,9 @@ def folder(run, tmp_path_factory):
 def assert_same_model(found, expected):
     images = digit_images(5)
     np.testing.assert_array_equal(found.predict(images), expected.predict(images))
-    assert found.labels_of(found.predict(images)) == expected.labels_of(expected.predict(images))
+    answers = [[(answer.labels, answer.reason) for answer in model.answer(images)] for model in (found, expected)]
+    assert answers[0] == answers[1]
+    assert any(reason for _, reason in answers[0])
     fields = ("name", "labels", "preprocess", "activation", "several_labels", "thresholds", "temperature", "refusal")
     for field in (*fields, "matmul_precision"):
         assert getattr(found, field) == getattr(expected, field), field
