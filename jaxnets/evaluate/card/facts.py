@@ -82,7 +82,7 @@ def gather(
         source=public_source(config.data.source),
         parameters=counted.parameters,
         multiply_adds=counted.multiply_adds,
-        metrics=metrics,
+        metrics=None if metrics is None else _at_temperature(metrics, model.temperature),
         validation=_validation(run, step),
         images_per_second=float(np.median(speeds)) if speeds else None,
         has_test="test" in model.data,
@@ -90,6 +90,15 @@ def gather(
         repository=repository,
         version=_version(),
     )
+
+
+def _at_temperature(metrics: Mapping[str, Any], temperature: float | None) -> dict[str, Any]:
+    """Returns figures without those that change with the temperature, where they are of another than the model's."""
+    same = metrics.get("temperature") == temperature
+    return {key: value for key, value in metrics.items() if same or key not in _OF_PROBABILITIES}
+
+
+_OF_PROBABILITIES = ("ece", "maximal_calibration_error", "log_loss", "brier", "mean_confidence", "uncalibrated")
 
 
 def metrics_of(run: RunDirectory, step: int, weights: str = "ema") -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ def _results(facts: Facts) -> "list[EvalResult]":
             metric_value=float(found[key]),
         )
         for key, (kind, name) in _METRICS.items()
-        if _is_finite(found.get(key))
+        if _is_finite(found.get(key)) and (key != "micro_f1" or facts.model.several_labels)
     ]
 
 

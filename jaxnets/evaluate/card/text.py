@@ -6,13 +6,13 @@ from typing import Any
 
 from jaxnets.evaluate.card.facts import Facts
 from jaxnets.evaluate.card.public import public_source
+from jaxnets.run.directory import ModelCard
 from jaxnets.schema import written
 
 UNKNOWN = "*not known*"
 _CLASSES = 40  # of the table of classes
 _NAMED = 20  # classes in a sentence
 _WORST = 5  # confusions
-_SETTINGS = "`jaxnets.get_config()` has all keys with their defaults."
 
 _FIGURES = {  # of metrics.json: in words, and whether it is a share
     "accuracy": ("accuracy", True),
@@ -52,11 +52,13 @@ def body(facts: Facts) -> str:
 def _head(facts: Facts) -> str:
     model, seen = facts.model, facts.model.preprocess
     colours = "grey" if seen.channels == 1 else "RGB"
-    what = "says which of them an image has, any number or none" if model.several_labels else "says which it shows"
+    classes = f"{len(model.class_names):,} classes"
+    has = "has, any number or none" if model.several_labels else "shows"
+    what = f"which of {classes} an image {has}"
     return (
         f"# {plain(facts.title)}\n\n"
-        f"An image classifier: of an image it {what} of {len(model.class_names):,} classes "
-        f"({_listed(model.class_names)}). It sees {seen.height} × {seen.width} {colours} pixels. The network is "
+        f"An image classifier, which says {what}: {_listed(model.class_names)}. It sees "
+        f"{seen.height} × {seen.width} {colours} pixels. The network is "
         f"`{model.name}` with {facts.parameters:,} parameters, trained by jaxnets, in JAX."
     )
 
@@ -95,10 +97,11 @@ def _use(facts: Facts) -> str:
     seen = facts.model.preprocess
     how = {"crop": "its centre is cropped", "pad": "bars are laid around it", "squeeze": "its aspect is given up"}
     rows, columns = seen.resized_sides
+    cropped = "" if seen.crop_fraction == 1 else f", of which the central {seen.height} × {seen.width} are seen"
     lines += [
         "",
-        f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; {how[seen.fitting]}) and seen "
-        f"at {seen.height} × {seen.width}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
+        f"Images are resized to {rows} × {columns} ({seen.interpolation}, antialiased; of another aspect, "
+        f"{how[seen.fitting]}){cropped}; pixels as 0…1, less the mean {_numbers(seen.mean)}, over the deviation "
         f"{_numbers(seen.std)}. Probabilities are the {facts.model.activation} of the logits"
         + (f" divided by {temperature:.4g}" if temperature else "")
         + ". `jaxnets.load` does all of that; `model.json` says it.",
@@ -147,7 +150,7 @@ def _recipe(facts: Facts) -> str:
             "## Recipe",
             "",
             f"Trained {start} for {facts.step:,} steps of {config.batch_size:,} images{epochs}. What differs from the "
-            f"defaults of jaxnets{f' {facts.version}' if facts.version else ''} ({_SETTINGS})",
+            f"defaults of jaxnets{f' {facts.version}' if facts.version else ''}:",
             "",
             *_table(("key", "value"), rows),
         ]
@@ -169,7 +172,8 @@ def _metrics(facts: Facts) -> str:
         return "\n".join(lines)
     where = public_source(str(found.get("source") or facts.config.data.source)).name
     lines.append(f"On {found['count']:,} images of the {found['split']} split of {plain(where)}:")
-    rows = [(words, _value(key, found[key])) for key, (words, _) in _FIGURES.items() if _is_number(found.get(key))]
+    keys = [key for key in _FIGURES if _is_number(found.get(key)) and (key != "micro_f1" or facts.model.several_labels)]
+    rows = [(_FIGURES[key][0], _value(key, found[key])) for key in keys]
     if rows and (interval := found.get("interval")):
         rows[0] = (rows[0][0], f"{rows[0][1]} ({_interval(interval)})")
     lines += ["", *_table(("figure", "value"), rows), "", *_classes(found)]
@@ -228,17 +232,17 @@ def _calibration(facts: Facts) -> str:
     lines = ["## Calibration", ""]
     if model.temperature:
         lines.append(
-            f"Logits are divided by the temperature {model.temperature:.4g}, which was fitted on images that were not "
-            "trained on: `jaxnets.load` answers with calibrated probabilities, and a program that takes the logits has "
+            f"Logits are divided by the temperature {model.temperature:.4g}, which was fitted on {_fitted(model)}: "
+            "`jaxnets.load` answers with calibrated probabilities, and a program that takes the logits has "
             "to divide them itself."
         )
     else:
         lines.append("No temperature was fitted: a probability is what the network says, and may be too sure.")
     if _is_number(found.get("ece")):
-        worst = found.get("maximal_calibration_error")
-        most = f" (of the worst bin {worst:.2%})" if _is_number(worst) else ""
+        without = (found.get("uncalibrated") or {}).get("ece")
+        before = f" (without the temperature {without:.2%})" if _is_number(without) else ""
         lines.append(
-            f"Expected calibration error {found['ece']:.2%}{most} on the {found['split']} split: how far the "
+            f"Expected calibration error {found['ece']:.2%}{before} on the {found['split']} split: how far the "
             "confidence is from the share of answers that are right, on average."
         )
     else:
@@ -251,6 +255,12 @@ def _calibration(facts: Facts) -> str:
         )
     lines.append(_refusal(facts))
     return "\n".join(lines)
+
+
+def _fitted(model: ModelCard) -> str:
+    """Returns what a temperature and bounds were fitted on."""
+    on = model.fitted_on
+    return "images that were not trained on" if on is None else f"{on.images:,} images of the {on.split} split"
 
 
 def _refusal(facts: Facts) -> str:
@@ -307,7 +317,8 @@ def _cost(facts: Facts) -> str:
     ]
     if facts.images_per_second:
         hours = facts.images_seen / facts.images_per_second / 3600
-        spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+        spent = spent if hours >= 1 / 60 else f"{3600 * hours:.0f} seconds"
         rows.append(
             ("training", f"about {spent} at {facts.images_per_second:,.0f} images a second, evaluations left out")
         )
