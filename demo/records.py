@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections import defaultdict
 from html import escape
 from typing import Any
@@ -64,13 +65,15 @@ def has_page(run: RunDirectory) -> bool:
 def page(run: RunDirectory) -> str:
     """Returns the report as an element for a page: in a frame of its own, where it has no part in what is around it.
 
-    A run's directory may come from a stranger: what runs in the frame sees neither the page nor its cookies.
+    A run's directory may come from a stranger: nothing in the frame runs, or reaches the page.
     """
     text = _page(run)
     if text is None:
         return _NO_PAGE
+    # A frame's links are relative to the page around it, unless it says otherwise: its own headings must be found.
+    text = re.sub("<head>", '<head><base href="about:srcdoc">', text, count=1, flags=re.IGNORECASE)
     return (
-        f'<iframe title="report" sandbox="allow-scripts allow-popups" srcdoc="{escape(text)}" '
+        f'<iframe title="report" sandbox="allow-popups" srcdoc="{escape(text)}" '
         'style="width:100%;height:85vh;min-height:480px;border:0;border-radius:8px"></iframe>'
     )
 
