@@ -75,7 +75,7 @@ class Shown:
         return decode(file, file.name, self.classifier.preprocess.white_level)
 
     def rows(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns each image's row, as `jaxnets.answer` reads it: its probabilities, and the scores that have bounds."""
+        """Returns each image's row, as `jaxnets.answer` reads it: its probabilities, then scores that have bounds."""
         self._open()
         return self.classifier.rows(images)
 
@@ -160,10 +160,10 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
             else:
                 row = found[number]
                 reason = reason_of(shown.classifier, row)
-                said_ = [BETWEEN.join(answer(shown, row)) if reason is None else NONE_OF_THESE] if _says(shown) else []
+                first = [BETWEEN.join(answer(shown, row)) if reason is None else NONE_OF_THESE] if _says(shown) else []
                 named = [cell for name, p in top(shown, row)[: _named(shown)] for cell in (name, round(p, 6))]
-                reasons = [reason or ""] if refuses(shown.classifier) else []
-                yield [file.name, *said_, *named, *reasons, ""]
+                why = [reason or ""] if refuses(shown.classifier) else []
+                yield [file.name, *first, *named, *why, ""]
 
 
 def columns(shown: Shown) -> list[str]:
@@ -173,10 +173,10 @@ def columns(shown: Shown) -> list[str]:
     answer comes first, and behind the classes the reason of "none of these".
     """
     ranks = range(1, _named(shown) + 1)
-    said_ = [("labels" if shown.classifier.several_labels else "answer")] if _says(shown) else []
-    reasons = ["reason"] if refuses(shown.classifier) else []
+    first = [("labels" if shown.classifier.several_labels else "answer")] if _says(shown) else []
+    why = ["reason"] if refuses(shown.classifier) else []
     named = (f"{head} {rank}" for rank in ranks for head in ("class", "probability"))
-    return ["file", *said_, *named, *reasons, "error"]
+    return ["file", *first, *named, *why, "error"]
 
 
 def brief(row: Sequence[str | float], *, several_labels: bool = False, refuses: bool = False) -> list[str]:

@@ -95,8 +95,8 @@ class Classifier:
     def answer(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> list[Answer]:
         """Returns what each image is said to be: its labels, or why it has none; arguments and errors as for `predict`.
 
-        Where bounds were chosen for the model (`python -m jaxnets.evaluate --precision 0.95 --familiar`), an image beyond
-        them has no label and a `reason`; all bounds are looked at, those of energy and distance too.
+        Where bounds were chosen for the model (`python -m jaxnets.evaluate --precision 0.95 --familiar`), an image
+        beyond them has no label and a `reason`; all bounds are looked at, those of energy and distance too.
         """
         return [read_row(self, row) for row in self.rows(images, batch_size=batch_size)]
 
@@ -126,8 +126,8 @@ class Classifier:
         """Returns the answer to each image: the names of the labels that it is said to have, the most probable first.
 
         It is one label, or where an image may have several those whose probability is above their threshold: any number
-        of them, or none. An image whose probability is below the model's bound has none. Bounds of energy and distance cannot be
-        looked at here: `answer` does.
+        of them, or none. An image whose probability is below the model's bound has none. Bounds of energy and distance
+        cannot be looked at here: `answer` does.
 
         Args:
             probabilities: as `predict` returns them, or one row of them, for a list of one answer.

@@ -25,7 +25,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6fde", "#d9730d", "#2b8a57", "#c628
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "#00838f", "#ad8b00")
 SEQUENTIAL = "cividis"  # for maps of numbers: lighter is more, with any colour vision and in print
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",

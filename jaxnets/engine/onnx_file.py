@@ -39,7 +39,8 @@ def onnx_model(
 
     Its input is "image": float32 `[b, c, h, w]`, normalised, or with `normalised_inside` uint8 `[b, h, w, c]` as
     `Preprocess.fit` gives them. Its outputs are "logits", float32 `[b, classes]`, "embedding", `[b, f]`: the pooled
-    vector that the head sees, and "profile" (`models.forward.profile`), those of them that are asked for. The metadata hold `model`, `activation` (which makes the logits probabilities),
+    vector that the head sees, and "profile" (`models.forward.profile`), those of them that are asked for. The metadata
+    hold `model`, `activation` (which makes the logits probabilities),
     `labels` and `preprocess`, the latter two as JSON. Where an image may have several labels, they hold also their
     `thresholds`, as JSON: an image has those whose probability is above it.
 

@@ -41,7 +41,7 @@ class Engine(Protocol):
     def logits_and_profile(
         self, images: UInt8[np.ndarray, "b h w c"]
     ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
-        """Returns the logits, which no temperature divides, and the profiles (`models.forward.profile`), if it has them."""
+        """Returns the logits, which no temperature divides, and the profiles (`models.forward`) if it has them."""
         ...
 
 
@@ -98,7 +98,7 @@ class JaxEngine:
 class OnnxEngine:
     """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise.
 
-    `source` is a graph whose normalisation is inside, as a file or as its bytes. Its first output are logits, as a rule,
+    `source` is a graph whose normalisation is inside, a file or its bytes. Its first output are logits, as a rule,
     and its second the profiles (`models.forward.profile`), if there is one.
     """
 

@@ -59,18 +59,16 @@ def main() -> None:
         "--precision",
         type=float,
         metavar="P",
-        help="answer only where P of the answers are right, with 95 %% confidence",
+        help="answer only where P of the answers are right (95 %% sure)",
     )
-    trust.add_argument(
-        "--coverage", type=float, metavar="C", help="answer C of the images, the surest; others: none of these"
-    )
+    trust.add_argument("--coverage", type=float, metavar="C", help="answer the surest C of the images")
     trust.add_argument(
         "--familiar",
         type=float,
         nargs="?",
         const=0.99,
         metavar="SHARE",
-        help="refuse images unlike the training images, by energy and distance; SHARE (0.99) of images like them are kept",
+        help="refuse what is unlike the training images, by energy and distance; SHARE (0.99) of images like them stay",
     )
     trust.add_argument(
         "--conformal", type=float, metavar="C", help="sets of classes that hold the right one for C of the images"

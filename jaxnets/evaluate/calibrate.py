@@ -95,7 +95,7 @@ def check(run: RunDirectory, card: ModelCard, data: Labelled, wanted: Wanted, ch
         )
     if len(card.class_names) < 2:
         raise UserError(
-            f"the run knows one class only ({card.class_names[0]}), which it says with certainty: there is nothing to fit"
+            f"the run knows one class only ({card.class_names[0]}), and says it with certainty: nothing can be fitted"
         )
     if card.several_labels:
         given = [f"--{name}" for name in ("precision", "coverage", "conformal") if getattr(wanted, name) is not None]
@@ -271,9 +271,9 @@ def _sure(
 
 
 def _with_earlier(wanted: Wanted, card: ModelCard, *, stale: bool) -> tuple[Wanted, list[str]]:
-    """Returns what is wanted, and of what was wanted before what has to be chosen anew with it; and a note of that.
+    """Returns what is wanted, with what was wanted before and has to be chosen anew with it, and a note of that.
 
-    Bounds of the probability hold at one temperature, for the images that the others leave; all hold for one checkpoint.
+    A bound of the probability holds at one temperature, for the images that the others leave; all for one checkpoint.
     """
     earlier: dict[str, Any] = _aims(card.refusal.wanted if card.refusal else None)
     if stale and card.temperature is not None:

@@ -15,8 +15,10 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export_stablehlo(classifier: Classifier) -> bytes:
-    """Returns the serialised program, its weights inside: uint8 `[b, h, w, c]` → float32 logits `[b, classes]`, which the
-    temperature of a calibrated classifier has divided: their activation gives the probabilities that it answers with.
+    """Returns the serialised program, its weights inside: uint8 `[b, h, w, c]` → float32 logits `[b, classes]`.
+
+    The temperature of a calibrated classifier has divided them: their
+    activation gives the probabilities that it answers with.
 
     `jax.export.deserialize(content).call(images)` runs it, for any batch.
     """

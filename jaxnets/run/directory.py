@@ -86,7 +86,7 @@ class ModelCard:
         return self.temperature is not None or self.refusal is not None
 
     def as_answered(self, step: int, weights: str) -> "ModelCard":
-        """Returns the card with what was fitted, if it was fitted to these weights of this checkpoint, else without it."""
+        """Returns the card with what was fitted if it was to these weights of this checkpoint, else without it."""
         on = self.fitted_on
         if on is None or (on.step, on.weights) == (step, weights):
             return self

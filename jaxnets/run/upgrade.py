@@ -10,8 +10,8 @@ def upgrade_config(saved: Mapping[str, Any], format: int) -> dict[str, Any]:
     """Returns the content of a config.json of any format that there was, with today's keys.
 
     Format 1 had label_smoothing, data.crop_padding and data.flip in place of the groups `loss` and `augment`. Until the
-    group `ema` there was ema_decay, with TensorFlow's warm-up. Format 3 is that of model.json which may hold a temperature
-    and bounds: what reads format 2 would answer without them and not know it.
+    group `ema` there was ema_decay, with TensorFlow's warm-up. Format 3 is that of a model.json that may hold a
+    temperature and bounds: what reads format 2 would answer without them and not know it.
     """
     config = dict(saved)
     if "ema_decay" in config:

@@ -138,15 +138,15 @@ _ANSWER["properties"] |= {
     },
     "set": {
         **_list(_STRING),
-        "description": "of models with conformal sets: the classes that it may be, which hold the right one as often as "
-        "`refusal.conformal.coverage` of GET /v1/models says",
+        "description": "of models with conformal sets: the classes that it may be, which hold the right one as often "
+        "as `refusal.conformal.coverage` of GET /v1/models says",
     },
 }
 PREDICT: dict[str, Any] = {
     "responses": _success(
         "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
-        "to have, none of them or all. A model with bounds (`refusal` of GET /v1/models) names its answer as `label`, which "
-        "is null where it is 'none of these', with the reason",
+        "to have, none of them or all. A model with bounds (`refusal` of GET /v1/models) names its answer as `label`, "
+        "which is null where it is 'none of these', with the reason",
         {
             "model": "pets",
             "step": 12000,

@@ -115,7 +115,7 @@ def for_coverage(
     if wanted > len(sorted_):
         raise UserError(
             f"a coverage of {coverage:g} cannot be reached: of {n} held-out images {n - len(sorted_)} are refused as "
-            f"unlike the training images. Ask for at most {len(sorted_) / (n + 1):.3f}, or choose --familiar nearer to 1"
+            f"unlike the training images. Ask for at most {len(sorted_) / (n + 1):.3f}, or for --familiar nearer to 1"
         )
     answered = int(np.searchsorted(-sorted_, -sorted_[wanted - 1], side="right"))
     hit = int(right[order][:answered].sum())

@@ -36,9 +36,10 @@ def fit_quantile(
     n = len(scores)
     rank = math.ceil((n + 1) * coverage - 1e-9)
     if rank > n:
+        needed = math.ceil(coverage / (1 - coverage) - 1e-6)
         raise UserError(
-            f"sets of coverage {coverage:g} need at least {math.ceil(coverage / (1 - coverage) - 1e-9)} held-out images, "
-            f"and there are {n}: hold more out (--config.data.validation), or ask for at most {n / (n + 1):.4f}"
+            f"sets of coverage {coverage:g} need at least {needed} held-out images, and there are {n}: hold more "
+            f"out (--config.data.validation), or ask for at most {n / (n + 1):.4f}"
         )
     return float(scores[rank - 1] if rank == n else (scores[rank - 1] + scores[rank]) / 2)
 

@@ -100,8 +100,8 @@ def _check_names(file: Path, what: str, found: Sequence[str], wanted: Sequence[s
         )
     if missing:
         raise UserError(
-            f"{file} has {len(found)} {what}s and none for {_listed(missing)}: a cost matrix needs a {what} for each of "
-            f"the {len(wanted)} classes"
+            f"{file} has {len(found)} {what}s and none for {_listed(missing)}: it needs a {what} for each of the "
+            f"{len(wanted)} classes"
         )
     if doubled:
         raise UserError(f"{file} has the {what} {quoted(doubled[0])} twice: leave one of them out")

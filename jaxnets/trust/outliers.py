@@ -66,7 +66,8 @@ class Spread:
         directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
         rest = max(float(variances[rank:].sum()) / max(f - rank, 1), _LEAST)
         arrays = (mean, scale, directions, np.maximum(variances[:rank], rest))
-        return cls(*(np.ascontiguousarray(array, np.float32) for array in arrays), rest)
+        mean, scale, directions, along = (np.ascontiguousarray(array, np.float32) for array in arrays)
+        return cls(mean, scale, directions, along, rest)
 
     def distances(self, profiles: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, " n"]:
         """Returns the distance of each image from the training images: about 1 for one of them."""

@@ -26,7 +26,7 @@ Activation = Literal["softmax", "sigmoid"]
 def fit_temperature(logits: Logits, labels: Labels, activation: Activation = "softmax") -> float:
     """Returns the temperature of the least mean log-loss.
 
-    In 1 / T the loss is convex, since it is a sum of logsumexp(z / T) − z_y / T, so that its slope has one root at most:
+    In 1 / T the loss is convex, a mean of logsumexp(z / T) − z_y / T, so that its slope has one root at most:
     Brent's method finds it between LEAST and MOST to a tolerance that does not depend on a first guess or a rate.
 
     Args:
@@ -48,16 +48,16 @@ def fit_temperature(logits: Logits, labels: Labels, activation: Activation = "so
     def slope(log_temperature: float) -> float:
         return _slope(logits, labels, activation, math.exp(-log_temperature))
 
-    if slope(math.log(LEAST)) < 0:
-        raise UserError(
-            f"no temperature can be fitted on these {len(logits)} images: the model is right about all of them, and the "
-            "more it is the surer it is, so that the log-loss has no minimum. Hold more images out "
-            "(--config.data.validation=0.2), or leave the temperature out"
-        )
-    if slope(math.log(MOST)) > 0:
+    if slope(math.log(MOST)) >= 0:
         raise UserError(
             f"no temperature can be fitted on these {len(logits)} images: what the model says has nothing to do with "
             "their labels. Look whether the classes of the data are those of the run, and whether it has learnt"
+        )
+    if slope(math.log(LEAST)) <= 0:  # nothing where even the smallest share of the others underflows
+        raise UserError(
+            f"no temperature can be fitted on these {len(logits)} images: the model is right about all, and the "
+            "more it is the surer it is, so that the log-loss has no minimum. Hold more out "
+            "(--config.data.validation=0.2), or leave the temperature out"
         )
     root = brentq(slope, math.log(LEAST), math.log(MOST), xtol=_TOLERANCE, rtol=8.9e-16)
     return math.exp(root)

@@ -45,7 +45,7 @@ def calibration(evaluation: Evaluation) -> Section:
         share = judged.coverage.share_at(accuracy)
         at_least = judged.coverage.confidence[judged.coverage.share <= share]
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
-    html += table(("for an accuracy of", "answer this share", "from this confidence on"), rows, numbers=(1, 2))
+    html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
     html += paragraph(
         "These thresholds are read off the images they are judged by, and flatter: choose one on the validation split.",
         "dim",
@@ -80,7 +80,7 @@ def draw_coverage(found: Coverage) -> "Figure":
     """Returns accuracy against the share of images that are answered."""
     figure = figures.new_figure(4.4, 3.3)
     axes = figure.subplots()
-    chosen = np.unique(np.linspace(0, len(found.share) - 1, 400).astype(int)) if len(found.share) else []
+    chosen = np.unique(np.linspace(0, max(len(found.share) - 1, 0), 400).astype(int))
     axes.plot(found.share[chosen], found.accuracy[chosen], color=figures.BLUE)
     late = found.accuracy[found.share >= 0.05]  # the first few images say little
     low = min(float(late.min(initial=1.0)), 0.995)

@@ -50,7 +50,7 @@ def draw(rows: dict[str, dict[str, Any]], order: list[str]) -> "Figure":
         figure = figures.new_figure(4.6, 2.8)
         axes = figure.subplots()
         known = [rows[name]["f1"] for name in order if rows[name]["f1"] is not None]
-        axes.hist(known, np.linspace(0, 1, 41), color=figures.BLUE)
+        axes.hist(known, np.linspace(0, 1, 41).tolist(), color=figures.BLUE)
         axes.set(xlabel="F1 of a class", ylabel="classes", xlim=(0, 1))
         return figure
     figure = figures.new_figure(4.6, 0.75 + 0.24 * max(len(order), 2))
@@ -68,8 +68,8 @@ def draw(rows: dict[str, dict[str, Any]], order: list[str]) -> "Figure":
     ):
         axes.scatter(values[key], at, marker=mark, s=60 if mark == "|" else 20, color=colour, label=label, zorder=3)
     axes.set_yticks(at, [short(name) for name in order])
-    known = np.concatenate(list(values.values()))
-    low = float(np.nanmin(known)) if not np.isnan(known).all() else 0.0
+    every = np.concatenate(list(values.values()))
+    low = float(np.nanmin(every)) if not np.isnan(every).all() else 0.0
     margin = 0.03 * (1 - low) + 0.002
     axes.set(xlim=(max(low - 3 * margin, -margin), 1 + margin), ylim=(len(order) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)

@@ -63,10 +63,7 @@ details { margin-top: 8px; } summary { cursor: pointer; color: var(--accent); }
   .wide svg { min-width: 0; } details::details-content { content-visibility: visible; }
   tr, .case, .tile, figure { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); } .columns { grid-template-columns: 1fr 1fr; }
-  .images { grid-template-columns: repeat(6, 1fr); } .pairs { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
-.pairs .case { margin: 0; }
-.pairs .images { grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)); gap: 6px; }
-.trio { grid-template-columns: 1fr 1fr; }
+  .images { grid-template-columns: repeat(6, 1fr); } .trio { grid-template-columns: 1fr 1fr; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
 """
 
