@@ -14,9 +14,9 @@ from jaxnets.models.registry import create_model
 from jaxnets.run.curves import Curve, curves, read_rows
 from jaxnets.train.build import build, make_recipe, model_fields
 from jaxnets.train.display import Display
-from jaxnets.train.drawings import CURVES, FIRST_BATCH, Drawings
+from jaxnets.train.drawings import CURVES, FIRST_BATCH, Drawings, NoDrawings
 from jaxnets.train.first_batch import SHOWN, first_batch
-from jaxnets.train.loop import train
+from jaxnets.train.loop import _drawings, train
 from jaxnets.train.step import make_prepare
 from tests.train.runs import assert_same_run, rows_of, short
 
@@ -72,6 +72,10 @@ def test_a_resumed_run_draws_its_whole_curve_once(tmp_path, one_device, monkeypa
     )
     assert loss.lines["train"] == [(row["step"], row["train/loss"]) for row in rows_of(tmp_path) if "train/loss" in row]
     assert config.steps == 6
+
+
+def test_a_process_that_keeps_no_log_draws_nothing():
+    assert type(_drawings(short(drawings=True), None, None, log=None)) is NoDrawings  # type: ignore[arg-type]
 
 
 def test_curves_are_drawn_again_only_when_that_costs_a_hundredth_of_the_time(monkeypatch):

@@ -174,6 +174,8 @@ def _metrics(facts: Facts) -> str:
     lines.append(f"On {found['count']:,} images of the {found['split']} split of {plain(where)}:")
     keys = [key for key in _FIGURES if _is_number(found.get(key)) and (key != "micro_f1" or facts.model.several_labels)]
     rows = [(_FIGURES[key][0], _value(key, found[key])) for key in keys]
+    if facts.model.several_labels and keys[:1] == ["accuracy"]:
+        rows[0] = ("all labels of an image right", rows[0][1])
     if rows and (interval := found.get("interval")):
         rows[0] = (rows[0][0], f"{rows[0][1]} ({_interval(interval)})")
     lines += ["", *_table(("figure", "value"), rows), "", *_classes(found)]
@@ -295,7 +297,8 @@ def _limits(facts: Facts) -> str:
         "The figures hold for images like those that it was tested on: the same sources, cameras and choice. Of other "
         "images they say nothing.",
     ]
-    weak = [name for name, row in per_class.items() if _is_number(row.get("recall")) and row["recall"] < 0.5]
+    recalls = {name: row.get("recall") for name, row in per_class.items() if _support(row)}
+    weak = [name for name, recall in recalls.items() if _is_number(recall) and recall < 0.5]
     if weak:
         limits.append(f"It misses more than half of the images of {_listed(weak)}.")
     few = [name for name, row in per_class.items() if 0 < _support(row) < 20]
