@@ -63,9 +63,7 @@ def plain(tmp_path_factory):
     bias = head.intercept_ - mean @ kernel
     params = {**variables["params"], "head": {"kernel": jnp.float32(6 * kernel), "bias": jnp.float32(6 * bias)}}
     saver = Checkpointer(run.checkpoints)
-    state = TrainState(
-        step=jnp.int32(150), params=params, batch_stats=variables["batch_stats"], opt_state={}, ema=None
-    )
+    state = TrainState(step=jnp.int32(150), params=params, batch_stats=variables["batch_stats"], opt_state={}, ema=None)
     saver.save(state, Progress(step=150))
     saver.close()
     return run.path

@@ -297,7 +297,7 @@ def _limits(facts: Facts) -> str:
         "The figures hold for images like those that it was tested on: the same sources, cameras and choice. Of other "
         "images they say nothing.",
     ]
-    recalls = {name: row.get("recall") for name, row in per_class.items() if _support(row)}
+    recalls: dict[str, Any] = {name: row.get("recall") for name, row in per_class.items() if _support(row)}
     weak = [name for name, recall in recalls.items() if _is_number(recall) and recall < 0.5]
     if weak:
         limits.append(f"It misses more than half of the images of {_listed(weak)}.")
