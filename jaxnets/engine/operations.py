@@ -240,6 +240,7 @@ OPERATIONS: dict[str, Operation] = {
     "min": elementwise("Min"),
     "logistic": unary("Sigmoid"),
     "exp": unary("Exp"),
+    "sqrt": unary("Sqrt"),
     "tanh": unary("Tanh"),
     "erf": unary("Erf"),
     "neg": unary("Neg"),

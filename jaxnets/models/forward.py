@@ -45,8 +45,14 @@ def probabilities(
 
 
 def profile(outputs: Outputs) -> Float32[Array, "b f"]:
-    """Returns the mean of each channel after the stem and after each stage, one after another: what an image is like.
+    """Returns mean and deviation of each channel after the stem and after each stage, one after another.
 
     Unlike the embedding it keeps what no class is told apart by (`jaxnets.trust.outliers`).
     """
-    return jnp.concatenate([x.astype(jnp.float32).mean((1, 2)) for x in outputs.features.values()], 1)
+    found = []
+    for x in outputs.features.values():
+        wide = x.astype(jnp.float32)
+        mean = wide.mean((1, 2))
+        centred = wide - mean[:, None, None, :]
+        found += [mean, jnp.sqrt((centred * centred).mean((1, 2)))]
+    return jnp.concatenate(found, 1)

@@ -4,8 +4,8 @@
   of the logits; with several labels the sum of each label's own, −T · Σ ln(1 + exp(z / T)) (Wang et al. 2021, "Can
   multi-label classification networks know what they don't know?"). It knows what looks like the training images and is
   of no class, and misses what a network is sure about without having seen the like: noise, a blank page.
-- Distance in feature space: the Mahalanobis distance of an image's profile, the means of each stage's channels, from
-  those of the training images (Lee, Lee, Lee & Shin 2018, "A simple unified framework for detecting out-of-distribution
+- Distance in feature space: the Mahalanobis distance of an image's profile, mean and deviation of each stage's
+  channels, from those of the training images (Lee, Lee, Lee & Shin 2018, "A simple unified framework for detecting out-of-distribution
   samples and adversarial attacks", section 2.2: features of all layers, since the last ones keep of a strange image
   only what classes are told apart by). It is of one Gaussian for all classes, whose covariance is of low rank and the
   rest the same in all directions (probabilistic principal components; Tipping & Bishop 1999, equations 7 and 8): its

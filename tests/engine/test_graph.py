@@ -88,3 +88,19 @@ def test_an_export_that_is_wrong_is_refused():
     made = classifier("cifar")
     with pytest.raises(UserError, match="was not written"):
         check(made, lambda images: jax_logits(made)(images) * 1.01)
+
+
+@pytest.mark.parametrize("family", ["cifar", "gated", "preactivated", "lite"])
+def test_profiles_and_logits_agree_with_jax_and_the_logits_are_those_of_the_graph_alone(family, tmp_path):
+    from jaxnets.trust.refusal import Refusal
+
+    engines = [
+        classifier(family, engine_name=name, engine_folder=tmp_path, refusal=Refusal(distance=1.0)).engine
+        for name in ("jax", "onnx")
+    ]
+    (logits, profiles), (of_graph, in_graph) = (engine.logits_and_profile(FITTED) for engine in engines)
+    assert largest_difference(logits, of_graph) < 1e-4
+    assert largest_difference(profiles, in_graph) < 1e-4
+    assert profiles.shape[1] % 2 == 0
+    assert (profiles[:, 1:].std(0) > 0).mean() > 0.9
+    np.testing.assert_array_equal(engines[1].outputs(FITTED), of_graph)
