@@ -15,6 +15,7 @@ from jaxnets.errors import UserError
 from jaxnets.export.__main__ import main
 from jaxnets.export.hub_folder import hub_folder
 from jaxnets.export.push import parse_repository, push
+from jaxnets.models.forward import forward, profile
 from jaxnets.run.directory import FittedOn, RunDirectory
 from jaxnets.train.start import open_start
 from jaxnets.trust.outliers import Spread
@@ -32,6 +33,7 @@ OURS = ["README.md", "jaxnets.safetensors", "model.json", "model.safetensors", "
 def run(tmp_path_factory):
     """A run of several labels with all that is fitted to one, whose config names paths."""
     run = RunDirectory(run_on_digits(tmp_path_factory.mktemp("jane") / "run"))
+    made = jaxnets.load(run.path, engine="jax")
     card = replace(
         run.read_model(),
         activation="sigmoid",
@@ -43,7 +45,11 @@ def run(tmp_path_factory):
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
     run.write(short(data=data, distill={"teacher": f"{SECRET}/teacher.pth"}), card)
-    profiles = np.random.default_rng(0).normal(size=(20, 128)).astype(np.float32)
+    profiled = jax.eval_shape(
+        lambda images: profile(forward(made.model, made.preprocess, made.variables, images, method="outputs")),
+        np.zeros((1, 8, 8, 1), np.uint8),
+    )
+    profiles = np.random.default_rng(0).normal(size=(20, profiled.shape[1])).astype(np.float32)
     run.write_spread(Spread.of(profiles), 0.3)
     return run.path
 
