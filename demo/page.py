@@ -179,6 +179,19 @@ def _model_tab(gr: Any, page: Any, shown: Any) -> None:
         listing("Model", records.card(shown))
         return
     run = shown.run
+    tabs = [("Report", _report_tab), ("Course", _course_tab)]
+    for title, build_tab in tabs if records.has_page(run) else tabs[::-1]:
+        with gr.Tab(title):
+            build_tab(gr, shown, run, listing, read_anew)
+
+
+def _report_tab(gr: Any, shown: Any, run: Any, listing: Callable[..., Any], read_anew: Callable[..., Any]) -> None:
+    """Shows the page that `python -m jaxnets.evaluate` wrote, as it is."""
+    read_anew(gr.HTML(padding=False, elem_classes="report"), partial(records.page, run))
+
+
+def _course_tab(gr: Any, shown: Any, run: Any, listing: Callable[..., Any], read_anew: Callable[..., Any]) -> None:
+    """Shows a run as far as it has come."""
     drawn = records.curves(run)
     if drawn:
         with gr.Row():

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 from collections import defaultdict
+from html import escape
 from typing import Any
 
 import jax
@@ -20,7 +22,9 @@ _CURVES = {  # in the order of the page
     "accuracy": "Accuracy",
     "learning_rate": "Learning rate",
 }
-_HIDDEN = ("format", "per_class")
+_HIDDEN = ("format", "per_class", "confusion")
+_LARGEST_PAGE = 64 << 20  # bytes; with 1,000 classes it has a few millions
+_NO_PAGE = "<p>No report yet: <code>python -m jaxnets.evaluate --workdir RUN</code> writes one.</p>"
 
 Point = tuple[int, float, str]  # step, value, whose: train, or the split of an evaluation
 
@@ -51,6 +55,35 @@ def curves(run: RunDirectory) -> dict[str, list[Point]]:
         for name, title in _CURVES.items()
         if name in found
     }
+
+
+def has_page(run: RunDirectory) -> bool:
+    """Tells whether the run has a report that can be shown."""
+    return _page(run) is not None
+
+
+def page(run: RunDirectory) -> str:
+    """Returns the report as an element for a page: in a frame of its own, where it has no part in what is around it.
+
+    A run's directory may come from a stranger: nothing in the frame runs, or reaches the page.
+    """
+    text = _page(run)
+    if text is None:
+        return _NO_PAGE
+    # A frame's links are relative to the page around it, unless it says otherwise: its own headings must be found.
+    text = re.sub("<head>", '<head><base href="about:srcdoc">', text, count=1, flags=re.IGNORECASE)
+    return (
+        f'<iframe title="report" sandbox="allow-popups" srcdoc="{escape(text)}" '
+        'style="width:100%;height:85vh;min-height:480px;border:0;border-radius:8px"></iframe>'
+    )
+
+
+def _page(run: RunDirectory) -> str | None:
+    try:
+        content = (run.report / "index.html").read_bytes()
+    except OSError:
+        return None
+    return content.decode("utf-8", "replace") if len(content) <= _LARGEST_PAGE else None
 
 
 def metrics(run: RunDirectory) -> list[tuple[str, str]]:

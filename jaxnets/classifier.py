@@ -20,9 +20,9 @@ from jaxnets.errors import UserError, nearest
 from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import Activation, forward, profile
-from jaxnets.models.registry import create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
+from jaxnets.run.build import build_model
 from jaxnets.run.checkpoints import choose, read_variables, steps
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.run.resolve import ModelSource, resolve
@@ -340,9 +340,24 @@ def load(
             "answers without them; python -m jaxnets.evaluate --calibrate fits them anew",
             path, on.step, on.weights, step, weights,
         )  # fmt: skip
+    folder = run.path / "engines" if isinstance(run.path, Path) else None
+    spread = run.read_spread(answered)
+    return _classifier(answered, build_model(card), variables, step, spread, engine, folder)
+
+
+def _classifier(
+    card: ModelCard,
+    model: nn.Module,
+    variables: Variables,
+    step: int | None,
+    spread: Spread | None,
+    engine: EngineName,
+    folder: Path | None,
+) -> Classifier:
+    """Returns what model.json describes, with its weights."""
     return Classifier(
         name=card.name,
-        model=build_model(card),
+        model=model,
         variables=variables,
         preprocess=card.preprocess,
         labels=card.class_names,
@@ -350,17 +365,19 @@ def load(
         matmul_precision=card.matmul_precision,
         activation=card.activation,
         several_labels=card.several_labels,
-        thresholds=at_temperature(card.thresholds, answered.temperature),
-        temperature=answered.temperature,
-        refusal=answered.refusal,
-        spread=run.read_spread(answered),
+        thresholds=at_temperature(card.thresholds, card.temperature),
+        temperature=card.temperature,
+        refusal=card.refusal,
+        spread=spread,
         engine_name=engine,
-        engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
+        engine_folder=folder,
     )
 
 
 def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) -> Classifier:
     found = open_pretrained(source.location if source.kind == "known" else None, source, weights)
+    if found.card is not None:
+        return _classifier(found.card, found.model, found.variables, None, found.spread, engine, None)
     if found.preprocess is None:
         raise UserError(
             f"nothing says how {source.location} wants its images: use jaxnets.load_pretrained, which returns its "
@@ -385,19 +402,6 @@ def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) 
         refusal=found.refusal,
         engine_name=engine,
     )
-
-
-def build_model(card: ModelCard) -> nn.Module:
-    """Returns the module that model.json describes."""
-    try:
-        fields = {**card.fields, "dtype": jnp.dtype(card.fields["dtype"])}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"model.json gives the model no dtype that is known ({error}): restore it from a copy"
-        ) from error
-    if fields["dtype"] == jnp.float64:
-        jax.config.update("jax_enable_x64", True)
-    return create_model(card.name, preprocess=card.preprocess, **fields)
 
 
 def _read(run: RunDirectory, checkpoint: str | int, weights: str) -> tuple[int, Variables]:

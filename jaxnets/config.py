@@ -160,6 +160,7 @@ class Config:
     max_hours: Positive | None = None  # of wall time for this session, saving included; None: no limit
     hang_minutes: Positive | None = 30.0  # without a finished step, after which a session gives up; None: never
     profile_steps: Natural = 0  # steps recorded by the profiler into tensorboard/, after the first ten; 0: none
+    drawings: bool = True  # curves.png and first_batch.png, in the run directory and in TensorBoard
     model: ModelConfig = field(default_factory=ModelConfig)
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -181,7 +182,7 @@ class Config:
 # part in the training itself. A resumed run says what changed.
 RESUMABLE = frozenset({
     "epochs", "steps", "log_every_steps", "eval_every_steps", "eval_batch_size", "checkpoint_every_steps",
-    "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "data.placement",
+    "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "drawings", "data.placement",
     "data.device_limit_mib", "data.threads", "data.directory", "data.root", "data.skip_corrupt", "data.train_examples",
     "optimizer.learning_rate", "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
     "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
@@ -13,12 +12,11 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.pipeline import train_stream
 from jaxnets.models.registry import create_model
 from jaxnets.recipe.augment.op import Keys
-from jaxnets.recipe.losses.loss import soft_target
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.build import make_recipe, model_fields
+from jaxnets.train.first_batch import describe_target as describe_target
+from jaxnets.train.first_batch import smoothing_floor
 from jaxnets.train.step import make_prepare
-
-_NAMED = 6  # classes of a target that are named, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +45,7 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
     prepares = {
         name: jax.jit(make_prepare(shortened, classes, config.seed)) for name, shortened in _stages(recipe).items()
     }
-    # What smoothing gives to a class that an image does not have: all but the first, or all where there may be several.
-    label = jnp.zeros((1, classes)) if data.several_labels else jnp.zeros(1, jnp.int32)
-    floor = float(soft_target(label, classes, recipe.label_smoothing).min())
+    floor = smoothing_floor(classes, recipe.label_smoothing, several_labels=data.several_labels)
     stream = train_stream(
         data.training,
         order=data.order,
@@ -88,10 +84,3 @@ def _stages(recipe: Recipe) -> dict[str, Recipe]:
         stages["augmented"] = replace(recipe, mix=None)
     stages["mixed" if recipe.mix is not None else "fed"] = recipe
     return stages
-
-
-def describe_target(target: Float[np.ndarray, " classes"], floor: float, class_names: tuple[str, ...]) -> str:
-    """Returns the classes of a target with their weights, the heaviest first; the smoothing's share is left out."""
-    order = np.argsort(-target, kind="stable")[:_NAMED]
-    shown = [i for i in order if target[i] > floor + 1e-3]
-    return " + ".join(f"{class_names[i]} {target[i]:.0%}" for i in shown) or "no class"

@@ -144,11 +144,14 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     evaluation.metrics.update(more.metrics)
     _show(evaluation.metrics)
     more.show(terminal.console())
+    from jaxnets.evaluate.card.write import card_of
     from jaxnets.evaluate.write import write_report
 
     folder = report_target(options.out, run.report).parent
     sections = [] if options.no_page else more.sections()
     names = write_report(evaluation, folder, page=not options.no_page, parquet=options.parquet, more=sections)
+    if (card := card_of(run, folder)) is not None:
+        names.append(card.path.name)
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(names))
     terminal.console().print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
     return 0

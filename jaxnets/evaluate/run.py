@@ -248,6 +248,7 @@ def judge_run(
             **merged(report, judged),
             **({} if class_map is None else {"class_map": class_map}),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
+            "weights": weights,
             **decisions,
             "source": config.data.source if source is None else source,
             "notes": notes,

@@ -1,7 +1,8 @@
-"""Exports: `python -m jaxnets.export --model MODEL --format onnx --out FILE`."""
+"""Exports: `python -m jaxnets.export --model MODEL --format onnx --out FILE`, or `--push-to OWNER/REPO` to the Hub."""
 
 import argparse
 import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,13 @@ _log = logging.getLogger("jaxnets.export")
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxnets.export", description="Write a model as a file for other programs, checked first."
+        prog="python -m jaxnets.export",
+        description="Write a model as a file for other programs, checked first; or put a run on the Hugging Face Hub.",
     )
     cli.add_model_option(parser)
-    parser.add_argument("--format", required=True, choices=("onnx", "stablehlo", "safetensors"))
+    parser.add_argument("--format", choices=("onnx", "stablehlo", "safetensors"))
     parser.add_argument(
         "--out",
-        required=True,
         type=Path,
         help="the file to write; of safetensors a folder, or a file in one, for timm's config.json lies beside it",
     )
@@ -40,11 +41,28 @@ def main() -> None:
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
     )
+    hub = parser.add_argument_group("the Hugging Face Hub", "in place of --format and --out; the model is a run")
+    hub.add_argument(
+        "--push-to",
+        metavar="OWNER/REPO",
+        help="upload model card, weights (ours, and timm's), preprocessing and labels",
+    )
+    hub.add_argument("--private", action="store_true", help="make the repository private")
+    hub.add_argument("--update", action="store_true", help="the repository may be there already, and gets a new commit")
+    hub.add_argument("--dry-run", type=Path, metavar="DIR", help="write into this folder what would be uploaded")
     cli.add_checkpoint_options(parser)
     cli.run(parser, _export)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
+    if options.push_to is not None:
+        return _push(options)
+    if options.private or options.update or options.dry_run is not None:
+        raise UserError("--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out")
+    if options.format is None or options.out is None:
+        raise UserError(
+            "give --format (onnx, stablehlo or safetensors) and --out FILE, or --push-to OWNER/REPO for the Hub"
+        )
     if options.format != "onnx" and (options.int8 or options.preprocessing_inside):
         raise UserError(f"--int8 and --preprocessing-inside are for --format onnx, found --format {options.format}")
     if options.calibration is not None and not options.int8:
@@ -75,6 +93,44 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     else:
         size, said = (_onnx if options.format == "onnx" else _stablehlo)(classifier, options)
     print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    """Puts a run on the Hub, or writes the folder that would be."""
+    file_options = ("format", "out", "calibration")
+    given = [f"--{name}" for name in file_options if getattr(options, name) is not None]
+    given += [f"--{name.replace('_', '-')}" for name in ("int8", "preprocessing_inside") if getattr(options, name)]
+    if given:
+        raise UserError(
+            f"{', '.join(given)} are for a file, and --push-to uploads a folder: leave one or the other out"
+        )
+    from jaxnets.export.push import check_token, parse_repository, push
+
+    repository = parse_repository(options.push_to)
+    from jaxnets.export.hub_folder import check_folder, check_opened, hub_folder, open_pushed
+
+    open_pushed(options.model)
+    if options.dry_run is None:
+        check_token()
+    else:
+        check_folder(options.dry_run)
+    use_compilation_cache()
+    made, classifier = hub_folder(options.model, repository, checkpoint=options.checkpoint, weights=options.weights)
+    for name, content in made.files.items():
+        print(f"{len(content):>12,}  {name}")
+    if options.dry_run is not None:
+        made.write(options.dry_run)
+        check_opened(options.dry_run, classifier)
+        print(f"{options.dry_run}: {made.title}; nothing was uploaded. jaxnets.load({str(options.dry_run)!r}) opens it")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="jaxnets-") as folder:
+        made.write(Path(folder))
+        check_opened(Path(folder), classifier)
+        page = push(
+            Path(folder), repository, private=options.private, update=options.update, message=f"jaxnets: {made.title}"
+        )
+    print(f"{page}: {made.title}; jaxnets.load('hf:{repository}') opens it")
     return 0
 
 

@@ -35,13 +35,17 @@ class Architecture:
 
 
 def architecture(classifier: Classifier) -> Architecture:
-    """Returns timm's name for a classifier's network, with what makes it pad and normalise alike.
+    """Returns `architecture_of` a classifier's network."""
+    return architecture_of(classifier.name, classifier.model)
+
+
+def architecture_of(name: str, model: Any) -> Architecture:
+    """Returns timm's name for the network of a registered name, with what makes it pad and normalise alike.
 
     Raises:
         NotInTimm: if it has none.
     """
-    model: Any = classifier.model
-    name, own = classifier.name, find_model(classifier.name).fields
+    own = find_model(name).fields
     defaults = {known.name: known.default for known in fields(model)}
     convention = {"padding", "norm_epsilon"} if "padding" in defaults else set()
     for key in defaults.keys() - {*TRAINING_FIELDS, "parent", "name"} - convention:

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxnets.errors import UserError
 from jaxnets.pretrained.files import shards
-from jaxnets.run.resolve import WEIGHT_FILES
+from jaxnets.run.resolve import CARD, PORTABLE, SPREAD, WEIGHT_FILES
 
 _log = logging.getLogger(__name__)
 
@@ -80,14 +80,15 @@ def _download(name: str, revision: str) -> HubRepository:
     with _hub_errors(name, revision):
         listed = HfApi().model_info(name, revision=revision, timeout=_TIMEOUT).siblings or []
     files = sorted(file.rfilename for file in listed)
-    weights = next((file for file in WEIGHT_FILES if file in files), None)
+    order = WEIGHT_FILES if CARD in files else (*WEIGHT_FILES[1:], PORTABLE)
+    weights = next((file for file in order if file in files), None)
     if weights is None:
         shown = ", ".join(files[:12]) + (f" and {len(files) - 12} more" if len(files) > 12 else "")
         raise UserError(f"hf:{name} holds none of {', '.join(WEIGHT_FILES)}: it holds {shown or 'no files'}")
     with _hub_errors(name, revision):
         path = Path(hf_hub_download(name, weights, revision=revision))
         spread = set(shards(path).values()) if weights.endswith(".index.json") else set()
-        for file in (_CONFIG, _PREPROCESSOR, *sorted(spread)):
+        for file in (_CONFIG, _PREPROCESSOR, CARD, SPREAD, *sorted(spread)):
             if file in files:
                 hf_hub_download(name, file, revision=path.parent.name)  # of the same commit
     return beside(path)
@@ -98,7 +99,7 @@ def _from_cache(name: str, revision: str) -> HubRepository | None:
 
     for file in WEIGHT_FILES:
         path = try_to_load_from_cache(name, file, revision=revision)
-        if isinstance(path, str):
+        if isinstance(path, str) and (file != PORTABLE or Path(path).with_name(CARD).is_file()):
             return beside(Path(path))
     return None
 

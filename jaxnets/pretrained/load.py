@@ -14,9 +14,12 @@ from jaxnets.models.registry import create_model, find_family, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import Variables, adapt, sizes, to_variables
 from jaxnets.pretrained.layouts import MARKS, recognise
+from jaxnets.pretrained.portable import Portable
 from jaxnets.pretrained.sources import Source, open_source
 from jaxnets.pretrained.state_dict import Weights, without_prefix
+from jaxnets.run.directory import ModelCard
 from jaxnets.run.resolve import ModelSource, known, resolve
+from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ class Pretrained:
     activation: Activation | None  # that turns logits into probabilities; None: they have none
     several_labels: bool  # whether an image may have several
     thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
+    card: ModelCard | None = None  # of a model of ours, all that is known of it
+    spread: Spread | None = None  # likewise, of the training images that new ones are compared with
     temperature: float | None = None  # divides the logits before they become probabilities; None: 1
     refusal: Refusal | None = None  # when the answer is "none of these"
 
@@ -92,6 +97,11 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         find_model(name)
     source = source or known(str(name))
     opened = open_source(source, weights)
+    if opened.portable is not None:
+        for asked in filter(None, (name, source.model)):
+            if asked != opened.portable.card.name:
+                raise _another(replace(opened, model=opened.portable.card.name), asked)
+        return _portable(opened.portable)
     arrays = without_prefix(opened.arrays, MARKS, opened.description, weights)
     opened = replace(opened, arrays=arrays)
     if source.model is not None:
@@ -130,6 +140,26 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         thresholds=opened.thresholds,
         temperature=opened.temperature,
         refusal=opened.refusal,
+    )
+
+
+def _portable(found: Portable) -> Pretrained:
+    card = found.card
+    return Pretrained(
+        name=card.name,
+        model=found.model,
+        fields=card.fields,
+        variables=found.variables,
+        channels=card.preprocess.channels,
+        labels=card.class_names,
+        preprocess=card.preprocess,
+        activation=card.activation,
+        several_labels=card.several_labels,
+        thresholds=card.thresholds,
+        temperature=card.temperature,
+        refusal=card.refusal,
+        card=card,
+        spread=found.spread,
     )
 
 

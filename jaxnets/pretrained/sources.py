@@ -17,8 +17,9 @@ from jaxnets.models.registry import FAMILIES, MODELS, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained import hub, hub_config
 from jaxnets.pretrained.files import read_metadata, read_weights
+from jaxnets.pretrained.portable import Portable, read_portable
 from jaxnets.pretrained.state_dict import Weights
-from jaxnets.run.resolve import FORMS, ModelSource, resolve
+from jaxnets.run.resolve import FORMS, PORTABLE, ModelSource, resolve
 from jaxnets.trust.refusal import Refusal
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
@@ -38,6 +39,7 @@ class Source:
     activation: Activation | None = "softmax"  # of its outputs; None: they are no probabilities
     several_labels: bool = False  # whether an image may have several
     thresholds: tuple[float, ...] | None = None  # above which each of several is said; None: one half
+    portable: Portable | None = None  # a model of ours, which says all of this and more itself; there are no arrays
     temperature: float | None = None  # divides the logits before they become probabilities; None: 1
     refusal: Refusal | None = None  # when the answer is "none of these"
 
@@ -80,6 +82,8 @@ def known_weights(name: str) -> str:
 
 
 def _of_repository(description: str, found: hub.HubRepository, weights: Weights) -> Source:
+    if found.weights.name == PORTABLE:
+        return Source(description=description, arrays={}, portable=read_portable(found.weights))
     try:
         network = hub_config.network(found.config)
         labels = hub_config.labels(found.config)
@@ -111,6 +115,8 @@ def _from_file(path: Path, weights: Weights) -> Source:
         raise UserError(
             f"{path} is one of several files with the weights: give its folder, or the .index.json beside it"
         )
+    if path.name == PORTABLE:
+        return Source(description=str(path), arrays={}, portable=read_portable(path))
     found = hub.beside(path)
     if not hub_config.describes_a_model(found.config):
         found = hub.HubRepository(weights=path)

@@ -5,7 +5,8 @@
 SOURCE is, in this order,
 
 1. a path that exists: a run directory (with config.json and model.json), a file of weights, or a folder as the Hugging
-   Face Hub has them (model.safetensors or pytorch_model.bin, and config.json beside it);
+   Face Hub has them (model.safetensors or pytorch_model.bin, and config.json beside it; of our own exports
+   jaxnets.safetensors and model.json);
 2. `hf:OWNER/REPO[@REVISION]`, a repository of the Hub, or `gs://BUCKET/FOLDER`, a run in a bucket;
 3. the name of a model whose weights are known (`efficientnet_lite0`).
 
@@ -28,7 +29,13 @@ _log = logging.getLogger(__name__)
 
 HUB = "hf:"
 PACKAGE = "package:"  # of Python, that ships weights
+PORTABLE, CARD, SPREAD = (
+    "jaxnets.safetensors",
+    "model.json",
+    "spread.safetensors",
+)  # a model of ours that is no run (`jaxnets.pretrained.portable`)
 WEIGHT_FILES = (  # in a folder of the Hub's; the first that there is
+    PORTABLE,  # beside its card
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -126,9 +133,11 @@ def _at(path: Path) -> ModelSource | None:
     if not path.is_dir():
         name = _last(path.parent) if path.name in WEIGHT_FILES else path.name.removesuffix(path.suffix)
         return ModelSource(kind="file", location=str(path), name=name)
-    if (path / "config.json").is_file() and (path / "model.json").is_file():
+    if (path / PORTABLE).is_file() and (path / CARD).is_file():
+        return ModelSource(kind="file", location=str(path / PORTABLE), name=_last(path))
+    if (path / "config.json").is_file() and (path / CARD).is_file():
         return ModelSource(kind="run", location=str(path), name=_last(path))
-    for file in WEIGHT_FILES:
+    for file in (*WEIGHT_FILES[1:], PORTABLE):
         if (path / file).is_file():
             return ModelSource(kind="file", location=str(path / file), name=_last(path))
     return None

@@ -128,7 +128,7 @@ def build(
         fresh_state = partial(init_state, model, data.preprocess, of_phase, config.seed)
         changes = ["more layers train"] if start in thaws else []
         changes += [f"images of {stage.height}×{stage.width}"] if start == stage.start else []
-        return Phase(start=start, fresh_state=fresh_state, step=step, change=" and ".join(changes))
+        return Phase(start=start, fresh_state=fresh_state, step=step, change=" and ".join(changes), recipe=of_phase)
 
     return Built(
         model=model,

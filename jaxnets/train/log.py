@@ -1,18 +1,22 @@
 """What a run says of itself in files: metrics.jsonl, and the same for TensorBoard."""
 
+import io
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
+from jaxnets.run.curves import read_rows
 from jaxnets.run.directory import RunDirectory, finite
 from jaxnets.run.storage import bucket_errors, in_bucket, kind_of, upload
 
@@ -43,16 +47,19 @@ class RunLog(NoLog):
         """
         self._run, self._own = run, TemporaryDirectory() if in_bucket(run.path) else None
         folder = Path(self._own.name) if self._own else Path(run.path)
-        self._path, self.tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
+        self.path, self.tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
+        self._closed = False
+        self.written = 0  # rows, that this session has written
+        self._lock = threading.Lock()  # between what publishes files and what writes them in another thread
         self._published: dict[Path, int] = {}  # sizes of files that a bucket has
         self._next = time.monotonic() + _PUBLISHED_EVERY
         try:
             if self._own:
                 with bucket_errors(run.path):
                     if kind_of(run.metrics):
-                        self._path.write_bytes(run.metrics.read_bytes())
-            _keep_rows(self._path, resumed_step, evaluated)
-            self._rows = self._path.open("a", encoding="utf-8")
+                        self.path.write_bytes(run.metrics.read_bytes())
+            _keep_rows(self.path, resumed_step, evaluated)
+            self._rows = self.path.open("a", encoding="utf-8")
             self._tensorboard = SummaryWriter(str(self.tensorboard), purge_step=resumed_step + 1)
         except OSError as error:
             raise self._refusal(error) from error
@@ -62,6 +69,7 @@ class RunLog(NoLog):
         try:
             self._rows.write(json.dumps(row) + "\n")
             self._rows.flush()
+            self.written += 1
             for key, value in values.items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._tensorboard.add_scalar(key, value, step)
@@ -80,16 +88,40 @@ class RunLog(NoLog):
             return
         root = Path(self._own.name)
         try:
-            for file in root.rglob("*"):
-                size = file.stat().st_size
-                if file.is_file() and self._published.get(file) != size:
-                    upload(file, self._run.path / file.relative_to(root).as_posix())
-                    self._published[file] = size
+            with self._lock:
+                for file in root.rglob("*"):
+                    size = file.stat().st_size
+                    if file.is_file() and self._published.get(file) != size:
+                        upload(file, self._run.path / file.relative_to(root).as_posix())
+                        self._published[file] = size
         except OSError as error:
             raise self._refusal(error) from error
         self._next = time.monotonic() + _PUBLISHED_EVERY
 
+    def write_file(self, name: str, content: bytes) -> None:
+        """Writes a file of the run directory, whole; into a bucket it comes with the next `publish`.
+
+        Raises:
+            OSError: if it cannot be written, or the log is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise OSError("the session has ended")
+            file, temporary = self.path.with_name(name), self.path.with_name(f".{name}")
+            temporary.write_bytes(content)
+            temporary.replace(file)
+            self._published.pop(file, None)  # which may have as many bytes
+
+    def image(self, name: str, png: bytes, step: int) -> None:
+        """Puts an image among those of TensorBoard."""
+        with self._lock:
+            if not self._closed:
+                pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+                self._tensorboard.add_image(name, pixels, step, dataformats="HWC")
+
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         try:
             self._rows.close()
             self._tensorboard.close()
@@ -104,17 +136,6 @@ class RunLog(NoLog):
             f"{self._run.metrics} cannot be written ({error.strerror}): make room or permission there and run "
             f"the same command again; it goes on from the newest checkpoint"
         )
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl; a line that was cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict) and "step" in row:
-                rows.append(row)
-    return rows
 
 
 def _keep_rows(path: Path, step: int, evaluated: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 from jax.sharding import Mesh
+from PIL.Image import Image
 
 from jaxnets.chips import peak_flops
 from jaxnets.config import Config, Cutter, without_effect
@@ -25,8 +26,10 @@ from jaxnets.train.around import Around
 from jaxnets.train.books import Books
 from jaxnets.train.build import Built, build, model_fields, steps_of
 from jaxnets.train.display import Display
+from jaxnets.train.drawings import Drawings, NoDrawings
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Draws, load_what_fits, make_feed, resides
+from jaxnets.train.first_batch import first_batch
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
@@ -360,7 +363,31 @@ def _session(
         around=around,
         judge=setup.judge,
         keep_thresholds=keep_thresholds,
+        drawings=_drawings(config, setup, progress, log),
     )
+
+
+def _drawings(config: Config, setup: Setup, progress: Progress, log: RunLog | None) -> NoDrawings:
+    """Returns what draws the run: nothing on the processes that keep no log, nor where it is not wanted."""
+    if log is None or not config.drawings:
+        return NoDrawings()
+    data, recipe = setup.data, setup.phases.at(0).recipe
+    if progress.step or recipe is None:
+        return Drawings(log, None)
+
+    def sheet() -> Image:
+        found = first_batch(
+            recipe,
+            data.training,
+            data.order,
+            setup.built.boxes,
+            classes=len(data.class_names),
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        return found.sheet(data.class_names)
+
+    return Drawings(log, sheet)
 
 
 def _finished(workdir: Place, progress: Progress, setup: Setup) -> str:

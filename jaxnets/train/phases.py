@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxnets.models.family import Variables
+from jaxnets.recipe.recipe import Recipe
 from jaxnets.train.mesh import put, replicated, state_shardings
 from jaxnets.train.step import TrainState, TrainStep
 
@@ -22,6 +23,7 @@ class Phase:
     fresh_state: Callable[[], TrainState]  # that a run would start with, had it no phase before
     step: TrainStep
     change: str = ""  # what is another than in the phase before it, for whoever watches
+    recipe: Recipe | None = None  # that its steps follow
 
 
 class Phases:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from jaxnets.run.checkpoints import Progress
 from jaxnets.train.around import Around
 from jaxnets.train.books import Books
 from jaxnets.train.display import Display
+from jaxnets.train.drawings import NoDrawings
 from jaxnets.train.evaluation import Evaluator
 from jaxnets.train.feed import Feed
 from jaxnets.train.judge import Judge
@@ -61,6 +62,7 @@ class Session:
     around: Around
     judge: Judge
     keep_thresholds: Callable[[tuple[float, ...]], None]  # of the best so far, where images may have several labels
+    drawings: NoDrawings = field(default_factory=NoDrawings)
 
     def run(self, state: TrainState, progress: Progress) -> Outcome:
         self.saved = progress.step
@@ -69,6 +71,7 @@ class Session:
         self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
         with ExitStack() as at_end:
             at_end.callback(self.books.log.close)
+            at_end.callback(self._close_drawings)
             at_end.callback(self.display.stop)
             at_end.callback(self.profiler.close)
             try:
@@ -118,6 +121,7 @@ class Session:
                     self._drain(under_way)
                     self._save(state, step)
                 raise
+            self.drawings.begin()
             watch.progress()
             under_way.append((step, count, done))
             step += count
@@ -163,8 +167,17 @@ class Session:
                 raise
         if self.timetable.saves(step) or is_best:
             self._save(state, step)
+        if self.timetable.evaluates(step):
+            self.drawings.evaluated(step, self._best_step)
         self.profiler.at(step)
         self.pace.interrupted()
+
+    @property
+    def _best_step(self) -> int | None:
+        return (self.progress.best or {}).get("step")
+
+    def _close_drawings(self) -> None:
+        self.drawings.close(self.progress.step, self._best_step)
 
     def _evaluate(self, state: TrainState, step: int) -> bool:
         """Evaluates and keeps what was found, unless it is stopped; returns whether it is the best so far."""

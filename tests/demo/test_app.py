@@ -302,6 +302,25 @@ def test_metrics_are_the_report_s_and_the_worst_class_comes_first(shown, tmp_pat
     assert per_class(run) == [("b", 4, 0.5), ("a", 4, 0.75)]
 
 
+def test_the_run_s_report_is_shown_as_it_is_in_a_frame_that_cannot_reach_the_page(shown, tmp_path):
+    import html
+    import re
+
+    from records import has_page, page
+
+    run = RunDirectory(tmp_path)
+    assert not has_page(run)
+    assert "python -m jaxnets.evaluate" in page(run)
+    text = '<!doctype html><head></head><p title="a&b">' + "é’</p><script>parent.document</script>"
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text(text, encoding="utf-8")
+    assert has_page(run)
+    (frame,) = re.findall(r'srcdoc="([^"]*)"', page(run))
+    assert html.unescape(frame) == text.replace("<head>", '<head><base href="about:srcdoc">')
+    (rights,) = re.findall(r'sandbox="([^"]*)"', page(run))
+    assert rights == "allow-popups"
+
+
 def test_the_page_has_a_column_and_a_tab_for_each_model(shown):
     pytest.importorskip("gradio")
     from page import build

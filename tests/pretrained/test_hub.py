@@ -218,3 +218,12 @@ def test_what_the_hub_refuses_is_explained(hub, tmp_path, state, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_of_ours_is_fetched_in_its_own_layout_with_what_belongs_to_it(hub, tmp_path):
+    ours = {"jaxnets.safetensors": b"own", "model.json": b"{}", "spread.safetensors": b"spread"}
+    hub.files = {**FILES, **ours}
+    done = fetch_elsewhere("hf:OWNER/REPO", tmp_path, hub.url)
+    assert done.stdout.splitlines()[1] == "own"
+    fetched = {path.rsplit("/", 1)[1] for path in hub.asked if path.startswith("GET") and "/api/" not in path}
+    assert fetched == {"config.json", *ours}

@@ -33,6 +33,7 @@ def short(**changed) -> Config:
         "batch_size": 16,
         "steps": 4,
         "log_every_steps": 3,
+        "drawings": False,
         "eval_every_steps": 4,
         "data": data,
         "model": model,

@@ -57,6 +57,18 @@ def test_a_run_in_a_bucket_is_complete(remote):
     assert len(list(run.tensorboard.iterdir())) == 2  # a file for each session
 
 
+def test_drawings_come_into_the_bucket_and_a_drawing_of_as_many_bytes_replaces_the_one_before(objects):
+    log = RunLog(RunDirectory(open_place("gs://bucket/runs/drawn")), 0)
+    for content in (b"one", b"two"):
+        log.write_file("curves.png", content)
+        log.publish()
+        assert objects.objects["runs/drawn/curves.png"][1] == content
+    log.close()
+    assert not [name for name in objects.objects if "/.curves" in name]
+    with pytest.raises(OSError, match="has ended"):
+        log.write_file("curves.png", b"three")
+
+
 def test_what_is_loaded_from_a_bucket_predicts_as_what_is_loaded_from_a_directory(local, remote):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
     one, other = (jaxnets.load(str(place), engine="jax").predict(images) for place in (local, remote))
