@@ -68,7 +68,7 @@ class Shown:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Names of the methods that can explain this model, its default first; those of a package are not among them."""
+        """The methods that can explain this model with what is installed for sure, its default first."""
         default = self.classifier.explainer.choose(None, None)
         able = [m for m in METHODS.values() if m.compiled and (default.by_stage or not m.by_stage)]
         return [default.name, *(method.name for method in able if method is not default)]
@@ -105,7 +105,7 @@ class Shown:
             caption += " Yellow speaks for it, blue against it."
         if not found.heat.any():
             caption += " Nothing in this stage speaks for it: the map is empty."
-        return overlay(small, drawable(heat)[0] if asked.fine else heat, signed=asked.signed), caption
+        return overlay(small, drawable(heat)[0] if found.fine else heat, signed=asked.signed), caption
 
     def warm(self) -> None:
         """Does once what the first visitor would otherwise wait for."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 Weights = Literal["ema", "raw"]
 EXPLAINED = 4  # labels of one answer, at most
+_COARSE = 400  # places of a stage, up to which a map of it is seen as it is
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +48,7 @@ class Explanation:
     said: bool | None = None  # where an image may have several labels, whether the answer holds this one
     method: str = "gradcam"
     peak: float = 1.0  # what 1 stands for, in the method's unit
+    fine: bool = False  # whether its grains are too small to be seen, so that drawings smooth it
 
     @property
     def remark(self) -> str:
@@ -58,11 +60,12 @@ class Explanation:
         method = METHODS[self.method]
         return Panel(
             heat=self.heat,
-            caption=(f"{labels[self.label]}  {self.probability:.1%}{self.remark}", method.title),
+            caption=(method.title, f"{labels[self.label]}  {self.probability:.1%}{self.remark}"),
             peak=self.peak,
             unit=method.unit,
             signed=method.signed,
-            fine=method.fine,
+            fine=self.fine,
+            by_pixels=not method.by_stage,
         )
 
     def __repr__(self) -> str:
@@ -210,6 +213,7 @@ class Classifier:
                 said=chosen[i] in said(self, probabilities[i]) if self.several_labels else None,
                 method=chosen_method.name,
                 peak=float(np.abs(maps[i]).max()),
+                fine=chosen_method.fine or (chosen_method.by_stage and maps[i].size > _COARSE),
             )
             for i, image in enumerate(decoded)
         ]

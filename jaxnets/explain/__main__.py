@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
     from jaxnets.explain.methods import Method
 
+_BATCH = 64  # images that are answered at once
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -139,7 +141,8 @@ def _draw(
             stage = options.stage if method is None or _by_stage(method) else None
             explained += classifier.explain_answer(image, label, stage, method=method)
         target = options.out / f"{name}.png"
-        _save(sheet(image, [found.panel(classifier.labels) for found in explained]), target)
+        panels = [found.panel(classifier.labels) for found in explained]
+        _save(sheet(image, panels, classifier.preprocess.region(*image.shape[:2])), target)
         for found in explained:
             said = shown(classifier.labels[found.label])
             print(f"  {found.probability:7.2%}  {said}{found.remark}  {found.method}  {shown(str(target))}")
@@ -169,12 +172,11 @@ def _compare(
     if not classifier.explainer.has_places:
         methods = [method for method in methods if not method.by_stage]
     fitted = np.stack([classifier.preprocess.fit(image) for _, _, image in _images(classifier, read)])
-    if label is None:
-        labels = classifier.predict(list(fitted)).argmax(1)
-    else:
-        labels = np.full(len(fitted), label)
+    starts = range(0, len(fitted), _BATCH)
+    found = np.concatenate([classifier.engine.probabilities(fitted[start : start + _BATCH]) for start in starts])
+    labels = found.argmax(1) if label is None else np.full(len(fitted), label)
     console = terminal.console()
-    found = compare(
+    compared = compare(
         classifier.explainer,
         classifier.activation,
         fitted,
@@ -184,22 +186,22 @@ def _compare(
         progress=lambda title: console.print(f"{title} …"),
     )
     table = Table("method", "deletion", "insertion", "gain", "beats random on", "behind the best")
-    for row in found.rows():
+    for row in compared.rows():
         error = "" if row["behind_best_error"] is None else f" ± {row['behind_best_error']:.3f}"
         table.add_row(
             METHODS[row["method"]].title if row["method"] in METHODS else row["method"],
             *(f"{row[key]:.3f}" for key in ("deletion", "insertion", "gain")),
             "" if row["method"] == RANDOM else f"{row['beats_random']:.0%}",
-            "" if row["method"] == found.best else f"{row['behind_best']:.3f}{error}",
+            "" if row["method"] == compared.best else f"{row['behind_best']:.3f}{error}",
         )
     console.print(table)
     for target, content in (
-        (options.out / "methods.png", figures.png(draw(found, {name: m.title for name, m in METHODS.items()}))),
-        (options.out / "methods.json", (json.dumps(found.to_json(), indent=2) + "\n").encode()),
+        (options.out / "methods.png", figures.png(draw(compared, {name: m.title for name, m in METHODS.items()}))),
+        (options.out / "methods.json", (json.dumps(compared.to_json(), indent=2) + "\n").encode()),
     ):
         _write(target, content)
     console.print(
-        f"best on these {len(fitted)} images: {found.best}; areas below the curves, gain = insertion − deletion; "
+        f"best on these {len(fitted)} images: {compared.best}; areas below the curves, gain = insertion − deletion; "
         f"written to {options.out / 'methods.png'} and methods.json",
         soft_wrap=True,
     )
@@ -237,11 +239,10 @@ def _draw_nearest(read: Read, options: argparse.Namespace) -> None:
     for (file, name), images in zip(read, found, strict=True):
         target = options.out / f"{name}-nearest.png"
         _save(sheet(file, images), target)
-        closest = images[0]
-        print(
-            f"{shown(str(file))}\n  like {shown(closest.name)} ({shown('+'.join(closest.labels) or 'none')}), similarity "
-            f"{closest.similarity:.3f}  {shown(str(target))}"
-        )
+        print(shown(str(file)))
+        for near in images:
+            print(f"  {near.similarity:.3f}  {shown('+'.join(near.labels) or 'none')}  {shown(near.name)}")
+        print(f"  {shown(str(target))}")
 
 
 def _save(image: "Image.Image", target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a network is made of and what it finds: the filters that see the image, and a stage's feature maps, as sheets."""
+"""Sheets of what a network is made of and what it finds: the filters that see the image, a stage's feature maps."""
 
 import math
 from typing import Any
@@ -37,7 +37,7 @@ def filter_sheet(kernel: Float[np.ndarray, "i j c f"]) -> Image.Image:
     times = max(_FILTER // max(rows, columns), 1)
     cells = [np.kron(scaled[..., f], np.ones((times, times, 1))) for f in range(min(count, _MOST))]
     shown = "" if count <= _MOST else f", the first {_MOST} of them"
-    title = f"{count} filters of {rows} × {columns} pixels{shown}; grey is 0, each by its own largest weight"
+    title = f"{count} filters of {rows} x {columns} pixels{shown}; grey is 0, each by its own largest weight"
     return _grid([np.broadcast_to(cell, (*cell.shape[:2], 3)).round().astype(np.uint8) for cell in cells], title)
 
 
@@ -72,7 +72,7 @@ def feature_sheet(features: Float[np.ndarray, "r c k"], stage: str) -> Image.Ima
         cells.append(np.kron(colour, np.ones((times, times, 1))).round().astype(np.uint8))
     shown = "" if count <= _MOST else f", the {_MOST} that vary most"
     flat = int((spread == 0).sum())
-    title = f"{stage}: {count} maps of {rows} × {columns}{shown}; yellow is each one's own most"
+    title = f"{stage}: {count} maps of {rows} x {columns}{shown}; yellow is each one's own most"
     return _grid(cells, title + (f"; {flat} are the same everywhere" if flat else ""))
 
 

@@ -1,4 +1,4 @@
-"""SHAP: Shapley values of an image's regions, by the partition explainer of the package `shap` (the extra `explain`)."""
+"""SHAP: Shapley values of an image's regions, by the partition explainer of the package shap (the extra `explain`)."""
 
 from typing import Any
 

@@ -71,7 +71,8 @@ class Loaded:
             explained = self.predictor.explain_answer(image, label, stage, method=method)
         except UserError as error:
             raise Refused(422, "unknown_label_or_stage", str(error)) from error
-        return sheet(image, [found.panel(self.predictor.labels) for found in explained])
+        panels = [found.panel(self.predictor.labels) for found in explained]
+        return sheet(image, panels, self.predictor.preprocess.region(*image.shape[:2]))
 
 
 def open_loaded(
