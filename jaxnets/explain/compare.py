@@ -138,24 +138,24 @@ def _enlarged(heat: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def draw(comparison: Comparison, titles: dict[str, str]) -> "Figure":
     """Returns the average curves: deletion, the lower the better, beside insertion, the higher the better."""
-    from jaxnets.figures import new_figure
+    from jaxnets.figures import COLOURS, DIM, GREY, new_figure, style
 
     figure = new_figure(9.2, 3.6)
     rows = comparison.rows()
     share = np.linspace(0, 100, comparison.deletion.shape[2])
-    for place, (name, curves, better) in enumerate(
-        (("deletion", comparison.deletion, "lower"), ("insertion", comparison.insertion, "higher")), 1
-    ):
+    colours = dict(zip(comparison.methods, [colour for colour in COLOURS if colour != GREY], strict=False))
+    curves_of = {"deletion": comparison.deletion, "insertion": comparison.insertion}
+    for place, (name, curves) in enumerate(curves_of.items(), 1):
         axes = figure.add_subplot(1, 2, place)
         for row in rows:
-            curve = curves[comparison.methods.index(row["method"])].mean(0)
-            label = f"{titles.get(row['method'], row['method'])}  {row[name]:.3f}"
-            random = row["method"] == RANDOM
-            style = {"color": "#8a949e", "linestyle": "--"} if random else {}
-            axes.plot(share, curve, label=label, **style)
-        axes.set_title(f"{name.capitalize()}: {better} is better")
+            method = row["method"]
+            line = {"color": DIM, "linestyle": "--"} if method == RANDOM else {"color": colours[method]}
+            label = f"{titles.get(method, method)}  {row[name]:.3f}"
+            axes.plot(share, curves[comparison.methods.index(method)].mean(0), label=label, **line)
+        axes.set_title(f"{name.capitalize()}: {'lower' if name == 'deletion' else 'higher'} is better")
         axes.set_xlabel(f"pixels {'deleted' if name == 'deletion' else 'inserted'}, %")
         axes.set_ylabel("probability of the class")
         axes.set_ylim(bottom=0)
-        axes.legend(title="area below", fontsize=8)
+        with style():
+            axes.legend(title="area below")
     return figure

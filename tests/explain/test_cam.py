@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.explain.stage import logits_and_output, stages
 from jaxnets.explain.methods import METHODS
+from jaxnets.explain.stage import logits_and_output, stages
 from tests.tiny import SEEN, classifier, images
 
 

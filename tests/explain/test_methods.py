@@ -75,7 +75,9 @@ def test_a_network_whose_stages_have_one_place_is_explained_by_occlusion():
 def test_today_s_call_is_gradcam():
     made = classifier(engine_name="jax")
     [image] = images(1)
-    np.testing.assert_array_equal(made.explain(image, 2, "stage1"), made.explain(image, label=2, stage="stage1", method="gradcam"))
+    np.testing.assert_array_equal(
+        made.explain(image, 2, "stage1"), made.explain(image, label=2, stage="stage1", method="gradcam")
+    )
     heat = made.explain(image, 2)
     assert heat.shape == image.shape[:2]
     assert heat.dtype == np.float32

@@ -3,7 +3,6 @@
 import sys
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,7 +85,9 @@ def test_integrated_gradients_are_complete(family):
     fitted = np.stack([made.preprocess.fit(image) for image in images(2)])
     labels = np.array([1, 4])
     maps = made.explainer.maps(METHODS["integrated_gradients"], fitted, labels)
-    logits = made.model.apply(made.variables, made.preprocess.normalise(jnp.asarray(np.r_[fitted, 0 * fitted]), jnp.float32))
+    logits = made.model.apply(
+        made.variables, made.preprocess.normalise(jnp.asarray(np.r_[fitted, 0 * fitted]), jnp.float32)
+    )
     gained = np.asarray(logits)[[0, 1], labels] - np.asarray(logits)[[2, 3], labels]
     assert np.abs(gained).min() > 0.05
     np.testing.assert_allclose(maps.sum((1, 2)), gained, rtol=0.02)
