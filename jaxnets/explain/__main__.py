@@ -137,7 +137,8 @@ def _draw(
     for file, name, image in _images(classifier, read):
         print(shown(str(file)))
         explained = []
-        for method in [each.name for each in methods] or [None]:
+        names: list[str | None] = [each.name for each in methods]
+        for method in names or [None]:
             stage = options.stage if method is None or _by_stage(method) else None
             explained += classifier.explain_answer(image, label, stage, method=method)
         target = options.out / f"{name}.png"

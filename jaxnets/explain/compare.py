@@ -149,7 +149,7 @@ def draw(comparison: Comparison, titles: dict[str, str]) -> "Figure":
         axes = figure.add_subplot(1, 2, place)
         for row in rows:
             method = row["method"]
-            line = {"color": DIM, "linestyle": "--"} if method == RANDOM else {"color": colours[method]}
+            line: dict[str, Any] = {"color": DIM, "linestyle": "--"} if method == RANDOM else {"color": colours[method]}
             label = f"{titles.get(method, method)}  {row[name]:.3f}"
             axes.plot(share, curves[comparison.methods.index(method)].mean(0), label=label, **line)
         axes.set_title(f"{name.capitalize()}: {'lower' if name == 'deletion' else 'higher'} is better")

@@ -62,7 +62,7 @@ def make_curves(model: nn.Module, preprocess: Preprocess, activation: Activation
             first = rank < some[:, None, None, None, None]  # [n, b, h, w, 1]
             changed = jnp.stack([jnp.where(first, 0, x), jnp.where(first, x, blurred)])
             flat = changed.reshape(-1, *x.shape[1:])
-            logits = model.apply(variables, flat.astype(model.dtype), train=False)
+            logits: Any = model.apply(variables, flat.astype(model.dtype), train=False)
             found = probabilities(logits, activation)
             chosen = jnp.take_along_axis(found, jnp.tile(labels, 2 * len(some))[:, None], 1)
             return chosen.reshape(2, len(some), len(images))

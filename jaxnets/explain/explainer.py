@@ -56,8 +56,9 @@ class Explainer:
             return False
         with plain_convolutions():
             _, output = jax.eval_shape(
-                lambda variables: logits_and_output(self.model, self.preprocess, variables, image, layer, None),
+                lambda variables, image: logits_and_output(self.model, self.preprocess, variables, image, layer, None),
                 self.variables,
+                image,
             )
         return output.shape[1:3] != (1, 1)
 

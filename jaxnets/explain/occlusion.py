@@ -56,7 +56,7 @@ def make_occlusion(
             change = jnp.einsum("nb,nhw->bhw", lost, hidden.astype(x.dtype), precision=lax.Precision.HIGHEST)
             return total + change, None
 
-        total, _ = lax.scan(add, jnp.zeros(x.shape[:3], x.dtype), all_corners.reshape(-1, count, 2))
+        total, _ = lax.scan(add, jnp.zeros(x.shape[:3], x.dtype), jnp.asarray(all_corners.reshape(-1, count, 2)))
         return total / jnp.asarray(covered, x.dtype)
 
     return explain

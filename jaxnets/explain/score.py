@@ -29,7 +29,7 @@ def scores(
     model: nn.Module, variables: Variables, x: Float[Array, "b h w c"], labels: Int32[Array, " b"]
 ) -> Float[Array, " b"]:
     """Returns the score of normalised images, which the model casts to what it computes in: their gradient is wide."""
-    logits = model.apply(variables, x.astype(model.dtype), train=False)
+    logits: Any = model.apply(variables, x.astype(model.dtype), train=False)
     return score(logits, labels, single_output=model.single_output)
 
 

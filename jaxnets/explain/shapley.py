@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float32, Int32, UInt8
+from jaxtyping import Array
 
 from jaxnets.errors import UserError
 from jaxnets.explain.cam import Explain
@@ -39,9 +39,7 @@ def make_shap(model: nn.Module, preprocess: Preprocess, *, evaluations: int = EV
 
     compiled = jax.jit(ask)
 
-    def explain(
-        variables: Any, images: UInt8[np.ndarray, "b h w c"], labels: Int32[np.ndarray, " b"]
-    ) -> Float32[np.ndarray, "b h w"]:
+    def explain(variables: Any, images: Any, labels: Any) -> Any:  # arrays of NumPy's
         nonlocal masker
         if masker is None:  # its tree of regions takes seconds to build
             masker = shap.maskers.Image(f"blur({blur[0]},{blur[1]})", shape)

@@ -79,7 +79,7 @@ def test_the_filters_are_the_kernel_that_sees_the_image():
 def test_the_feature_maps_of_each_stage_can_be_drawn():
     made = classifier(engine_name="jax")
     found = made.features(images(1)[0])
-    assert list(found) == ["stem", "stage1", "stage2"]
+    assert set(found) == {"stem", "stage1", "stage2"}
     for stage, expected in (("stem", "stem"), (None, "stage1"), ("stage2", "stage2")):
         name, features = find_features(found, stage)
         assert name == expected
