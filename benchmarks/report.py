@@ -1,7 +1,8 @@
 """How long a report takes and how much memory, without the forward passes: `python benchmarks/report.py 50000 1000`.
 
-Logits and images are made up: so many images, in so many classes. What is timed is all that `python -m jaxnets.evaluate`
-does after the last forward pass, but for Grad-CAM and the cost of the model, which take forward passes of their own.
+Logits and images are made up: so many images, in so many classes. What is timed is all that
+`python -m jaxnets.evaluate` does after the last forward pass, but for Grad-CAM and the cost of the model, which take
+forward passes of their own.
 """
 
 import argparse

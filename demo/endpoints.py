@@ -22,7 +22,7 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
 
     def predict(image: Path | None, model: str) -> dict[str, Any]:
         shown = find(gr, models, model)
-        (row,) = shown.probabilities([_decode(gr, shown, image)])
+        (row,) = shown.rows([_decode(gr, shown, image)])
         return {"model": shown.title, **as_json(shown.classifier, row, TOP, shown.names)}
 
     def explain(image: Path | None, model: str, label: str, stage: str, method: str) -> tuple[np.ndarray, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jaxnets.answer import listed, ranked, said, shown_first
+from jaxnets.answer import listed, probabilities_of, ranked, reason_of, refuses, said, shown_first
 from jaxnets.classifier import Classifier, load
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
@@ -23,6 +23,7 @@ from jaxnets.explain.stage import stages
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.resolve import resolve
+from jaxnets.trust.refusal import NONE_OF_THESE
 
 MOST_PROBABLE = -1  # instead of a class's number
 TOP = 5  # classes that are named
@@ -81,9 +82,10 @@ class Shown:
         """
         return decode(file, file.name, self.classifier.preprocess.white_level)
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def rows(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns each image's row, as `jaxnets.answer` reads it: its probabilities, then scores that have bounds."""
         self._open()
-        return self.classifier.predict(images)
+        return self.classifier.rows(images)
 
     def explain(
         self, image: np.ndarray, label: int, stage: str, method: str | None = None
@@ -110,7 +112,7 @@ class Shown:
     def warm(self) -> None:
         """Does once what the first visitor would otherwise wait for."""
         grey = np.full((64, 64, 3), 128, np.uint8)
-        self.probabilities([grey])
+        self.rows([grey])
         self.explain(grey, MOST_PROBABLE, self.stages[-1])
 
     def _open(self) -> None:
@@ -128,21 +130,31 @@ def open_shown(source: str, checkpoint: str | int = "best", engine: str = "auto"
     return Shown(source, classifier, None if classifier.step is None else open_run(resolve(source).location))
 
 
-def top(shown: Shown, probabilities: np.ndarray) -> list[tuple[str, float]]:
+def top(shown: Shown, row: np.ndarray) -> list[tuple[str, float]]:
     """Returns the most probable classes, the first first; of several labels those that are said come before others."""
-    numbers = shown_first(shown.classifier, probabilities, TOP)
-    return [(shown.names[number], float(probabilities[number])) for number in numbers]
+    numbers = shown_first(shown.classifier, row, TOP)
+    return [(shown.names[number], float(row[number])) for number in numbers]
 
 
-def answer(shown: Shown, probabilities: np.ndarray) -> list[str]:
-    """Returns the most probable class, or the labels that the image is said to have: any number, or none."""
-    return [shown.names[number] for number in said(shown.classifier, probabilities)]
+def answer(shown: Shown, row: np.ndarray) -> list[str]:
+    """Returns the most probable class, or the labels that the image is said to have: any number, or none.
+
+    Of an image that the model refuses it is none either.
+    """
+    return [shown.names[number] for number in said(shown.classifier, row)]
 
 
-def choices(shown: Shown, probabilities: np.ndarray | None) -> list[tuple[str, int]]:
+def headline(shown: Shown, row: np.ndarray) -> str:
+    """Returns the answer in words, or that it is none of these and why."""
+    reason = reason_of(shown.classifier, row)
+    return listed(answer(shown, row)) if reason is None else f"{NONE_OF_THESE}: {reason.partition(':')[0]}"
+
+
+def choices(shown: Shown, row: np.ndarray | None) -> list[tuple[str, int]]:
     """Returns what the class to explain can be: the most probable, then all, the probable ones first."""
-    if probabilities is None:
+    if row is None:
         return [("top class", MOST_PROBABLE)]
+    probabilities = probabilities_of(shown.classifier, row)
     order = ranked(probabilities)
     named = [(f"{shown.names[number]}, {probabilities[number]:.1%}", number) for number in order[:TOP]]
     return [("top class", MOST_PROBABLE), *named, *((shown.names[number], number) for number in order[TOP:])]
@@ -159,32 +171,44 @@ def table(shown: Shown, files: Sequence[Path]) -> Iterator[list[str | float]]:
                 decoded[number] = shown.decode(file)
             except CorruptImage as error:
                 reasons[number] = str(error)
-        probabilities = dict(zip(decoded, shown.probabilities(list(decoded.values())), strict=True))
+        found = dict(zip(decoded, shown.rows(list(decoded.values())), strict=True))
         for number, file in enumerate(chosen):
             if number in reasons:
                 yield [file.name, *[""] * (len(columns(shown)) - 2), reasons[number]]
             else:
-                row = probabilities[number]
-                labels = [BETWEEN.join(answer(shown, row))] if shown.classifier.several_labels else []
-                found = [cell for name, p in top(shown, row)[: _named(shown)] for cell in (name, round(p, 6))]
-                yield [file.name, *labels, *found, ""]
+                row = found[number]
+                reason = reason_of(shown.classifier, row)
+                first = [BETWEEN.join(answer(shown, row)) if reason is None else NONE_OF_THESE] if _says(shown) else []
+                named = [cell for name, p in top(shown, row)[: _named(shown)] for cell in (name, round(p, 6))]
+                why = [reason or ""] if refuses(shown.classifier) else []
+                yield [file.name, *first, *named, *why, ""]
 
 
 def columns(shown: Shown) -> list[str]:
     """Returns the heads of the table: class and probability of each of the most probable classes, and the error.
 
-    Where an image may have several labels, those that it is said to have come first.
+    Where an image may have several labels, those that it is said to have come first. Of a model that refuses images its
+    answer comes first, and behind the classes the reason of "none of these".
     """
     ranks = range(1, _named(shown) + 1)
-    labels = ["labels"] if shown.classifier.several_labels else []
-    return ["file", *labels, *(f"{head} {rank}" for rank in ranks for head in ("class", "probability")), "error"]
+    first = [("labels" if shown.classifier.several_labels else "answer")] if _says(shown) else []
+    why = ["reason"] if refuses(shown.classifier) else []
+    named = (f"{head} {rank}" for rank in ranks for head in ("class", "probability"))
+    return ["file", *first, *named, *why, "error"]
 
 
-def brief(row: Sequence[str | float], *, several_labels: bool = False) -> list[str]:
+def brief(row: Sequence[str | float], *, several_labels: bool = False, refuses: bool = False) -> list[str]:
     """Returns a row of the table in the columns of BRIEF, which fit on a page."""
     file, *cells, error = row
     if error:
         return [str(file), "", str(error)]
+    if refuses:
+        reason = str(cells.pop())
+        if reason:
+            named = [f"{name} {p:.1%}" for name, p in zip(cells[1::2], cells[2::2], strict=True)]
+            return [str(file), f"{NONE_OF_THESE}: {reason.partition(':')[0]}", ", ".join(named)]
+        if not several_labels:
+            cells.pop(0)
     labels = str(cells.pop(0)).split(BETWEEN) if several_labels else []
     named = [f"{name} {p:.1%}" for name, p in zip(cells[::2], cells[1::2], strict=True)]
     if several_labels:
@@ -198,6 +222,11 @@ def to_csv(heads: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
     writer.writerow(heads)
     writer.writerows([_no_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
+
+
+def _says(shown: Shown) -> bool:
+    """Whether a table has a column for the answer, which the most probable class is not."""
+    return shown.classifier.several_labels or refuses(shown.classifier)
 
 
 def _named(shown: Shown) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 
 import records
 from endpoints import add_endpoints
-from images import BRIEF, MOST_PROBABLE, answer, brief, choices, columns, table, to_csv, top
+from images import BRIEF, MOST_PROBABLE, brief, choices, columns, headline, table, to_csv, top
 from samples import samples_of
 from uploads import decode, uploaded
 
-from jaxnets.answer import listed
+from jaxnets.answer import refuses
 from jaxnets.explain.methods import METHODS
 
 MAX_FILES = 200  # of a batch
@@ -106,7 +106,7 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
         if any(image is None for image in decoded):
             cleared = [gr.update(choices=choices(shown, None), value=MOST_PROBABLE) for shown in models]
             return [*[None] * len(models), *cleared, *[None, ""] * len(models)]
-        rows = [shown.probabilities([image])[0] for shown, image in zip(models, decoded, strict=True)]
+        rows = [shown.rows([image])[0] for shown, image in zip(models, decoded, strict=True)]
         offered = [
             gr.update(choices=choices(shown, row), value=MOST_PROBABLE) for shown, row in zip(models, rows, strict=True)
         ]
@@ -124,7 +124,7 @@ def _label_data(shown: Any, row: Any) -> Any:
     if row is None:
         return {}
     bars = [LabelConfidence(label=name, confidence=p) for name, p in top(shown, row)]
-    return LabelData(label=listed(answer(shown, row)), confidences=bars)
+    return LabelData(label=headline(shown, row), confidences=bars)
 
 
 def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str, method: str) -> tuple[Any, str]:
@@ -148,8 +148,8 @@ def _batch_tab(gr: Any, models: list[Any]) -> None:
             progress((len(rows), len(files)), unit="images")
         target = Path(_fresh(Path(folder.name)), "predictions.csv")
         target.write_text(to_csv(heads, rows), encoding="utf-8")
-        several = models[model].classifier.several_labels
-        return [brief(row, several_labels=several) for row in rows], gr.update(value=str(target), interactive=True)
+        kind = {"several_labels": models[model].classifier.several_labels, "refuses": refuses(models[model].classifier)}
+        return [brief(row, **kind) for row in rows], gr.update(value=str(target), interactive=True)
 
     with gr.Row():
         with gr.Column(scale=1, min_width=320):

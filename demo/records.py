@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from images import Shown
 
-from jaxnets.answer import thresholds_of
+from jaxnets.answer import refuses, thresholds_of
 from jaxnets.errors import UserError
 from jaxnets.run.directory import RunDirectory, read_json
 from jaxnets.schema import flatten
@@ -97,6 +97,11 @@ def card(shown: Shown) -> list[tuple[str, str]]:
     if thresholds is not None:
         of_each = ", ".join(f"{name} {p:.3g}" for name, p in zip(names[:4], thresholds, strict=False))
         rows.append(("says a label above", f"{of_each}{', …' if len(names) > 4 else ''}"))
+    if classifier.temperature is not None:
+        rows.append(("temperature", f"{classifier.temperature:.4g}, fitted on held-out images"))
+    if refuses(classifier):
+        assert classifier.refusal is not None
+        rows.append(("none of these", classifier.refusal.wanted or "beyond its bounds"))
     if classifier.step is not None:
         rows.append(("checkpoint", f"step {classifier.step:,}"))
     else:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
-from jaxnets.answer import said
+from jaxnets.answer import Answer, activated, read_row, said
 from jaxnets.data.given import Given, as_image, as_images
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
@@ -22,7 +22,7 @@ from jaxnets.explain.methods import METHODS
 from jaxnets.explain.overlay import Panel
 from jaxnets.explain.place import to_image
 from jaxnets.models.family import Variables
-from jaxnets.models.forward import Activation, forward
+from jaxnets.models.forward import Activation, forward, profile
 from jaxnets.models.registry import create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
@@ -30,6 +30,9 @@ from jaxnets.run.checkpoints import choose, read_variables, steps
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.run.resolve import ModelSource, resolve
 from jaxnets.run.storage import Place
+from jaxnets.trust.outliers import Spread, energy
+from jaxnets.trust.refusal import Refusal
+from jaxnets.trust.temperature import at_temperature
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +90,9 @@ class Classifier:
     activation: Activation = "softmax"  # that turns logits into probabilities
     several_labels: bool = False  # whether an image may have several, or none
     thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
+    temperature: float | None = None  # divides the logits before they become probabilities; None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"; None: never
+    spread: Spread | None = None  # of the training images, where refusal has a bound of the distance from them
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
@@ -106,11 +112,42 @@ class Classifier:
         """
         return self._in_batches(self.engine.probabilities, images, batch_size, len(self.labels))
 
+    def answer(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> list[Answer]:
+        """Returns what each image is said to be: its labels, or why it has none; arguments and errors as for `predict`.
+
+        Where bounds were chosen for the model (`python -m jaxnets.evaluate --precision 0.95 --familiar`), an image
+        beyond them has no label and a `reason`; all bounds are looked at, those of energy and distance too.
+        """
+        return [read_row(self, row) for row in self.rows(images, batch_size=batch_size)]
+
+    def rows(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n columns"]:
+        """Returns each image's row, for `jaxnets.answer`: its probabilities and the scores that have bounds."""
+        columns = len(self.labels) + (len(self.refusal.scores) if self.refusal else 0)
+        return self._in_batches(self.rows_of_fitted, images, batch_size, columns)
+
+    def rows_of_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b columns"]:
+        """Returns the rows of images that `preprocess.fit` has brought to size."""
+        wanted = self.refusal.scores if self.refusal else ()
+        if not wanted:
+            return self.engine.probabilities(images)
+        logits, profiles = self.engine.logits_and_profile(images)
+        scores = []
+        for name in wanted:
+            if name == "energy":
+                scores.append(energy(logits, self.activation, self.temperature))
+            else:
+                assert self.spread is not None  # read with the bound
+                assert profiles is not None  # the engine was opened for them
+                scores.append(self.spread.distances(profiles))
+        probabilities = activated(logits, self.activation, self.temperature)
+        return np.concatenate([probabilities, np.stack(scores, 1)], 1, dtype=np.float32)
+
     def labels_of(self, probabilities: Float32[np.ndarray, "*n classes"]) -> list[tuple[str, ...]]:
         """Returns the answer to each image: the names of the labels that it is said to have, the most probable first.
 
         It is one label, or where an image may have several those whose probability is above their threshold: any number
-        of them, or none.
+        of them, or none. An image whose probability is below the model's bound has none. Bounds of energy and distance
+        cannot be looked at here: `answer` does.
 
         Args:
             probabilities: as `predict` returns them, or one row of them, for a list of one answer.
@@ -128,11 +165,18 @@ class Classifier:
 
     def embed_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
         """Returns the vectors of images that `preprocess.fit` has brought to size."""
+        return self._computed(self._embed, images)
+
+    def profile_fitted(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b f"]:
+        """Returns the profiles (`models.forward.profile`) of images that `preprocess.fit` has brought to size."""
+        return self._computed(self._profile, images)
+
+    def _computed(self, program: Callable[[Variables, np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
         # Padded to a power of two, so that few programs serve batches of every size.
         padding = (1 << (len(images) - 1).bit_length()) - len(images)
         padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
         with jax.default_matmul_precision(self.matmul_precision):
-            return np.asarray(self._embed(self.variables, padded))[: len(images)]
+            return np.asarray(program(self.variables, padded))[: len(images)]
 
     def _in_batches(
         self,
@@ -276,6 +320,13 @@ class Classifier:
         return jax.jit(embed)
 
     @cached_property
+    def _profile(self) -> Callable[[Variables, np.ndarray], jax.Array]:
+        def profiles(variables: Variables, images: jax.Array) -> jax.Array:
+            return profile(forward(self.model, self.preprocess, variables, images, method="outputs"))
+
+        return jax.jit(profiles)
+
+    @cached_property
     def _features(self) -> Callable[[Variables, np.ndarray], dict[str, jax.Array]]:
         def features(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
             return forward(self.model, self.preprocess, variables, images, method="features")
@@ -299,6 +350,8 @@ class Classifier:
             labels=self.labels,
             matmul_precision=self.matmul_precision,
             activation=self.activation,
+            temperature=self.temperature,
+            profiles=self.refusal is not None and "distance" in self.refusal.scores,
             folder=self.engine_folder,
             threads=self.engine_threads,
         )
@@ -338,6 +391,15 @@ def load(
     run = open_run(source.location)
     card = run.read_model()
     step, variables = _read(run, checkpoint, weights)
+    answered = card.as_answered(step, weights)
+    if card.is_fitted and not answered.is_fitted:
+        on = card.fitted_on
+        assert on is not None  # what was fitted to nothing counts for all
+        _log.warning(
+            "%s: its temperature and bounds were fitted to step %d (%s weights) and do not count for step %d (%s): it "
+            "answers without them; python -m jaxnets.evaluate --calibrate fits them anew",
+            path, on.step, on.weights, step, weights,
+        )  # fmt: skip
     return Classifier(
         name=card.name,
         model=build_model(card),
@@ -348,7 +410,10 @@ def load(
         matmul_precision=card.matmul_precision,
         activation=card.activation,
         several_labels=card.several_labels,
-        thresholds=card.thresholds,
+        thresholds=at_temperature(card.thresholds, answered.temperature),
+        temperature=answered.temperature,
+        refusal=answered.refusal,
+        spread=run.read_spread(answered),
         engine_name=engine,
         engine_folder=run.path / "engines" if isinstance(run.path, Path) else None,
     )
@@ -376,6 +441,8 @@ def _load_pretrained(source: ModelSource, weights: Weights, engine: EngineName) 
         activation=found.activation,
         several_labels=found.several_labels,
         thresholds=found.thresholds,
+        temperature=found.temperature,
+        refusal=found.refusal,
         engine_name=engine,
     )
 

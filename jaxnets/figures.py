@@ -25,7 +25,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6fde", "#d9730d", "#2b8a57", "#c628
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "#00838f", "#ad8b00")
 SEQUENTIAL = "cividis"  # for maps of numbers: lighter is more, with any colour vision and in print
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -106,6 +106,7 @@ def png(figure: "Figure", dots_per_inch: int = 160) -> bytes:
 
 
 def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
+    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
     buffer = io.BytesIO()
@@ -113,6 +114,8 @@ def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a page's font has them, where ours does not
         for text in figure.findobj(Text):
             text.set_parse_math(False)
+        for legend in figure.findobj(Legend):  # a frame is filled, and hides text on a dark page
+            legend.set_frame_on(False)
         figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 

@@ -57,24 +57,31 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
                     yield image
 
         chosen = files[start : start + _BATCH]
-        for file, p in zip(readable, classifier.predict(decoded(chosen)), strict=True):
-            _show({"file": str(file), **as_json(classifier, p, options.top)}, options.json)
+        for file, row in zip(readable, classifier.rows(decoded(chosen)), strict=True):
+            _show({"file": str(file), **as_json(classifier, row, options.top)}, options.json)
         unreadable += len(chosen) - len(readable)
     return 1 if unreadable else 0
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
+    from jaxnets.answer import listed
+    from jaxnets.trust.refusal import NONE_OF_THESE
+
     if as_json:
         print(json_text(found))
     elif "error" in found:
         print(f"{shown(found['file'])}\n  error: {shown(found['error'])}")
     else:
         print(shown(found["file"]))
-        if "labels" in found:
+        if "reason" in found:
+            print(f"  {NONE_OF_THESE} ({shown(found['reason'])})")
+        if "labels" in found and "reason" not in found:
             _show_set(found["labels"], found["top"])
         else:
             for row in found["top"]:
                 print(f"  {row['probability']:7.2%}  {shown(row['label'])}")
+        if "set" in found:
+            print(f"  one of: {shown(listed(found['set']))}")
 
 
 def _show_set(said: list[dict[str, Any]], top: list[dict[str, Any]]) -> None:

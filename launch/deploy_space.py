@@ -68,7 +68,7 @@ def _files_of_run(path: Path, checkpoint: str) -> dict[str, Path]:
     run = open_run(path)
     run.read_model()
     step = run.checkpoints / str(choose(run.checkpoints, checkpoint))
-    files = {f"run/{file.name}": file for file in (run.config, run.model, run.metrics) if file.is_file()}
+    files = {f"run/{file.name}": file for file in (run.config, run.model, run.spread, run.metrics) if file.is_file()}
     files |= _files(run.report, "run/report/") if run.report.is_dir() else {}
     saved = _files(step, f"run/checkpoints/{step.name}/")
     return files | {name: file for name, file in saved.items() if file.relative_to(step).parts[0] != "optimizer"}

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxnets"
 # The way of the data: each room may use the ones before it. What shares a line may use its neighbours.
 ORDER = [
     ["callable", "errors", "chips", "cores", "dtypes", "cache", "exit", "interrupt", "terminal", "figures"],
-    ["schema", "answer", "metrics", "preprocess"],
+    ["schema", "answer", "trust", "metrics", "preprocess"],
     ["models"],
     ["recipe"],
     ["config", "keys", "config_files"],  # puts together what each part of a recipe has for keys

@@ -88,7 +88,7 @@ def open_embedder(
                 labels=(),
                 activation="softmax",
                 normalised_inside=True,
-                output="embedding",
+                outputs=("embedding",),
             )
             return OnnxEmbedder(made.SerializeToString())
         except UserError as error:

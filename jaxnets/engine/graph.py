@@ -25,20 +25,20 @@ _INLINED = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "closed_call", 
 
 
 def to_onnx(
-    function: Callable[[jax.Array], jax.Array],
+    function: Callable[[jax.Array], Any],
     image: tuple[int, int, int],
     dtype: type[np.float32] | type[np.uint8],
-    output: str = "logits",
+    outputs: Sequence[str] = ("logits",),
 ) -> ModelProto:
     """Returns the ONNX model of `function`, `[b, h, w, c]` → float32 `[b, numbers]`, for any batch.
 
-    The graph's input is "image", float32 `[b, c, h, w]` or uint8 `[b, h, w, c]`; its output is called `output`.
+    The graph's input is "image", float32 `[b, c, h, w]` or uint8 `[b, h, w, c]`; its outputs are called `outputs`.
 
     Args:
         function: in JAX, with its weights as constants; images do not depend on each other in it.
         image: height, width and channels.
         dtype: of the image.
-        output: what the result is called.
+        outputs: what the result is called; several where the function returns a tuple.
 
     Raises:
         Unwritable: if the function does what no network here does.
@@ -54,16 +54,20 @@ def to_onnx(
         x = Tensor("image", shape)
         taken = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, height, width])
     try:
-        (result,) = _run(writer, program, [x])
-        if len(result.shape) != 2 or result.shape[0] != _BATCH:
-            raise Unwritable(f"an output of {result.shape} for {_BATCH} images")
-        writer.finish(result, output)
+        results = _run(writer, program, [x])
+        for result in results:
+            if len(result.shape) != 2 or result.shape[0] != _BATCH:
+                raise Unwritable(f"an output of {result.shape} for {_BATCH} images")
+        writer.finish(dict(zip(outputs, results, strict=True)))
     except Unwritable:
         raise
     except Exception as error:  # an operation that is used as no network here uses it may fail in any way
         raise Unwritable(f"{type(error).__name__}: {error}") from error
-    given = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", result.shape[1]])
-    graph = helper.make_graph(writer.nodes, "jaxnets", [taken], [given], writer.initializers)
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", result.shape[1]])
+        for name, result in zip(outputs, results, strict=True)
+    ]
+    graph = helper.make_graph(writer.nodes, "jaxnets", [taken], given, writer.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="jaxnets")
     return ask_for_least(model)
 

@@ -220,6 +220,13 @@ def slice_(writer: Writer, equation: Equation) -> Value:
     )
 
 
+def concatenate(writer: Writer, equation: Equation) -> Tensor:
+    """Vectors of the same images side by side."""
+    if len(equation.shape) != 2 or equation.params["dimension"] != 1:
+        raise Unwritable("joining other things than an image's vectors")
+    return writer.emit("Concat", [writer.write(x).name for x in equation.inputs], equation.shape, axis=1)
+
+
 # The primitives of JAX that a network may hold, each with what writes it.
 OPERATIONS: dict[str, Operation] = {
     "conv_general_dilated": convolution,
@@ -243,6 +250,7 @@ OPERATIONS: dict[str, Operation] = {
     "reshape": reshape,
     "pad": pad,
     "slice": slice_,
+    "concatenate": concatenate,
     "convert_element_type": convert,
     "copy": same,
     "stop_gradient": same,

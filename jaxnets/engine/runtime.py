@@ -14,12 +14,13 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float32, UInt8
 
+from jaxnets.answer import activated
 from jaxnets.cache import cache_directory
 from jaxnets.cores import cores
 from jaxnets.engine.onnx_file import onnx_model, require, write_bytes
 from jaxnets.errors import UserError
 from jaxnets.models.cpu.inference import in_blocks
-from jaxnets.models.forward import Activation, forward, probabilities
+from jaxnets.models.forward import Activation, forward, probabilities, profile
 from jaxnets.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,12 @@ class Engine(Protocol):
         """Returns the probabilities of images that `Preprocess.fit` has brought to size."""
         ...
 
+    def logits_and_profile(
+        self, images: UInt8[np.ndarray, "b h w c"]
+    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
+        """Returns the logits, which no temperature divides, and the profiles (`models.forward`) if it has them."""
+        ...
+
 
 class JaxEngine:
     """The model as it was trained, on whatever device JAX has."""
@@ -51,39 +58,65 @@ class JaxEngine:
         preprocess: Preprocess,
         matmul_precision: str,
         activation: Activation = "softmax",
+        temperature: float | None = None,
     ) -> None:
         self._variables = jax.device_put(variables)
         self._precision = matmul_precision
+        self._model = model
 
         def answers(variables: Any, images: jax.Array) -> jax.Array:
             logits = in_blocks(lambda images: forward(model, preprocess, variables, images), images)
-            return probabilities(logits, activation).astype(jnp.float32)
+            return probabilities(logits, activation, temperature).astype(jnp.float32)
 
-        self._compiled = jax.jit(answers)
+        def both(variables: Any, images: jax.Array) -> jax.Array:
+            def of_block(images: jax.Array) -> jax.Array:
+                found = forward(model, preprocess, variables, images, method="outputs")
+                return jnp.concatenate([found.logits.astype(jnp.float32), profile(found)], 1)
+
+            return in_blocks(of_block, images)
+
+        self._probabilities, self._both = jax.jit(answers), jax.jit(both)
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
+        return self._run(self._probabilities, images)
+
+    def logits_and_profile(
+        self, images: UInt8[np.ndarray, "b h w c"]
+    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"]]:
+        found = self._run(self._both, images)
+        classes = self._model.num_classes
+        return found[:, :classes], found[:, classes:]
+
+    def _run(self, program: Callable[..., jax.Array], images: UInt8[np.ndarray, "b h w c"]) -> np.ndarray:
         # Padded to a power of two, so that few programs serve batches of every size.
         padding = (1 << (len(images) - 1).bit_length()) - len(images)
         padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
         with jax.default_matmul_precision(self._precision):
-            return np.asarray(self._compiled(self._variables, padded))[: len(images)]
+            return np.asarray(program(self._variables, padded))[: len(images)]
 
 
 class OnnxEngine:
     """ONNX Runtime on the CPU, with as many threads as there are cores unless said otherwise.
 
-    `source` is a graph whose normalisation is inside, as a file or as its bytes.
+    `source` is a graph whose normalisation is inside, a file or its bytes. Its first output are logits, as a rule,
+    and its second the profiles (`models.forward.profile`), if there is one.
     """
 
     name = "onnx"
 
-    def __init__(self, source: Path | bytes, threads: int | None = None, activation: Activation = "softmax") -> None:
+    def __init__(
+        self,
+        source: Path | bytes,
+        threads: int | None = None,
+        activation: Activation = "softmax",
+        temperature: float | None = None,
+    ) -> None:
         require("onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         self.threads: int | None = threads or cores()
-        self._activation = _ACTIVATIONS[activation]
+        self._activation, self._temperature = activation, temperature
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
         graph = str(source) if isinstance(source, Path) else source
@@ -95,28 +128,21 @@ class OnnxEngine:
                 f"{what} cannot be opened by ONNX Runtime {onnxruntime.__version__} ({error}): let JAX answer "
                 f"(--engine jax), or update onnxruntime"
             ) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
-        return self._activation(self.outputs(images))
+        return activated(self.outputs(images), self._activation, self._temperature)
 
     def outputs(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b numbers"]:
-        """Returns what the graph gives: logits, as a rule."""
-        (outputs,) = self._session.run(None, {"image": images})
+        """Returns what the graph gives first: logits, as a rule."""
+        (outputs,) = self._session.run(self._outputs[:1], {"image": images})
         return outputs
 
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Returns 1 / (1 + exp(−logits))."""
-    return np.exp(-np.logaddexp(0, -logits))  # of large numbers too, without an overflow
-
-
-# `models.forward.ACTIVATIONS` without JAX, which would compile them for each size of a batch.
-_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {"softmax": _softmax, "sigmoid": sigmoid}
+    def logits_and_profile(
+        self, images: UInt8[np.ndarray, "b h w c"]
+    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
+        logits, *profiles = self._session.run(self._outputs, {"image": images})
+        return logits, profiles[0] if profiles else None
 
 
 def open_engine(
@@ -131,12 +157,15 @@ def open_engine(
     folder: Path | None,
     threads: int | None = None,
     activation: Activation = "softmax",
+    temperature: float | None = None,
+    profiles: bool = False,
 ) -> Engine:
     """Returns the engine that is wanted; "auto" is ONNX Runtime on a CPU where it is installed, and JAX elsewhere.
 
     The graph for ONNX Runtime is made once and kept in `folder`, or in the user's cache where there is none that can be
     written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores. With "auto" a
-    model that cannot be such a graph is answered by JAX, with a warning.
+    model that cannot be such a graph is answered by JAX, with a warning. `temperature` divides the logits before they
+    become probabilities; with `profiles` these are computed beside the logits.
 
     Raises:
         UserError: if the wanted engine is not installed, or cannot run the model.
@@ -153,19 +182,27 @@ def open_engine(
 
         def make() -> bytes:
             made = onnx_model(
-                model, variables, preprocess, name=name, labels=labels, activation=activation, normalised_inside=True
+                model,
+                variables,
+                preprocess,
+                name=name,
+                labels=labels,
+                activation=activation,
+                normalised_inside=True,
+                outputs=("logits", "profile") if profiles else ("logits",),
             )
             return made.SerializeToString()
 
-        file = f"{name}-{_checksum(model, variables, preprocess):08x}.onnx"
+        kind = "-profile" if profiles else ""
+        file = f"{name}-{_checksum(model, variables, preprocess):08x}{kind}.onnx"
         folders = [candidate for candidate in (folder, cache_directory() / "engines") if candidate is not None]
         try:
-            return _open_graph([candidate / file for candidate in folders], make, threads, activation)
+            return _open_graph([candidate / file for candidate in folders], make, threads, activation, temperature)
         except UserError as error:
             if wanted == "onnx":
                 raise
             _warn_once(f"{name} is answered by JAX, more slowly: {error}")
-    return JaxEngine(model, variables, preprocess, matmul_precision, activation)
+    return JaxEngine(model, variables, preprocess, matmul_precision, activation, temperature)
 
 
 @cache
@@ -174,17 +211,21 @@ def _warn_once(message: str) -> None:
 
 
 def _open_graph(
-    paths: list[Path], make: Callable[[], bytes], threads: int | None, activation: Activation
+    paths: list[Path],
+    make: Callable[[], bytes],
+    threads: int | None,
+    activation: Activation,
+    temperature: float | None,
 ) -> OnnxEngine:
     """Opens the graph that is kept at one of the paths, or makes it and keeps it where it can."""
     kept = next((path for path in paths if path.is_file()), None)
     if kept is not None:
         try:
-            return OnnxEngine(kept, threads, activation)
+            return OnnxEngine(kept, threads, activation, temperature)
         except UserError as error:
             _log.info("%s; the graph is made anew", error)
     content = make()
-    engine = OnnxEngine(content, threads, activation)
+    engine = OnnxEngine(content, threads, activation, temperature)
     _keep(content, [kept] if kept is not None else paths)
     return engine
 

@@ -5,7 +5,7 @@ every other keeps JAX's order. A product or sum per channel that follows a convo
 its weights, which is why those are written late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,21 +128,33 @@ class Writer:
     def integers(self, numbers: Sequence[int]) -> str:
         return self._initializer(np.asarray(numbers, np.int64))
 
-    def finish(self, result: Value, output_name: str) -> None:
-        """Names the result, and drops what nothing reads."""
-        self._node("Identity", [self.write(result).name], output_name)
-        # The last real node takes the output's name in place of a copy.
-        last, copy = self.nodes[-2], self.nodes[-1]
-        if list(last.output) == list(copy.input):
-            last.output[0] = output_name
-            self.nodes.pop()
+    def finish(self, results: Mapping[str, Value]) -> None:
+        """Names the results, and drops what nothing reads."""
+        for name, result in results.items():
+            self._node("Identity", [self.write(result).name], name)
+        for name in results:
+            self._take_name(name)
         # A node that nobody reads (the Relu that became part of a Clip) would keep ONNX Runtime from fusing its input.
-        read = {output_name}
+        read = set(results)
         for node in reversed(self.nodes):
             if not read.isdisjoint(node.output):
                 read.update(node.input)
         self.nodes = [node for node in self.nodes if not read.isdisjoint(node.output)]
         self.initializers = [constant for constant in self.initializers if constant.name in read]
+
+    def _take_name(self, output: str) -> None:
+        """Calls what an output copies by the output's name, in place of the copy."""
+        copy = next(node for node in self.nodes if list(node.output) == [output])
+        (source,) = copy.input
+        made = [node for node in self.nodes if source in node.output]
+        if not made or sum(source in node.input for node in self.nodes if node.op_type == "Identity") > 1:
+            return  # the image itself, or the same result under two names
+        self.nodes.remove(copy)
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for index, name in enumerate(names):
+                    if name == source:
+                        names[index] = output
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))

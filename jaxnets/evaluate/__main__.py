@@ -40,7 +40,9 @@ def main() -> None:
         help="test-time augmentation, the mean of the logits: mirror, airbench (mirror and shifts by a pixel), crops, "
         "ten-crops",
     )
-    parser.add_argument("--size", help="pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)")
+    parser.add_argument(
+        "--size", help="pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)"
+    )
     parser.add_argument(
         "--thresholds",
         nargs="?",
@@ -48,6 +50,32 @@ def main() -> None:
         metavar="SPLIT",
         help="of several labels: choose first, on this split (validation), from which probability on each is said, and "
         "keep that in the run's model.json",
+    )
+    trust = parser.add_argument_group(
+        "when to believe it", "fitted on held-out images, kept in model.json, and used wherever the run answers"
+    )
+    trust.add_argument("--calibrate", action="store_true", help="fit the temperature that makes probabilities honest")
+    trust.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="answer only where P of the answers are right (95 %% sure)",
+    )
+    trust.add_argument("--coverage", type=float, metavar="C", help="answer the surest C of the images")
+    trust.add_argument(
+        "--familiar",
+        type=float,
+        nargs="?",
+        const=0.99,
+        metavar="SHARE",
+        help="refuse what is unlike the training images, by energy and distance; SHARE (0.99) of images like them stay",
+    )
+    trust.add_argument(
+        "--conformal", type=float, metavar="C", help="sets of classes that hold the right one for C of the images"
+    )
+    trust.add_argument("--fit-on", default="validation", metavar="SPLIT", help="the held-out images (validation)")
+    trust.add_argument(
+        "--costs", type=Path, metavar="FILE.csv", help="what saying a class (column) costs where another is true (row)"
     )
     parser.add_argument("--out", type=Path, help="folder for the report (default: DIR/report)")
     parser.add_argument("--parquet", action="store_true", help="predictions.parquet in place of predictions.csv")
@@ -73,11 +101,20 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.train.hosts import join
 
     hosts = join(addresses)
+    from jaxnets.evaluate.calibrate import Wanted
     from jaxnets.evaluate.run import judge_run
     from jaxnets.run.directory import open_run
     from jaxnets.train.stop import Stop
     from jaxnets.train.watch import Watch, watching
 
+    wanted = Wanted(
+        temperature=options.calibrate,
+        precision=options.precision,
+        coverage=options.coverage,
+        conformal=options.conformal,
+        familiar=options.familiar,
+        split=options.fit_on,
+    )
     with watching(Watch(Stop(), hosts, hang_minutes=None), hosts):
         run = open_run(options.workdir)
         evaluation = judge_run(
@@ -91,6 +128,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             model=options.model,
             tta=options.tta,
             size=size,
+            wanted=wanted,
+            costs=options.costs,
         )
     if not hosts.leads:
         return 0
@@ -111,12 +150,13 @@ def _show(metrics: dict[str, Any]) -> None:
     console = terminal.console()
     several = "hamming_loss" in metrics
     shares = _SHARES_OF_SEVERAL if several else _SHARES
+    step = "" if metrics["step"] is None else f", step {metrics['step']}"
     table = Table(
         "class",
         "examples",
         *(["threshold"] if several else []),
         *(key.replace("_", " ") for key in shares),
-        title=f"{metrics['model']}{'' if metrics['step'] is None else f', step {metrics['step']}'}, {metrics['split']}",
+        title=f"{metrics['model']}{step}, {metrics['split']}",
     )
     for name, row in list(metrics["per_class"].items())[:_CLASSES]:
         own = [f"{row['threshold']:.3g}"] if several else []
@@ -124,9 +164,8 @@ def _show(metrics: dict[str, Any]) -> None:
     said = "; ".join((f"{metrics['source']}, {metrics['split']}", *metrics["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
-    if more := len(metrics["per_class"]) - _CLASSES:
-        if more > 0:
-            console.print(f"and {more:,} classes more, in metrics.json")
+    if len(metrics["per_class"]) > _CLASSES:
+        console.print(f"and {len(metrics['per_class']) - _CLASSES:,} classes more, in metrics.json")
     if several:
         half = ""
         if "macro_f1_at_half" in metrics:
@@ -156,6 +195,10 @@ def _show(metrics: dict[str, Any]) -> None:
         f"calibration error {_percent(metrics['ece'])}, ROC-AUC {_number(metrics['roc_auc'])}, log-loss "
         f"{metrics['log_loss']:.4f}, Brier score {metrics['brier']:.4f}"
     )
+    from jaxnets.evaluate.decisions import in_words
+
+    for sentence in in_words(metrics):
+        console.print(terminal.shown(sentence), soft_wrap=True)
 
 
 def _percent(share: float | None) -> str:

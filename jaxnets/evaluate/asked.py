@@ -23,6 +23,7 @@ from jaxnets.evaluate.views import Views
 from jaxnets.models.forward import Activation, forward
 from jaxnets.preprocess import Preprocess
 from jaxnets.train.mesh import local_rows, make_mesh, put, replicated, round_up, shard_rows
+from jaxnets.trust.refusal import Refusal, read_refusal, read_temperature
 
 _AHEAD = 2  # batches under way on the device
 
@@ -45,6 +46,10 @@ class Asked(Protocol):
     @property
     def thresholds(self) -> tuple[float, ...] | None: ...
     @property
+    def temperature(self) -> float | None: ...
+    @property
+    def refusal(self) -> Refusal | None: ...
+    @property
     def step(self) -> int | None: ...
 
 
@@ -58,8 +63,10 @@ class OnnxModel:
     preprocess: Preprocess
     activation: Activation
     thresholds: tuple[float, ...] | None
-    logits: Logits
+    logits: Logits  # that no temperature divides: those of the file, times its own
     metadata: Mapping[str, str]  # all that the file says of itself
+    temperature: float | None = None
+    refusal: Refusal | None = None
     several_labels: bool = False
     step: int | None = None
 
@@ -74,7 +81,9 @@ def open_onnx(file: Path) -> OnnxModel:
     import onnxruntime
 
     if not file.is_file():
-        raise UserError(f"there is no file {file}: give --model a file that python -m jaxnets.export --format onnx wrote")
+        raise UserError(
+            f"there is no file {file}: give --model a file that python -m jaxnets.export --format onnx wrote"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
@@ -88,6 +97,8 @@ def open_onnx(file: Path) -> OnnxModel:
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         thresholds = read_thresholds(json.loads(metadata.get("thresholds", "null")), len(labels))
         activation: Any = metadata["activation"]
+        temperature = read_temperature(json.loads(metadata.get("temperature", "null")))
+        refusal = read_refusal(json.loads(metadata.get("refusal", "null")))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{foreign}: export the run with python -m jaxnets.export --format onnx") from error
     takes_uint8 = session.get_inputs()[0].type == "tensor(uint8)"
@@ -97,7 +108,8 @@ def open_onnx(file: Path) -> OnnxModel:
 
     def logits(images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         x = images if takes_uint8 else _channels_first(preprocess, images)
-        return session.run(["logits"], {session.get_inputs()[0].name: x})[0]
+        found = session.run(["logits"], {session.get_inputs()[0].name: x})[0]
+        return found if temperature is None else found * np.float32(temperature)
 
     return OnnxModel(
         file=file,
@@ -108,6 +120,8 @@ def open_onnx(file: Path) -> OnnxModel:
         thresholds=thresholds,
         logits=logits,
         metadata=metadata,
+        temperature=temperature,
+        refusal=refusal,
         several_labels=thresholds is not None,
     )
 

@@ -1,5 +1,6 @@
 """Which classes are taken for which: the matrix, its order, and the pairs that are confused most."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,8 @@ def matthews(matrix: Int64[np.ndarray, "classes classes"]) -> float:
     return float((right * total - both) / (varied[0] ** 0.5 * varied[1] ** 0.5))
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     true: int
     said: int
     count: int

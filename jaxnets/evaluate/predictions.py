@@ -46,8 +46,8 @@ class Predictions:
         shape = (n, classes) if self.several_labels else (n,)
         if len(self.class_names) != classes or self.labels.shape != shape or len(self.paths) != n:
             raise ValueError(
-                f"expected {len(self.class_names)} classes, labels {list(shape)} and {n} paths for logits {[n, classes]}, "
-                f"found labels {list(self.labels.shape)} and {len(self.paths)} paths"
+                f"expected {len(self.class_names)} classes, labels {list(shape)} and {n} paths for logits "
+                f"{[n, classes]}, found labels {list(self.labels.shape)} and {len(self.paths)} paths"
             )
         refuse_not_finite(self.logits, self.paths)
 

@@ -1,5 +1,6 @@
 """Whether a model is as often right as it is sure: calibration, and what is gained by leaving out unsure answers."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 BINS = 15  # of confidence, as in Guo et al. 2017
 
 
-class Reliability(NamedTuple):
+@dataclass(frozen=True)
+class Reliability:
     """Answers by their confidence, in bins of equal width from 0 to 1."""
 
     count: Int64[np.ndarray, " bins"]
@@ -31,9 +33,7 @@ class Reliability(NamedTuple):
         return np.where(self.count > 0, np.abs(np.nan_to_num(self.accuracy - self.confidence)), 0.0)
 
 
-def reliability(
-    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = BINS
-) -> Reliability:
+def reliability(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = BINS) -> Reliability:
     """Returns how often answers are right by their confidence; a bin has its upper border, the lowest both."""
     sums = np.zeros((3, bins))
     add(sums, confidence, right)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.errors import FlaxError
 
 from jaxnets.cache import use_compilation_cache
@@ -18,6 +17,8 @@ from jaxnets.data.examples import Examples
 from jaxnets.data.fingerprint import changes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import Asked, OnnxModel, open_onnx
+from jaxnets.evaluate.calibrate import Wanted, check, fit
+from jaxnets.evaluate.decisions import decided
 from jaxnets.evaluate.predictions import Predictions, collect
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.evaluate.several_labels import JudgedSeveral, judge_several
@@ -30,6 +31,8 @@ from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.table import find_loss
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.trust.costs import Costs, read_costs
+from jaxnets.trust.temperature import at_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,13 @@ def evaluate(
     model: str | os.PathLike[str] | None = None,
     tta: str | None = None,
     size: int | tuple[int, int] | None = None,
+    calibrate: bool = False,
+    precision: float | None = None,
+    coverage: float | None = None,
+    conformal: float | None = None,
+    familiar: float | None = None,
+    fit_on: str = "validation",
+    costs: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes no report.
 
@@ -75,6 +85,14 @@ def evaluate(
         model: an ONNX file that was exported from the run, which answers in its place.
         tta: "mirror", "airbench", "crops" or "ten-crops": the views of each image whose logits are averaged.
         size: pixels of a side, or height and width, that images are brought to in place of the model's own.
+        calibrate: fit the temperature first that makes probabilities mean what they say, and keep it in model.json, as
+            what the next four choose.
+        precision: share of right answers from which on an image is answered, promised with 95 % confidence.
+        coverage: share of images to answer, in place of `precision`.
+        conformal: share of images whose set of classes should hold the right one.
+        familiar: share of images like the training images that are not to be refused as unlike them, such as 0.99.
+        fit_on: the split of held-out images on which all these are chosen.
+        costs: a CSV file of what saying a class costs where another is true.
 
     Returns:
         What metrics.json holds: accuracy, loss, count, per_class, …
@@ -95,6 +113,15 @@ def evaluate(
         model=None if model is None else Path(model),
         tta=tta,
         size=size,
+        wanted=Wanted(
+            temperature=calibrate,
+            precision=precision,
+            coverage=coverage,
+            conformal=conformal,
+            familiar=familiar,
+            split=fit_on,
+        ),
+        costs=None if costs is None else Path(costs),
     )
 
 
@@ -115,6 +142,8 @@ def judge_run(
     model: Path | None = None,
     tta: str | None = None,
     size: int | tuple[int, int] | None = None,
+    wanted: Wanted | None = None,
+    costs: Path | None = None,
 ) -> Evaluation:
     """Returns a checkpoint's evaluation on a split, computed on all devices.
 
@@ -126,6 +155,8 @@ def judge_run(
         model: an ONNX file of the run that answers in its place.
         tta: the name of views (`jaxnets.evaluate.views`).
         size: that images are brought to, a side or height and width.
+        wanted: what is fitted first, and kept in model.json.
+        costs: a file of what decisions cost.
 
     Raises:
         UserError: if the run, the split or the data is missing, or if the data is not the run's.
@@ -153,13 +184,24 @@ def judge_run(
         if jax.process_index() == 0:
             run.write_model(card)
         assert isinstance(asked, Classifier)
+        thresholds = at_temperature(thresholds, asked.temperature)
         asked = replace(asked, thresholds=thresholds)
         if choose_on == split:
             notes.append(f"the thresholds were chosen on these images: F1 is lower on others ({split})")
+    changed = "--model" if model is not None else "--tta" if tta is not None else "--size" if size is not None else None
+    if wanted is not None and wanted.anything:
+        check(run, card, data, wanted, changed)
+        assert isinstance(asked, Classifier)
+        card, asked, said = fit(run, card, asked, data, wanted, predict(wanted.split), weights)
+        classifier, thresholds = asked, asked.thresholds
+        notes += said
+        if wanted.split == split:
+            notes.append(f"what was fitted was fitted on these images, and looks better on them ({split})")
+    matrix = None if costs is None else _costs(costs, card)
     predictions = predict(split)
     if left_out := len(examples) - len(predictions):
         notes.append(f"{left_out} images cannot be read and were left out")
-    temperature = getattr(asked, "temperature", None) or 1.0
+    temperature = asked.temperature or 1.0
     metrics = table.EVALUATION
     judged: Judged | JudgedSeveral
     if examples.several_labels:
@@ -167,12 +209,16 @@ def judge_run(
         judged = judge_several(predictions, thresholds, temperature)
     else:
         judged = judge(predictions, temperature)
-    total = sums_over(predictions, loss, metrics, thresholds)
+    total = sums_over(predictions, loss, metrics, at_temperature(thresholds, 1 / temperature))
     report = metrics_report(
         total, card.class_names, split=split, model=asked.name, step=asked.step, thresholds=thresholds
     )
     how = _how(asked, views, size)
     notes += how.values()
+    decider = None if classifier is None else replace(classifier, temperature=asked.temperature, refusal=asked.refusal)
+    if decider is not None and (tta is not None or size is not None):
+        decider = replace(decider, refusal=None)  # its bounds are of the model's own answers
+    decisions = {} if decider is None else decided(decider, predictions, examples, data.threads, matrix)
     return Evaluation(
         run=run,
         config=config,
@@ -186,6 +232,7 @@ def judge_run(
         metrics={
             **merged(report, judged),
             **{key: str(model) if key == "file" else tta if key == "tta" else size for key in how},
+            **decisions,
             "source": config.data.source if source is None else source,
             "notes": notes,
         },
@@ -238,9 +285,7 @@ def at_size(classifier: Classifier, size: int | tuple[int, int]) -> Classifier:
     changed = replace(classifier, preprocess=replace(own, height=height, width=width))
     image = jax.ShapeDtypeStruct((1, height, width, own.channels), jnp.uint8)
     try:
-        jax.eval_shape(
-            lambda images: forward(changed.model, changed.preprocess, changed.variables, images), image
-        )
+        jax.eval_shape(lambda images: forward(changed.model, changed.preprocess, changed.variables, images), image)
     except (FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{classifier.name} cannot be asked at {height}×{width}: its layers are made for images of "
@@ -273,6 +318,19 @@ def merged(report: dict[str, Any], judged: Judged | JudgedSeveral) -> dict[str, 
     whole = {**report, **judged.figures}
     last = {key: whole.pop(key) for key in ("per_class", "confusion")}
     return {**whole, **last, "per_class": rows}
+
+
+def _costs(file: Path, card: ModelCard) -> Costs:
+    """Returns the cost matrix of a run's classes.
+
+    Raises:
+        UserError: if there is none, or the images may have several labels.
+    """
+    if card.several_labels:
+        raise UserError(
+            "--costs is for images of one label, and this run's may have several: leave it out, and choose --thresholds"
+        )
+    return read_costs(file, card.class_names)
 
 
 def _refuse_thresholds(run: RunDirectory, card: ModelCard, data: Labelled, split: str, model: Path | None) -> None:

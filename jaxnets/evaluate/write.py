@@ -60,11 +60,7 @@ def write_table(evaluation: Evaluation, file: Place, *, parquet: bool) -> None:
     predictions, judged = evaluation.predictions, evaluation.judged
     # Labels are written as the run's own table has them, where it has one.
     separator = evaluation.config.data.table.separator or ";"
-    several = isinstance(judged, JudgedSeveral)
     said = judged.said if isinstance(judged, JudgedSeveral) else predictions.said
-    words = [
-        named(np.asarray(chosen), predictions.class_names, separator) for chosen in (predictions.labels, said)
-    ]
-    assert several == predictions.several_labels
-    columns = predictions, judged.probabilities, judged.confidence, *words
-    write_file(file, as_parquet(*columns) if parquet else as_csv(*columns))
+    words = [named(np.asarray(chosen), predictions.class_names, separator) for chosen in (predictions.labels, said)]
+    as_table = as_parquet if parquet else as_csv
+    write_file(file, as_table(predictions, judged.probabilities, judged.confidence, *words))

@@ -27,11 +27,12 @@ def sample_images(classifier: Classifier) -> UInt8[np.ndarray, "b h w c"]:
 
 
 def jax_logits(classifier: Classifier) -> Logits:
-    """Returns what the model itself says, in float32."""
+    """Returns what the model itself says, in float32; the temperature of a calibrated one has divided it."""
     model = classifier.model.clone(dtype=np.float32)
     # The weights are an argument: XLA would take minutes to compute ahead what follows from constants.
     logits = jax.jit(lambda variables, images: forward(model, classifier.preprocess, variables, images))
-    return lambda images: np.asarray(logits(classifier.variables, images))
+    divisor = np.float32(classifier.temperature or 1)
+    return lambda images: np.asarray(logits(classifier.variables, images)) / divisor
 
 
 def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarray, "b classes"]) -> float:

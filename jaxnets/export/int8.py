@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from jaxnets.answer import decide
+from jaxnets.answer import decide, sigmoid
 from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import require
-from jaxnets.engine.runtime import sigmoid
 from jaxnets.export.calibration import Calibration, batches
 from jaxnets.export.check import Logits
 from jaxnets.export.onnx_export import channels_first

@@ -21,6 +21,9 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
         activation=classifier.activation,
         normalised_inside=normalised_inside,
         thresholds=thresholds_of(classifier),
+        temperature=classifier.temperature,
+        refusal=classifier.refusal,
+        spread=classifier.spread,
     )
     return made.SerializeToString()
 

@@ -17,12 +17,16 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export_stablehlo(classifier: Classifier) -> bytes:
     """Returns the serialised program, its weights inside: uint8 `[b, h, w, c]` → float32 logits `[b, classes]`.
 
+    The temperature of a calibrated classifier has divided them: their
+    activation gives the probabilities that it answers with.
+
     `jax.export.deserialize(content).call(images)` runs it, for any batch.
     """
     model, preprocess = classifier.model.clone(dtype=np.float32), classifier.preprocess
 
     def logits(images: jax.Array) -> Any:
-        return forward(model, preprocess, classifier.variables, images)
+        found = forward(model, preprocess, classifier.variables, images)
+        return found if classifier.temperature is None else found / classifier.temperature
 
     (batch,) = export.symbolic_shape("b")
     shape = (batch, preprocess.height, preprocess.width, preprocess.channels)

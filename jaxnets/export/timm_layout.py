@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,8 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
         # Ours alone: whether an image has all labels above their thresholds, or the most probable one.
         "several_labels": classifier.several_labels,
         **({"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}),
+        **({"temperature": classifier.temperature} if classifier.temperature else {}),
+        **({"refusal": _refusal(classifier)} if classifier.refusal else {}),
         "pretrained_cfg": {
             "input_size": [seen.channels, seen.height, seen.width],
             "fixed_input_size": False,
@@ -152,6 +154,11 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
         "weights": file,
     }
     return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _refusal(classifier: Classifier) -> dict[str, Any] | None:
+    """Returns the bounds that need nothing but logits: the training images that distances are from stay in the run."""
+    return None if classifier.refusal is None else asdict(replace(classifier.refusal, distance=None))
 
 
 def check_folder(file: Path, *, with_config: bool) -> None:

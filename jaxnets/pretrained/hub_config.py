@@ -6,7 +6,7 @@ timm and transformers write different files; both are read here without either b
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxnets.answer import read_thresholds
@@ -15,6 +15,7 @@ from jaxnets.models.forward import Activation
 from jaxnets.models.registry import FAMILIES, field_names
 from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fitting, Preprocess
 from jaxnets.pretrained.imagenet import class_names
+from jaxnets.trust.refusal import Refusal, read_refusal, read_temperature
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,27 @@ def thresholds(config: Mapping[str, Any]) -> tuple[float, ...] | None:
     """
     found = config.get("thresholds")
     return None if found is None else read_thresholds(found, int(config.get("num_classes", 0)))
+
+
+def temperature(config: Mapping[str, Any]) -> float | None:
+    """Returns what divides the logits before they become probabilities, which our own exports name.
+
+    Raises:
+        UserError: if it is no number above 0.
+    """
+    return read_temperature(config.get("temperature"))
+
+
+def refusal(config: Mapping[str, Any]) -> Refusal | None:
+    """Returns the bounds beyond which the answer is "none of these", which our own exports name.
+
+    That of the distance needs a run's training images, which no such folder has.
+
+    Raises:
+        UserError: if they are no numbers.
+    """
+    found = read_refusal(config.get("refusal"))
+    return None if found is None else replace(found, distance=None)
 
 
 _PROBLEMS: dict[str | None, Activation | None] = {

@@ -17,6 +17,7 @@ from jaxnets.pretrained.layouts import MARKS, recognise
 from jaxnets.pretrained.sources import Source, open_source
 from jaxnets.pretrained.state_dict import Weights, without_prefix
 from jaxnets.run.resolve import ModelSource, known, resolve
+from jaxnets.trust.refusal import Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Pretrained:
     activation: Activation | None  # that turns logits into probabilities; None: they have none
     several_labels: bool  # whether an image may have several
     thresholds: tuple[float, ...] | None  # above which each of several is said; None: one half
+    temperature: float | None = None  # divides the logits before they become probabilities; None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"
 
 
 def load_pretrained(
@@ -125,6 +128,8 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         activation="sigmoid" if opened.activation == "softmax" and classes == 1 else opened.activation,
         several_labels=opened.several_labels or classes == 1,  # a single label is there or not
         thresholds=opened.thresholds,
+        temperature=opened.temperature,
+        refusal=opened.refusal,
     )
 
 

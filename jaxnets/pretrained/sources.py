@@ -19,6 +19,7 @@ from jaxnets.pretrained import hub, hub_config
 from jaxnets.pretrained.files import read_metadata, read_weights
 from jaxnets.pretrained.state_dict import Weights
 from jaxnets.run.resolve import FORMS, ModelSource, resolve
+from jaxnets.trust.refusal import Refusal
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
 _LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
@@ -37,6 +38,8 @@ class Source:
     activation: Activation | None = "softmax"  # of its outputs; None: they are no probabilities
     several_labels: bool = False  # whether an image may have several
     thresholds: tuple[float, ...] | None = None  # above which each of several is said; None: one half
+    temperature: float | None = None  # divides the logits before they become probabilities; None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"
 
 
 def open_source(source: ModelSource, weights: Weights = "ema") -> Source:
@@ -82,6 +85,8 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         labels = hub_config.labels(found.config)
         activation = hub_config.activation(found.config)
         thresholds = hub_config.thresholds(found.config)
+        temperature = hub_config.temperature(found.config)
+        refusal = hub_config.refusal(found.config)
         preprocess = hub_config.preprocess(found.config, found.preprocessor)
     except UserError as error:
         raise UserError(f"{description} cannot be used as it is: its config.json {error}") from error
@@ -95,6 +100,8 @@ def _of_repository(description: str, found: hub.HubRepository, weights: Weights)
         activation=activation,
         several_labels=hub_config.several_labels(found.config),
         thresholds=thresholds,
+        temperature=temperature,
+        refusal=refusal,
     )
 
 

@@ -21,8 +21,20 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.run.storage import Place, bucket_errors, in_bucket, kind_of, make_folder, open_place, write_whole
 from jaxnets.run.upgrade import FORMAT, upgrade_config
 from jaxnets.schema import flatten
+from jaxnets.trust.outliers import Spread
+from jaxnets.trust.refusal import Refusal, read_refusal, read_temperature
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """Which weights a temperature and bounds belong to, and what they were fitted on."""
+
+    step: int  # of the checkpoint
+    weights: str  # "ema" or "raw"
+    split: str
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +50,16 @@ class ModelCard:
     activation: Activation = "softmax"  # that turns its logits into probabilities
     several_labels: bool = False  # whether the images that it was trained on may have several
     class_weights: tuple[float, ...] | None = None  # in the loss that it was trained with; None: there were none
-    thresholds: tuple[float, ...] | None = None  # probabilities from which on each of several is said; None: one half
+    # Probabilities from which on each of several labels is said, of logits that no temperature divides; None: one half.
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None  # probabilities are activation(logits / temperature); None: 1
+    refusal: Refusal | None = None  # when the answer is "none of these"
+    fitted_on: FittedOn | None = None  # temperature and refusal; they count for no other checkpoint
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for key in ("refusal", "fitted_on"):
+            saved[key] = dataclasses.asdict(saved[key]) if saved[key] is not None else None
         return {"format": FORMAT, **saved, "preprocess": self.preprocess.to_json()}
 
     @classmethod
@@ -57,7 +75,26 @@ class ModelCard:
             several_labels=saved.get("several_labels", False),  # nor these
             class_weights=tuple(saved["class_weights"]) if saved.get("class_weights") else None,
             thresholds=read_thresholds(saved.get("thresholds"), len(saved["class_names"])),
+            temperature=read_temperature(saved.get("temperature")),
+            refusal=read_refusal(saved.get("refusal")),
+            fitted_on=FittedOn(**saved["fitted_on"]) if saved.get("fitted_on") else None,
         )
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a temperature or bounds were fitted."""
+        return self.temperature is not None or self.refusal is not None
+
+    def as_answered(self, step: int, weights: str) -> "ModelCard":
+        """Returns the card with what was fitted if it was to these weights of this checkpoint, else without it."""
+        on = self.fitted_on
+        if on is None or (on.step, on.weights) == (step, weights):
+            return self
+        return self.unfitted()
+
+    def unfitted(self) -> "ModelCard":
+        """Returns the card of other weights of the same model."""
+        return dataclasses.replace(self, temperature=None, refusal=None, fitted_on=None)
 
 
 @dataclass(frozen=True)
@@ -87,6 +124,10 @@ class RunDirectory:
     @property
     def report(self) -> Place:
         return self.path / "report"
+
+    @property
+    def spread(self) -> Place:
+        return self.path / "spread.safetensors"
 
     def is_run(self) -> bool:
         with self._readable():
@@ -168,7 +209,7 @@ class RunDirectory:
         except UserError as error:
             raise UserError(
                 f"{self.model} {error}: restore it from a copy, or put null in their place and choose them anew with "
-                f"python -m jaxnets.evaluate --thresholds"
+                f"python -m jaxnets.evaluate (--thresholds, --calibrate, --precision, …)"
             ) from error
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.model} is not what jaxnets wrote ({error!r}): restore it from a copy") from error
@@ -179,6 +220,39 @@ class RunDirectory:
 
     def write_model(self, card: ModelCard) -> None:
         write_json(self.model, card.to_json())
+
+    def read_spread(self, card: ModelCard) -> Spread | None:
+        """Returns the training images that new ones are compared with; None where distances are not looked at.
+
+        Raises:
+            UserError: if they cannot be read, or are others than the bound was chosen with.
+        """
+        bound = card.refusal.distance if card.refusal else None
+        if bound is None:
+            return None
+        anew = "restore it from a copy, or choose the bounds anew with python -m jaxnets.evaluate --familiar"
+        try:
+            with bucket_errors(self.spread):
+                content = self.spread.read_bytes()
+            found, chosen_with = Spread.from_bytes(content)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.spread} cannot be read ({error}): {anew}") from error
+        if chosen_with != bound:
+            raise UserError(f"{self.spread} belongs to another bound than model.json has: {anew}")
+        return found
+
+    def write_spread(self, spread: Spread, bound: float) -> None:
+        """Writes the training images that new ones are compared with, and the bound of the distance from them.
+
+        Raises:
+            UserError: if they cannot be written.
+        """
+        try:
+            write_whole(self.spread, spread.to_bytes(bound))
+        except OSError as error:
+            raise UserError(
+                f"{self.spread} cannot be written ({error.strerror}): make room or permission for it"
+            ) from error
 
     def refuse_other_run(
         self, config: Config, card: ModelCard, asked: Config | None = None, free: frozenset[str] = frozenset()

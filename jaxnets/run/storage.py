@@ -197,21 +197,22 @@ def remove_folder(folder: Place) -> None:
         folder.rmtree(missing_ok=True)
 
 
-def write_whole(path: Place, content: str) -> None:
+def write_whole(path: Place, content: str | bytes) -> None:
     """Writes a file so that no reader ever sees half of it: in a directory, under another name first.
 
     Raises:
         OSError: if it cannot be written.
     """
+    whole = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
         with bucket_errors(path):
-            path.write_text(content, encoding="utf-8")
+            path.write_bytes(whole)
         return
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_bytes(whole)
         temporary.replace(path)
     except OSError:
         with suppress(OSError):

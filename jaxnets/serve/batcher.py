@@ -18,7 +18,7 @@ from jaxnets.serve.admission import Admission, Overloaded
 _log = logging.getLogger(__name__)
 
 Image = UInt8[np.ndarray, "h w c"]
-Compute = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
+Compute = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b columns"]]
 
 _LARGEST = 64  # images: a larger batch is hardly quicker an image anywhere
 _HARDLY = 1.1  # times the best time of an image that a smaller batch may take
@@ -27,11 +27,11 @@ _HICCUP = 4.0  # times the mean: more than that counts as so much, since the mac
 
 
 class Job:
-    """The images of one request, from their acceptance to the future that holds their probabilities."""
+    """The images of one request, from their acceptance to the future that holds their rows (`jaxnets.answer`)."""
 
     def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Float32[np.ndarray, "n classes"]] = loop.create_future()
-        self.rows: list[Float32[np.ndarray, " classes"] | None] = [None] * count
+        self.future: asyncio.Future[Float32[np.ndarray, "n columns"]] = loop.create_future()
+        self.rows: list[Float32[np.ndarray, " columns"] | None] = [None] * count
         self.missing = count
         self.accepted = time.perf_counter()
 
@@ -49,7 +49,7 @@ class Batcher:
     in threads of the batcher's own, and answered on the event loop, where all methods belong.
 
     Args:
-        compute: takes fitted images to probabilities, in several threads at once if there are several workers.
+        compute: takes fitted images to rows, in several threads at once if there are several workers.
         workers: threads that compute.
         most: images that go through the model at once, at most.
         batch_seconds: that a batch should take, at most: with the time that the latest ones took for each image, it
@@ -103,8 +103,8 @@ class Batcher:
         """Returns why there is no room for so many images now, or None where there is."""
         return self._admission.refuse(self.pending, count, self._seconds)
 
-    def submit(self, images: Sequence[Callable[[], Image]]) -> "asyncio.Future[Float32[np.ndarray, 'n classes']]":
-        """Accepts images, given as functions that return them fitted, and returns the future of their probabilities.
+    def submit(self, images: Sequence[Callable[[], Image]]) -> "asyncio.Future[Float32[np.ndarray, 'n columns']]":
+        """Accepts images, given as functions that return them fitted, and returns the future of their rows.
 
         What such a function raises is raised by the future. Whoever cancels the future spares its computation.
 
@@ -238,7 +238,7 @@ def _call(job: Job, function: Callable[..., None], *arguments: object) -> None:
         _log.debug("an answer came after the end")
 
 
-def _deliver(items: list[_Item], rows: Float32[np.ndarray, "b classes"]) -> None:
+def _deliver(items: list[_Item], rows: Float32[np.ndarray, "b columns"]) -> None:
     for item, row in zip(items, rows, strict=True):
         job = item.job
         job.rows[item.position] = row

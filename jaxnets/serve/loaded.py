@@ -95,14 +95,14 @@ def open_loaded(
     size = predictor.preprocess
     blank = np.full((size.height, size.width, size.channels), 128, np.uint8)
     batch_seconds = _SHARE * limits.latency
-    if not np.isfinite(predictor.engine.probabilities(blank[None])).all():
+    if not np.isfinite(predictor.rows_of_fitted(blank[None])).all():
         raise UserError(f"{source.path} gives no finite probabilities: train it anew, or take another step")
     # What one thread computes takes as long on a busy machine, by that thread's own clock.
     clock = time.thread_time if predictor.engine.threads == 1 else time.perf_counter
-    most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds, clock)
+    most, seconds = largest_batch(predictor.rows_of_fitted, blank, _WARMED * batch_seconds, clock)
     if predictor.engine.threads == 1 and seconds > limits.latency:
         predictor = predictor.with_threads(None)
-        most, seconds = largest_batch(predictor.engine.probabilities, blank, _WARMED * batch_seconds)
+        most, seconds = largest_batch(predictor.rows_of_fitted, blank, _WARMED * batch_seconds)
     workers = cores() if predictor.engine.threads == 1 else 1
     admission = Admission(
         wait=limits.wait,
@@ -112,7 +112,7 @@ def open_loaded(
         workers=workers,
     )
     batcher = Batcher(
-        predictor.engine.probabilities,
+        predictor.rows_of_fitted,
         workers=workers,
         most=most,
         batch_seconds=batch_seconds,

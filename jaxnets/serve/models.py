@@ -1,6 +1,7 @@
 """The models that are served: which names they go by, and how a newer checkpoint takes over."""
 
 import asyncio
+import dataclasses
 import logging
 import random
 import time
@@ -204,6 +205,8 @@ class Models:
                     "activation": predictor.activation,
                     "labels": list(predictor.labels),
                     "thresholds": thresholds_of(predictor),
+                    "temperature": predictor.temperature,
+                    "refusal": None if predictor.refusal is None else dataclasses.asdict(predictor.refusal),
                     "input": {"height": size.height, "width": size.width, "channels": size.channels},
                     "batch": served.current.batcher.largest,
                     "workers": served.current.batcher.workers,

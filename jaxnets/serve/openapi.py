@@ -71,6 +71,7 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
 
 
 _STRING, _NUMBER, _STEP = {"type": "string"}, {"type": "number"}, {"type": ["integer", "null"]}
+_MAYBE = {"type": ["number", "null"]}
 
 
 def _body(*, many: bool) -> dict[str, Any]:
@@ -99,6 +100,14 @@ MODELS = _success(
                 "activation": "softmax",
                 "labels": ["cat", "dog"],
                 "thresholds": None,  # where an image may have several labels, the probability above which each is said
+                "temperature": 1.31,  # that the logits are divided by before they become probabilities
+                "refusal": {
+                    "probability": 0.62,
+                    "energy": -3.1,
+                    "distance": None,
+                    "wanted": "precision 0.95",
+                    "conformal": None,
+                },
                 "input": {"height": 224, "width": 224, "channels": 3},
                 "batch": 4,
             }
@@ -108,12 +117,49 @@ MODELS = _success(
 )
 _NAMED = _list(_object(label=_STRING, probability=_NUMBER))
 _ANSWER = _object(top=_NAMED)
-_ANSWER["properties"]["labels"] = _NAMED  # of models whose images may have several
+_ANSWER["properties"] |= {
+    "labels": {
+        **_NAMED,
+        "description": "of models whose images may have several: those that the image is said to have",
+    },
+    "label": {
+        "type": ["string", "null"],
+        "description": "of models with bounds: the most probable class, or null where the answer is 'none of these'",
+    },
+    "reason": {
+        "type": "string",
+        "description": "why the answer is 'none of these': 'unlike the training images' by energy or distance, or "
+        "'unsure'; there is none where the image is answered",
+    },
+    "scores": {
+        "type": "object",
+        "properties": {"energy": _MAYBE, "distance": _MAYBE},
+        "description": "how unlike the training images it is, the larger the more, where the model has a bound for it",
+    },
+    "set": {
+        **_list(_STRING),
+        "description": "of models with conformal sets: the classes that it may be, which hold the right one as often "
+        "as `refusal.conformal.coverage` of GET /v1/models says",
+    },
+}
 PREDICT: dict[str, Any] = {
     "responses": _success(
         "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
-        "to have, none of them or all",
-        {"model": "pets", "step": 12000, "predictions": [{"top": [{"label": "cat", "probability": 0.93}]}]},
+        "to have, none of them or all. A model with bounds (`refusal` of GET /v1/models) names its answer as `label`, "
+        "which is null where it is 'none of these', with the reason",
+        {
+            "model": "pets",
+            "step": 12000,
+            "predictions": [
+                {"label": "cat", "top": [{"label": "cat", "probability": 0.93}]},
+                {
+                    "label": None,
+                    "reason": "unlike the training images: energy -1.2, at most -3.1",
+                    "scores": {"energy": -1.2},
+                    "top": [{"label": "dog", "probability": 0.71}],
+                },
+            ],
+        },
         _object(model=_STRING, step=_STEP, predictions=_list(_ANSWER)),
     )
     | _REFUSALS,

@@ -201,7 +201,7 @@ class Workspace:
         """Writes a run directory with these weights as the checkpoint of a step."""
         evaluation = {"split": "validation", **candidate.figures}
         progress = self.judge.judged(Progress(step=step, evaluation=evaluation), step, evaluation)
-        card = self.card
+        card = self.card.unfitted()  # what was fitted was fitted to one of the ingredients
         if self.data.several_labels:
             thresholds = choose_thresholds(candidate.sums)
             progress = replace(progress, best={**(progress.best or {}), "thresholds": thresholds})

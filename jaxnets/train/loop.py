@@ -208,6 +208,9 @@ def set_up(
         several_labels=data.several_labels,
         class_weights=built.recipe.rebalance.weights if built.recipe.rebalance else None,
         thresholds=saved.thresholds if saved else None,
+        temperature=saved.temperature if saved else None,
+        refusal=saved.refusal if saved else None,
+        fitted_on=saved.fitted_on if saved else None,
     )
     return Setup(
         mesh=mesh,

@@ -166,7 +166,7 @@ def test_the_map_of_a_large_image_comes_back_small_and_names_its_class():
     image = np.random.default_rng(0).integers(0, 256, (600, 1500, 3), np.uint8)
     drawn, caption = shown.explain(image, 3, "stage2")
     assert drawn.shape == (410, 1024, 3)
-    assert caption.startswith(f"**class 3** {shown.probabilities([image])[0, 3]:.1%}, as stage2")
+    assert caption.startswith(f"**class 3** {shown.rows([image])[0, 3]:.1%}, as stage2")
 
 
 def test_a_model_without_places_in_its_stages_is_explained_by_what_can():
@@ -211,7 +211,7 @@ def test_the_class_that_is_chosen_is_the_one_explained_where_numerals_name_class
 
     renamed = Shown("x", dataclasses.replace(shown.classifier, labels=labels), None)
     image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
-    (p,) = renamed.probabilities([image])
+    (p,) = renamed.rows([image])
     for text, number in choices(renamed, p)[1:]:
         _, caption = renamed.explain(image, number, renamed.stages[-1])
         assert caption.startswith(f"**{text.partition(',')[0]}** {p[number]:.1%}")

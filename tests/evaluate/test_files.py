@@ -27,7 +27,7 @@ def table():
 @pytest.mark.parametrize(("exact", "tolerance"), [(10**9, 1e-6), (0, 5.1e-7)])
 def test_the_csv_says_of_each_image_what_was_said(table, monkeypatch, exact, tolerance):
     monkeypatch.setattr(predictions_file, "_EXACT", exact)
-    p, probabilities, confidence, labels, said = table
+    _, probabilities, confidence, labels, said = table
     rows = list(csv.DictReader(io.StringIO(b"".join(as_csv(*table)).decode(), newline="")))
     assert len(rows) == 2500
     assert list(rows[0]) == ["path", "label", "prediction", "confidence", *(f"p_{name}" for name in NAMES)]

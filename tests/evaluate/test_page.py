@@ -11,7 +11,7 @@ import pytest
 from jaxnets.config import resolve
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import ArraySplit
-from jaxnets.evaluate.page import cost, mistakes
+from jaxnets.evaluate.page import confusions, cost, curves, mistakes
 from jaxnets.evaluate.page.confusions import draw
 from jaxnets.evaluate.page.images import Images
 from jaxnets.evaluate.page.report import report
@@ -27,7 +27,7 @@ from jaxnets.run.directory import ModelCard, RunDirectory
 from tests import tiny
 from tests.evaluate import made
 
-ODD = "<b>a & \"b\"</b> $x_1$ 'é日"
+ODD = '<b>a & "b"</b> $x_1$ \'é日'
 SEEN = replace(tiny.SEEN, height=16, width=16, crop_fraction=1.0)
 
 
@@ -89,17 +89,13 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize(
-    "case", ["two", "ten", "several", "one-class-only", "one-image", "all-right"]
-)
+@pytest.mark.parametrize("case", ["two", "several", "one-class-only", "one-image"])
 def test_a_page_asks_for_nothing_and_its_links_lead_somewhere(case, tmp_path):
     p = {
         "two": made.random(30, 2),
-        "ten": made.random(60, 10),
         "several": made.random(40, 4, several=True),
         "one-class-only": made.predictions([1, 1, 1], [[0, 1, 2], [1, 2, 0], [0, 1, 0]]),
         "one-image": made.predictions([0], [[0.0, 1, 2]]),
-        "all-right": made.predictions([0, 1, 2], 9 * np.eye(3)),
     }[case]
     names = (ODD, *p.class_names[1:])
     p = replace(p, class_names=names, paths=tuple(f"{ODD}{i}" for i in range(len(p))))
@@ -118,9 +114,10 @@ def test_a_page_asks_for_nothing_and_its_links_lead_somewhere(case, tmp_path):
 
 def test_of_a_thousand_classes_the_page_stays_small(tmp_path):
     p = made.random(1500, 1000)
-    html = report(evaluation(p, tmp_path), None).html
-    assert len(html) < 3_000_000
-    assert "<h2>Confusions</h2>" in html
+    made_up = evaluation(p, tmp_path)
+    html = confusions.confusions(made_up, Images(p, made_up.examples)).html
+    assert len(html) < 500_000
+    assert "More pairs" in html
 
 
 @pytest.mark.parametrize(("classes", "named", "numbered"), [(2, 2, 4), (10, 10, 100), (40, 40, 0), (300, 0, 0)])
@@ -159,7 +156,7 @@ def test_of_several_labels_the_worst_question_of_each_image_counts(tmp_path):
 def test_learning_curves_are_those_of_the_run(tmp_path):
     rows = [{"step": step, "train/loss": 1 / step, "eval/accuracy": 0.5, "eval/split": "test"} for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 4, "tra')
-    found = report(evaluation(made.random(20, 3), tmp_path), None)
+    found = curves.learning(evaluation(made.random(20, 3), tmp_path))
     assert {"learning-loss.png", "learning-accuracy.png"} <= set(found.files)
 
 

@@ -11,7 +11,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate.asked import open_onnx
 from jaxnets.evaluate.predictions import collect
 from jaxnets.evaluate.run import at_size
-from jaxnets.evaluate.views import VIEWS, find_views
+from jaxnets.evaluate.views import find_views
 from jaxnets.export.onnx_export import export_onnx
 from jaxnets.models.forward import forward
 from tests import tiny
@@ -66,7 +66,7 @@ def test_an_onnx_file_answers_as_the_run_it_was_exported_from(classifier, tmp_pa
     assert not asked.several_labels
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", ["airbench", "crops"])
 def test_the_logits_of_views_are_averaged_whoever_answers(classifier, tmp_path, name):
     views = find_views(name)
     given = examples(views.fit(classifier.preprocess), 3)
@@ -99,14 +99,14 @@ def test_airbench_s_shifts_reflect_what_lies_at_the_border():
 def test_the_first_of_the_crops_is_what_is_seen_without_them():
     views = find_views("ten-crops")
     whole = views.fit(tiny.SEEN)
-    image = tiny.images(1)[0]
+    image = np.random.default_rng(0).integers(0, 256, (*tiny.SEEN.resized_sides, 3), np.uint8)
     crop = views.arrays(whole.fit(image)[None], tiny.SEEN)
     np.testing.assert_array_equal(crop[0][0], tiny.SEEN.fit(image))
     assert {each.shape for each in crop} == {(1, *SIDE, 3)}
 
 
 def test_crops_of_a_model_that_sees_all_of_an_image_are_refused():
-    with pytest.raises(UserError, match="sees all of an image .*give --tta mirror"):
+    with pytest.raises(UserError, match=r"sees all of an image .*give --tta mirror"):
         find_views("crops").fit(replace(tiny.SEEN, crop_fraction=1.0))
     with pytest.raises(UserError, match="--tta must be one of mirror, airbench, crops, ten-crops, found 'flip'"):
         find_views("flip")

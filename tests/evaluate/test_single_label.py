@@ -1,4 +1,4 @@
-"""The figures of one label per image are scikit-learn's, on random input and where classes, images or scores are few."""
+"""The figures of one label per image are scikit-learn's, on random and on degenerate input."""
 
 import warnings
 
@@ -14,7 +14,9 @@ CASES = {
     "two classes": made.random(200, 2, 1),
     "many classes": made.random(400, 60, 2),
     "an absent class": made.predictions([0, 0, 2, 2, 2, 0], np.random.default_rng(3).normal(size=(6, 4))),
-    "an absent class that is never said": made.predictions([0, 1, 1, 0], [[1, 0, -9], [0, 1, -9], [2, 0, -9], [1, 0, -9]]),
+    "an absent class that is never said": made.predictions(
+        [0, 1, 1, 0], [[1, 0, -9], [0, 1, -9], [2, 0, -9], [1, 0, -9]]
+    ),
     "one class only": made.predictions([1, 1, 1, 1], np.random.default_rng(4).normal(size=(4, 3))),
     "one class only, of two": made.predictions([1, 1, 1], [[0, 1], [1, 0], [0, 2]]),
     "ties": made.predictions([0, 1, 2, 0, 1, 2], [[1, 1, 0], [1, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1]]),

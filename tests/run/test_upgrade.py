@@ -68,9 +68,9 @@ def test_a_run_with_an_average_that_an_earlier_version_began_is_gone_on_with(old
     assert "ema_decay" not in json.loads((workdir / "config.json").read_text())
 
 
-@pytest.mark.parametrize("format", [0, 3, None, "2"])
+@pytest.mark.parametrize("format", [0, 4, None, "2"])
 def test_a_format_that_is_not_known_is_refused(old_run, format):
     saved = json.loads((DATA / "format1_model.json").read_text())
     (old_run / "model.json").write_text(json.dumps({**saved, "format": format}))
-    with pytest.raises(UserError, match=f"has format {format}, this jaxnets reads formats 1 to 2"):
+    with pytest.raises(UserError, match=f"has format {format}, this jaxnets reads formats 1 to 3"):
         RunDirectory(old_run).read_model()

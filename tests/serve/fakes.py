@@ -52,10 +52,13 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
-        defaults |= {"several_labels": False, "thresholds": None}
+        defaults |= {"several_labels": False, "thresholds": None, "temperature": None, "refusal": None}
         super().__init__(
             **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
         )
+
+    def rows_of_fitted(self, images):
+        return self.engine.probabilities(images)
 
     def with_threads(self, threads: int | None) -> "FakePredictor":
         return self

@@ -36,7 +36,7 @@ def finished(tmp_path_factory, one_device):
 
 def test_a_run_directory_holds_what_the_design_says(finished):
     run = RunDirectory(finished)
-    assert json.loads(run.config.read_text())["format"] == json.loads(run.model.read_text())["format"] == 2
+    assert json.loads(run.config.read_text())["format"] == json.loads(run.model.read_text())["format"] == 3
     assert run.read_config() == short()
     card = run.read_model()
     assert card.name == SMALL == "resnet8_cifar"

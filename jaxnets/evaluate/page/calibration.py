@@ -45,7 +45,7 @@ def calibration(evaluation: Evaluation) -> Section:
         share = judged.coverage.share_at(accuracy)
         at_least = judged.coverage.confidence[judged.coverage.share <= share]
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
-    html += table(("for an accuracy of", "answer this share", "from this confidence on"), rows, numbers=(1, 2))
+    html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
     html += paragraph(
         "These thresholds are read off the images they are judged by, and flatter: choose one on the validation split.",
         "dim",
@@ -63,14 +63,14 @@ def draw_reliability(found: Reliability) -> "Figure":
     figure = figures.new_figure(4.4, 4.1)
     above, below = figure.subplots(2, sharex=True, height_ratios=(3.2, 1))
     middle, width = (np.arange(BINS) + 0.5) / BINS, 1 / BINS
-    above.plot((0, 1), (0, 1), color=figures.GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    above.plot((0, 1), (0, 1), color=figures.GREY, linewidth=1, linestyle="--", label="calibrated")
     there = found.count > 0
     above.bar(middle[there], found.accuracy[there], 0.92 * width, color=figures.BLUE, alpha=0.75, label="right")
     above.scatter(
         found.confidence[there], found.accuracy[there], s=10, color=figures.ORANGE, zorder=3, label="mean confidence"
     )
     above.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(loc="upper left")
+    figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
     below.bar(middle, found.count / max(found.count.sum(), 1), 0.92 * width, color=figures.GREY)
     below.set(xlabel="confidence", ylabel="share of all")
     return figure
@@ -80,7 +80,7 @@ def draw_coverage(found: Coverage) -> "Figure":
     """Returns accuracy against the share of images that are answered."""
     figure = figures.new_figure(4.4, 3.3)
     axes = figure.subplots()
-    chosen = np.unique(np.linspace(0, len(found.share) - 1, 400).astype(int)) if len(found.share) else []
+    chosen = np.unique(np.linspace(0, max(len(found.share) - 1, 0), 400).astype(int))
     axes.plot(found.share[chosen], found.accuracy[chosen], color=figures.BLUE)
     late = found.accuracy[found.share >= 0.05]  # the first few images say little
     low = min(float(late.min(initial=1.0)), 0.995)

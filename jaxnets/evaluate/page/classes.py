@@ -35,37 +35,43 @@ def classes(evaluation: Evaluation) -> Section:
     ]
     drawn = draw(rows, order)
     html = paragraph(
-        "Precision: of the images said to be of a class, the share that is. Recall: of the images of a class, the share "
-        "that is said to be. F1: their harmonic mean. A dash: there is nothing that it could be the share of.",
+        "Precision: of the images said to be of a class, the share that is. Recall: of the images of a class, the "
+        "share that is said to be. F1: their harmonic mean. A dash: there is nothing that it could be the share of.",
         "dim",
     )
     html += drawing(drawn, "F1 of each class", _caption(rows, order))
-    html += table(
-        ("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14
-    )
+    html += table(("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14)
     return Section("Classes", html, "classes", {"classes.png": figures.png(drawn)})
 
 
 def draw(rows: dict[str, dict[str, Any]], order: list[str]) -> "Figure":
     """Returns precision, recall and F1 of each class; of many classes, how many have which F1."""
     if len(order) > _BARS:
-        figure = figures.new_figure(6.4, 2.8)
+        figure = figures.new_figure(4.6, 2.8)
         axes = figure.subplots()
         known = [rows[name]["f1"] for name in order if rows[name]["f1"] is not None]
-        axes.hist(known, np.linspace(0, 1, 41), color=figures.BLUE)
+        axes.hist(known, np.linspace(0, 1, 41).tolist(), color=figures.BLUE)
         axes.set(xlabel="F1 of a class", ylabel="classes", xlim=(0, 1))
         return figure
-    figure = figures.new_figure(5.2, 0.75 + 0.24 * max(len(order), 2))
+    figure = figures.new_figure(4.6, 0.75 + 0.24 * max(len(order), 2))
     axes = figure.subplots()
     at = np.arange(len(order))
-    f1 = np.array([rows[name]["f1"] or 0.0 for name in order])
-    axes.barh(at, f1, height=0.62, color=figures.BLUE, alpha=0.35, label="F1")
-    for key, mark, colour in (("precision", "|", figures.ORANGE), ("recall", "o", figures.BLUE)):
-        values = np.array([np.nan if rows[name][key] is None else rows[name][key] for name in order])
-        axes.scatter(values, at, marker=mark, s=46 if mark == "|" else 16, color=colour, label=key, zorder=3)
+    values = {
+        key: np.array([np.nan if rows[name][key] is None else rows[name][key] for name in order])
+        for key in ("precision", "f1", "recall")
+    }
+    axes.hlines(at, values["precision"], values["recall"], color=figures.GREY, linewidth=1)
+    for key, label, mark, colour in (
+        ("precision", "precision", "<", figures.ORANGE),
+        ("f1", "F1", "|", figures.INK),
+        ("recall", "recall", "o", figures.BLUE),
+    ):
+        axes.scatter(values[key], at, marker=mark, s=60 if mark == "|" else 20, color=colour, label=label, zorder=3)
     axes.set_yticks(at, [short(name) for name in order])
-    low = min((value for value in f1.tolist() if value > 0), default=0.0)
-    axes.set(xlim=(0 if low < 0.6 else max(low - 0.15, 0), 1.005), ylim=(len(order) - 0.4, -0.6))
+    every = np.concatenate(list(values.values()))
+    low = float(np.nanmin(every)) if not np.isnan(every).all() else 0.0
+    margin = 0.03 * (1 - low) + 0.002
+    axes.set(xlim=(max(low - 3 * margin, -margin), 1 + margin), ylim=(len(order) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=3)
     return figure

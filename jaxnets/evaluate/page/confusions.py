@@ -30,24 +30,29 @@ def confusions(evaluation: Evaluation, shown: Images) -> Section:
     judged = evaluation.judged
     assert isinstance(judged, Judged)
     names = evaluation.predictions.class_names
-    order = clustered(judged.matrix)
+    # Classes that no image has and none was said to have would be empty lines.
+    there = np.flatnonzero(judged.matrix.sum(0) + judged.matrix.sum(1))
+    order = there[clustered(judged.matrix[np.ix_(there, there)])]
     pairs = worst_pairs(judged.matrix, _LISTED)
     drawn = draw(judged.matrix, names, order)
     caption = (
         "Rows: what images are. Columns: what they were said to be. Colour: the share of the row's images"
-        + (", on a root scale, so that rare mistakes are seen" if len(names) > 2 else "")
+        + (", on a root scale, so that rare mistakes are seen" if len(order) > 2 else "")
         + ". Classes that are confused lie side by side."
     )
-    if len(names) > _CELLS:
-        caption += f" Each cell stands for {-(-len(names) // _CELLS)} classes, and has the largest of their shares."
-    html = drawing(drawn, "confusion matrix", caption, wide=len(names) > 12)
+    if len(order) < len(names):
+        caption += f" {len(names) - len(order):,} classes that no image has or was said to have are left out."
+    if len(order) > _CELLS:
+        caption += f" Each cell stands for {-(-len(order) // _CELLS)} classes, and has the largest of their shares."
+    html = drawing(drawn, "confusion matrix", caption, wide=len(order) > 16)
     if not pairs:
         return Section(
             "Confusions", html + paragraph("No image was taken for one of another class."), "confusions",
             {"confusion.png": figures.png(drawn)},
         )  # fmt: skip
     html += "<h3>Most frequent mistakes</h3>"
-    html += "".join(_case(evaluation, judged, pair, shown) for pair in pairs[:_PAIRS])
+    cases = (_case(evaluation, judged, pair, shown) for pair in pairs[:_PAIRS])
+    html += f"<div class=pairs>{''.join(cases)}</div>"
     if len(pairs) > _PAIRS:
         rows = [(names[p.true], names[p.said], f"{p.count:,}", percent(p.share)) for p in pairs]
         html += "<details><summary>More pairs</summary>"
@@ -72,9 +77,10 @@ def _case(evaluation: Evaluation, judged: Judged, pair: Pair, shown: Images) -> 
     for label in (pair.true, pair.said):
         right = _surest(judged, (predictions.labels == label) & (said == label), 1)
         cells += [image(shown.uri(i), f"rightly <b>{escape(names[label])}</b>", shown.name(i)) for i in right]
+    what = "image" if pair.count == 1 else "images"
     return (
         f"<div class=case><b>{escape(names[pair.true])} → {escape(names[pair.said])}</b>"
-        f"<span class=dim>{pair.count:,} images, {percent(pair.share)} of the class</span>{images(cells)}</div>"
+        f"<span class=dim>{pair.count:,} {what}, {percent(pair.share)} of the class</span>{images(cells)}</div>"
     )
 
 
@@ -92,7 +98,7 @@ def draw(
     rates = ordered / np.maximum(support, 1)
     classes = len(order)
     side = min(max(2.2 + 0.36 * classes, 3.2), 7.2) if classes <= _NAMED else 7.2
-    figure = figures.new_figure(side, side * 0.94)
+    figure = figures.new_figure(side, side * 0.86)
     axes = figure.subplots()
     axes.grid(visible=False)
     power = 1.0 if classes == 2 else 0.5

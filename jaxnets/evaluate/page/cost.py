@@ -116,7 +116,8 @@ def cost(measured: Cost) -> Section:
     ]
     html = table(("", "cost"), rows, numbers=(1,))
     html += paragraph(
-        f"Times are medians on this machine ({measured.device}, {measured.engine}), without reading and resizing images.",
+        f"Times are medians on this machine ({measured.device}, {measured.engine}), without reading and resizing "
+        "images.",
         "dim",
     )
     return Section("Cost", html, "cost")

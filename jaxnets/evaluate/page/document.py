@@ -32,8 +32,8 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; } td, th { text
   border-bottom: 1px solid var(--line); vertical-align: top; } th { color: var(--dim); font-weight: 500; }
 .tall th { position: sticky; top: 0; background: var(--card); }
 td:first-child { overflow-wrap: anywhere; min-width: 7em; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-right: 4px;
-  padding-left: 10px; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-right: 14px;
+  padding-left: 10px; } td.number:last-child, th.number:last-child { padding-right: 4px; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 8px 20px;
   align-items: start; }
 figure { margin: 0; } figure.drawing { margin: 8px 0; min-width: 0; } figure.drawing figcaption { font-size: 13px;
@@ -47,6 +47,9 @@ figure.image figcaption { font-size: 12px; line-height: 1.35; overflow-wrap: any
 figure.image figcaption b { color: var(--ink); font-weight: 600; }
 .case { border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; margin: 10px 0; }
 .case > b { display: block; overflow-wrap: anywhere; } .case .images { margin-bottom: 0; }
+.pairs { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
+.pairs .case { margin: 0; }
+.pairs .images { grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)); gap: 6px; }
 .trio { grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); display: grid; gap: 10px; }
 .trio .case { margin: 0; } .trio .images { grid-template-columns: repeat(3, 1fr); gap: 6px; }
 details { margin-top: 8px; } summary { cursor: pointer; color: var(--accent); }

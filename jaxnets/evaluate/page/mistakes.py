@@ -125,13 +125,15 @@ def label_errors(evaluation: Evaluation, shown: Images) -> Section:
     ]
     count = len(np.unique(found.example))
     html = paragraph(
-        f"{count:,} of {len(predictions):,} images look more like another class than images of that class do on average "
-        "(confident learning, Northcutt et al. 2021). Some are the model's mistakes and some the label's: look at each. "
-        "A wrong label among them makes the model look worse than it is.",
+        f"{count:,} of {len(predictions):,}: to the model the image is of another class, with at least the probability "
+        "that images of that class have on average (confident learning, Northcutt et al. 2021). Some are the model's "
+        "mistakes and some the label's: look at each. A wrong label makes the model look worse than it is.",
         "dim",
     )
     more = f" The {_SUSPECTS} most doubtful are shown." if len(found.example) > _SUSPECTS else ""
-    return Section("Labels that may be wrong", html + (paragraph(more, "dim") if more else "") + images(cells), "labels")
+    return Section(
+        "Labels that may be wrong", html + (paragraph(more, "dim") if more else "") + images(cells), "labels"
+    )
 
 
 def _doubt(evaluation: Evaluation, found: Suspects, position: int, number: int, *, several: bool) -> str:

@@ -22,7 +22,7 @@ class Section:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Returns a share as a person reads it; a dash where it is undefined."""
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -30,7 +30,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[str | float | int]], *, numbers: Sequence[int] = (), scroll: bool = False
+    head: Sequence[str],
+    rows: Iterable[Sequence[str | float | int]],
+    *,
+    numbers: Sequence[int] = (),
+    scroll: bool = False,
 ) -> str:
     """Returns a table; text is escaped.
 
