@@ -59,6 +59,11 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.data.sources.folder import image_files
     from jaxnets.explain.methods import find_methods
 
+    if options.model.lower().endswith(".onnx"):
+        raise UserError(
+            f"{options.model} is an ONNX graph, which has no gradients and no stages: give the run, or the weights, that "
+            "it was exported from"
+        )
     methods = find_methods([name for name in options.method.split(",") if name.strip()])
     if options.nearest is not None and options.nearest < 1:
         raise UserError(f"--nearest must be at least 1, found {options.nearest}")

@@ -114,10 +114,10 @@ def test_an_explanation_is_an_image(finished):
 
 
 def test_the_method_of_an_explanation_is_named_in_the_query(finished):
-    app = make_app(models_of(finished), LIMITS)
-
     def drawn(query):
-        return ask(app, "POST", f"{NAME}/explain?label=3{query}", content=image(60, (40, 30))).content
+        return ask(
+            make_app(models_of(finished), LIMITS), "POST", f"{NAME}/explain?label=3{query}", content=image(60, (40, 30))
+        ).content
 
     assert drawn("") == drawn("&method=gradcam")
     assert drawn("&method=gradcam++") == drawn("&method=gradcampp") != drawn("")
