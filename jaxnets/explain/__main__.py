@@ -61,8 +61,8 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
 
     if options.model.lower().endswith(".onnx"):
         raise UserError(
-            f"{options.model} is an ONNX graph, which has no gradients and no stages: give the run, or the weights, that "
-            "it was exported from"
+            f"{options.model} is an ONNX graph, which has no gradients and no stages: give the run, or the "
+            "weights, that it was exported from"
         )
     methods = find_methods([name for name in options.method.split(",") if name.strip()])
     if options.nearest is not None and options.nearest < 1:
