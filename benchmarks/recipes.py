@@ -3,12 +3,12 @@
 python benchmarks/recipes.py SUITE --source folder:DIR [--seeds 3] [--epochs E] [--parallel 1] [--config.KEY=VALUE …]
     [--teacher RUN] [--torch PYTHON] [--workdirs DIR] [--json FILE] [--plot FILE]
 
-A suite is a set of trainings that are compared, each a config and what it changes; DIR holds its data, CIFAR-10's images
-in train/ and test/ with a folder for each class for all but `fashion` (idx:DIR). Each training is a process of its own,
-started by the command that a user would type, with a compilation cache that is empty at first. The time is the clock's
-from that command on, beside it the processor's. The test split is looked at once, when a training has ended; the curve
-is of the validation split. Interrupted, the same command goes on: what has ended is in the JSON file, and what has
-begun is begun anew. With --parallel 2 two trainings share the machine, each on its own part of the cores.
+A suite is a set of trainings that are compared, each a config and what it changes. DIR holds its data: CIFAR-10's
+images in train/ and test/ with a folder for each class, or for `fashion` Fashion-MNIST (idx:DIR). Each training is a
+process of its own, started by the command that a user would type, with a compilation cache that is empty at first. The
+time is the clock's from that command on, beside it the processor's. The test split is looked at once, when a training
+has ended; the curve is of the validation split. Interrupted, the same command goes on: what has ended is in the JSON
+file, and what has begun is begun anew. With --parallel 2 two trainings share the machine, each on its own cores.
 """
 
 import argparse
@@ -195,7 +195,7 @@ def times(runs: list[dict[str, Any]]) -> str:
 
 
 def draw(found: Mapping[str, Mapping[str, Any]], file: Path) -> None:
-    """Draws each training's mean accuracy on validation, with the range of its seeds, and the test split's at the end."""
+    """Draws each training's mean accuracy on validation with its range over seeds, and the test split's at the end."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))

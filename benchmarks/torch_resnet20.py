@@ -2,9 +2,9 @@
 
 python benchmarks/torch_resnet20.py DIR WORKDIR [--epochs 5] [--seed 0]
 
-DIR holds train/ and test/ with a folder for each class, 32×32. Rows are written to WORKDIR/metrics.jsonl under the names
-that jaxnets gives them. Images lie in memory as uint8 and are cropped and flipped many at once, so that PyTorch's time is
-that of its network, not of a loader; it needs torch, numpy and Pillow.
+DIR holds train/ and test/ with a folder for each class, 32×32. Rows are written to WORKDIR/metrics.jsonl under the
+names that jaxnets gives them. Images lie in memory as uint8 and are cropped and flipped many at once, so that PyTorch's
+time is that of its network, not of a loader. It needs torch, numpy and Pillow.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from jaxnets.config import default_config
 def get_config():
     config = default_config()
     config.batch_size = 512
-    config.epochs = 7.5
+    config.epochs = 6.5
     config.data.source = "folder:data/cifar10"
     config.data.image_size = 32
     config.data.canvas_size = 32
@@ -27,13 +27,13 @@ def get_config():
     config.augment.flip.horizontal = 0.5
     config.augment.flip.alternate = True
     config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 0.24
+    config.optimizer.learning_rate = 0.08
     config.optimizer.momentum = 0.85
     config.optimizer.weight_decay = 1e-3
     config.optimizer.decay_on = "no_scales"
     config.optimizer.decay_by = "schedule"
     config.optimizer.muon.form = "airbench"
     config.optimizer.muon.fallback = "sgd"
-    config.optimizer.muon.fallback_rate = 8.8
+    config.optimizer.muon.fallback_rate = 15.0
     config.schedule.name = "linear"
     return config
