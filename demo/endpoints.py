@@ -25,11 +25,11 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
         (row,) = shown.rows([_decode(gr, shown, image)])
         return {"model": shown.title, **as_json(shown.classifier, row, TOP, shown.names)}
 
-    def explain(image: Path | None, model: str, label: str, stage: str) -> tuple[np.ndarray, str]:
+    def explain(image: Path | None, model: str, label: str, stage: str, method: str) -> tuple[np.ndarray, str]:
         shown = find(gr, models, model)
         try:
             number = shown.classifier.find_label(label) if label else MOST_PROBABLE
-            return shown.explain(_decode(gr, shown, image), number, stage or shown.stages[-1])
+            return shown.explain(_decode(gr, shown, image), number, stage or shown.stages[-1], method or None)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -39,11 +39,12 @@ def add_endpoints(gr: Any, models: Sequence[Shown]) -> None:
         model = gr.Textbox(models[0].title, label="model: " + ", ".join(shown.title for shown in models))
         label = gr.Textbox("", label="label: a class by name or number; nothing for the most probable")
         stage = gr.Textbox("", label="stage: stage1, stage2, …; nothing for the last")
+        method = gr.Textbox("", label="method: " + ", ".join(models[0].methods) + "; nothing for the first")
         found = gr.JSON(label="the most probable classes")
         heat = gr.Image(label="the image under its map", format="jpeg")
         caption = gr.Markdown(label="the class, its probability and the stage")
         gr.Button().click(predict, [image, model], found, api_name="predict")
-        gr.Button().click(explain, [image, model, label, stage], [heat, caption], api_name="explain")
+        gr.Button().click(explain, [image, model, label, stage, method], [heat, caption], api_name="explain")
 
 
 def find(gr: Any, models: Sequence[Shown], title: str) -> Shown:

@@ -17,8 +17,9 @@ from jaxnets.answer import listed, probabilities_of, ranked, reason_of, refuses,
 from jaxnets.classifier import Classifier, load
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
-from jaxnets.explain.gradcam import stages
-from jaxnets.explain.overlay import overlay
+from jaxnets.explain.methods import METHODS, find_method
+from jaxnets.explain.overlay import drawable, overlay
+from jaxnets.explain.stage import stages
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.resolve import resolve
@@ -66,6 +67,13 @@ class Shown:
     def stages(self) -> list[str]:
         return list(stages(self.classifier.model))
 
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods that can explain this model with what is installed for sure, its default first."""
+        default = self.classifier.explainer.choose(None, None)
+        able = [m for m in METHODS.values() if m.compiled and (default.by_stage or not m.by_stage)]
+        return [default.name, *(method.name for method in able if method is not default)]
+
     def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:
         """Returns a file's image, 16 bits brought to 8 as the model's own were.
 
@@ -79,17 +87,27 @@ class Shown:
         self._open()
         return self.classifier.rows(images)
 
-    def explain(self, image: np.ndarray, label: int, stage: str) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-        """Returns the image under its map, with at most SHOWN_SIDE pixels a side, and a sentence that names it."""
+    def explain(
+        self, image: np.ndarray, label: int, stage: str, method: str | None = None
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+        """Returns the image under its map, with at most SHOWN_SIDE pixels a side, and a sentence that names it.
+
+        The stage is for the methods that look at one.
+        """
+        asked = find_method(method or self.methods[0])
         self._open()
         with self._explaining:
             wanted = None if label == MOST_PROBABLE else [label]
-            (found,) = self.classifier.explain_batch([image], wanted, stage=stage)
+            at = stage if asked.by_stage else None
+            (found,) = self.classifier.explain_batch([image], wanted, stage=at, method=asked.name)
         small, heat = _shrink(with_channels(image, 3)), _shrink(found.heat)
-        caption = f"**{self.names[found.label]}** {found.probability:.1%}{found.remark}, as {stage} sees it."
+        whom = f"as {stage} sees it" if asked.by_stage else f"by {asked.title}"
+        caption = f"**{self.names[found.label]}** {found.probability:.1%}{found.remark}, {whom}."
+        if asked.signed:
+            caption += " Yellow speaks for it, blue against it."
         if not found.heat.any():
             caption += " Nothing in this stage speaks for it: the map is empty."
-        return overlay(small, heat), caption
+        return overlay(small, drawable(heat)[0] if found.fine else heat, signed=asked.signed), caption
 
     def warm(self) -> None:
         """Does once what the first visitor would otherwise wait for."""

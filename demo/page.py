@@ -14,6 +14,7 @@ from samples import samples_of
 from uploads import decode, uploaded
 
 from jaxnets.answer import refuses
+from jaxnets.explain.methods import METHODS
 
 MAX_FILES = 200  # of a batch
 _KEPT_SECONDS = 3600  # of what visitors upload
@@ -74,7 +75,7 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
                 prediction.postprocess = partial(_label_data, shown)
                 labels.append(prediction)
                 heat = gr.Image(
-                    label="Where it looks (Grad-CAM)",
+                    label="Where it looks",
                     format="jpeg",
                     interactive=False,
                     height=300,
@@ -92,11 +93,13 @@ def _image_tab(gr: Any, models: list[Any]) -> None:
                         elem_id=f"class-{number}",
                     )
                     stage = gr.Dropdown(shown.stages, value=shown.stages[-1], label="Stage", min_width=110)
+                    named = [(METHODS[name].title, name) for name in shown.methods]
+                    method = gr.Dropdown(named, value=shown.methods[0], label="Method", min_width=130)
                 classes.append(label)
                 maps += [heat, caption]
                 explain = partial(_explain, gr, shown)
-                changes.append({"fn": explain, "inputs": [image, label, stage], "outputs": [heat, caption]})
-                gr.on([label.input, stage.input], **changes[-1], api_visibility="private")
+                changes.append({"fn": explain, "inputs": [image, label, stage, method], "outputs": [heat, caption]})
+                gr.on([label.input, stage.input, method.input], **changes[-1], api_visibility="private")
 
     def classify(file: Path | None) -> list[Any]:
         decoded = [decode(gr, shown, file, warn=shown is models[0]) for shown in models]
@@ -124,9 +127,9 @@ def _label_data(shown: Any, row: Any) -> Any:
     return LabelData(label=headline(shown, row), confidences=bars)
 
 
-def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str) -> tuple[Any, str]:
+def _explain(gr: Any, shown: Any, file: Path | None, label: int, stage: str, method: str) -> tuple[Any, str]:
     decoded = decode(gr, shown, file, warn=False)  # the prediction has warned already
-    return (None, "") if decoded is None else shown.explain(decoded, label, stage)
+    return (None, "") if decoded is None else shown.explain(decoded, label, stage, method)
 
 
 def _batch_tab(gr: Any, models: list[Any]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,10 @@ from jaxnets.answer import Answer, activated, read_row, said
 from jaxnets.data.given import Given, as_image, as_images
 from jaxnets.engine.runtime import Engine, EngineName, open_engine
 from jaxnets.errors import UserError, nearest
-from jaxnets.explain.gradcam import find_stage, make_gradcam, to_image
+from jaxnets.explain.explainer import Explainer
+from jaxnets.explain.methods import METHODS
+from jaxnets.explain.overlay import Panel
+from jaxnets.explain.place import to_image
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import Activation, forward, profile
 from jaxnets.preprocess import Preprocess
@@ -35,21 +38,38 @@ _log = logging.getLogger(__name__)
 
 Weights = Literal["ema", "raw"]
 EXPLAINED = 4  # labels of one answer, at most
+_COARSE = 400  # places of a stage, up to which a map of it is seen as it is
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
     """What `Classifier.explain_batch` says of one image."""
 
-    heat: Float32[np.ndarray, "h w"]  # 0…1
+    heat: Float32[np.ndarray, "h w"]  # 0…1; where the method is signed −1…1, below 0 what speaks against the class
     label: int
     probability: float
     said: bool | None = None  # where an image may have several labels, whether the answer holds this one
+    method: str = "gradcam"
+    peak: float = 1.0  # what 1 stands for, in the method's unit
+    fine: bool = False  # whether its grains are too small to be seen, so that drawings smooth it
 
     @property
     def remark(self) -> str:
         """What a caption says beside label and probability."""
         return ", not said" if self.said is False else ""
+
+    def panel(self, labels: Sequence[str]) -> Panel:
+        """Returns the map as a sheet draws it, with the names of the classes."""
+        method = METHODS[self.method]
+        return Panel(
+            heat=self.heat,
+            caption=(method.title, f"{labels[self.label]}  {self.probability:.1%}{self.remark}"),
+            peak=self.peak,
+            unit=method.unit,
+            signed=method.signed,
+            fine=self.fine,
+            by_pixels=not method.by_stage,
+        )
 
     def __repr__(self) -> str:
         rows, columns = self.heat.shape
@@ -177,19 +197,30 @@ class Classifier:
         return np.zeros((1, p.height, p.width, p.channels), np.uint8)
 
     def explain(
-        self, image: Given, label: str | int | None = None, stage: str | None = None
+        self,
+        image: Given,
+        label: str | int | None = None,
+        stage: str | None = None,
+        *,
+        method: str | None = None,
     ) -> Float32[np.ndarray, "h w"]:
-        """Returns which places of an image speak for a class (Grad-CAM), 0…1 with 1 at the peak.
+        """Returns which places of an image speak for a class, 0…1 with 1 at the peak.
 
         Args:
             image: one, as for `predict`; the map has its height and width, and is 0 where the crop does not reach.
             label: the class, by name or number; None for the most probable.
-            stage: whose output is asked, "stage1" and so on; None for the last, which is the coarsest.
+            stage: whose output is asked, "stage1" and so on; None for the last, which is the coarsest. For those of
+                the methods that look at one.
+            method: "gradcam", "gradcam++", "layercam", "integrated_gradients", "smoothgrad", "occlusion", or "shap"
+                (`jaxnets.explain.methods` says what each computes). None for Grad-CAM, or occlusion for a network
+                whose stages have no rows and columns. Integrated gradients, occlusion and SHAP are signed: −1…1, and
+                below 0 what speaks against the class.
 
         Raises:
-            UserError: for a class or stage that there is not.
+            UserError: for a class, stage or method that there is not, or an image of less than 2 × 2 pixels.
         """
-        return self.explain_batch([image], None if label is None else [label], stage=stage)[0].heat
+        wanted = None if label is None else [label]
+        return self.explain_batch([image], wanted, stage=stage, method=method)[0].heat
 
     def explain_batch(
         self,
@@ -197,9 +228,19 @@ class Classifier:
         labels: Sequence[str | int | None] | None = None,
         *,
         stage: str | None = None,
+        method: str | None = None,
     ) -> list["Explanation"]:
         """Explains images together; as `explain`, and says also which class is meant and how probable it is."""
+        chosen_method = self.explainer.choose(method, stage)
         decoded = [as_image(image, self.preprocess.white_level) for image in images]
+        for image in decoded:
+            if min(image.shape[:2]) < 2:
+                raise UserError(
+                    f"an image of {image.shape[0]} × {image.shape[1]} pixels has no places to tell apart: give one of "
+                    "at least 2 × 2"
+                )
+        if not decoded:
+            return []
         fitted = np.stack([self.preprocess.fit(image) for image in decoded])
         probabilities = self.engine.probabilities(fitted)
         wanted = labels or [None] * len(decoded)
@@ -207,23 +248,27 @@ class Classifier:
             int(row.argmax()) if label is None else self.find_label(label)
             for label, row in zip(wanted, probabilities, strict=True)
         ]
-        layer = find_stage(self.model, stage)
-        if layer not in self._gradcam:
-            self._gradcam[layer] = jax.jit(make_gradcam(self.model, self.preprocess, layer))
-        with jax.default_matmul_precision(self.matmul_precision):
-            heat = np.asarray(self._gradcam[layer](self.variables, fitted, np.asarray(chosen, np.int32))[0])
+        maps = self.explainer.maps(chosen_method, fitted, np.asarray(chosen, np.int32), stage)
         return [
             Explanation(
-                heat=to_image(heat[i], self.preprocess, *image.shape[:2]),
+                heat=to_image(maps[i], self.preprocess, *image.shape[:2]),
                 label=chosen[i],
                 probability=float(probabilities[i, chosen[i]]),
                 said=chosen[i] in said(self, probabilities[i]) if self.several_labels else None,
+                method=chosen_method.name,
+                peak=float(np.abs(maps[i]).max()),
+                fine=chosen_method.fine or (chosen_method.by_stage and maps[i].size > _COARSE),
             )
             for i, image in enumerate(decoded)
         ]
 
     def explain_answer(
-        self, image: Given, label: str | int | None = None, stage: str | None = None
+        self,
+        image: Given,
+        label: str | int | None = None,
+        stage: str | None = None,
+        *,
+        method: str | None = None,
     ) -> list["Explanation"]:
         """Explains each label of the answer to an image, the most probable first and at most EXPLAINED of them.
 
@@ -235,7 +280,14 @@ class Classifier:
             (row,) = self.engine.probabilities(self.preprocess.fit(decoded)[None])
             chosen = [*said(self, row)[:EXPLAINED]] or [None]
         # One after another: each number of images has a program of its own, which takes longer to compile.
-        return [self.explain_batch([decoded], [each], stage=stage)[0] for each in chosen]
+        return [self.explain_batch([decoded], [each], stage=stage, method=method)[0] for each in chosen]
+
+    def features(self, image: Given) -> dict[str, Float32[np.ndarray, "1 rows columns f"]]:
+        """Returns what the stem and each stage make of an image, by name, as the model sees it; as `predict`."""
+        fitted = self.preprocess.fit(as_image(image, self.preprocess.white_level))[None]
+        with jax.default_matmul_precision(self.matmul_precision):
+            found = self._features(self.variables, fitted)
+        return {name: np.asarray(x, np.float32) for name, x in found.items()}
 
     def find_label(self, label: str | int) -> int:
         """Returns the number of a class. An int is its number; text is its name, or its number where none is called so.
@@ -275,8 +327,16 @@ class Classifier:
         return jax.jit(profiles)
 
     @cached_property
-    def _gradcam(self) -> dict[str, Any]:
-        return {}
+    def _features(self) -> Callable[[Variables, np.ndarray], dict[str, jax.Array]]:
+        def features(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+            return forward(self.model, self.preprocess, variables, images, method="features")
+
+        return jax.jit(features)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What makes the maps of `explain`; its programs are made when they are first asked for."""
+        return Explainer(self.model, self.variables, self.preprocess, self.matmul_precision)
 
     @cached_property
     def engine(self) -> Engine:

@@ -1,1 +1,1 @@
-"""What in an image speaks for a class."""
+"""What in an image speaks for a class, and how far an explanation can be believed."""

@@ -37,6 +37,7 @@ Label = Annotated[
     Query(description="the class to explain, by name or number; else the most probable, or each that is said"),
 ]
 Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
+Method = Annotated[str | None, Query(description="gradcam, gradcam++ (or gradcampp) or layercam; else gradcam")]
 
 
 def make_app(models: Models, limits: Limits, keys: Keys | None = None, web: Web | None = None) -> FastAPI:
@@ -121,8 +122,12 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
             return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
 
     @app.post("/v1/models/{name}/explain", summary="Draw what speaks for a class", **openapi.EXPLAIN)
-    async def explain(request: Request, name: str, label: Label = None, stage: Stage = None) -> Response:
+    async def explain(
+        request: Request, name: str, label: Label = None, stage: Stage = None, method: Method = None
+    ) -> Response:
         served = models.find(name)
+        if method is not None:
+            method = method.replace(" ", "+")  # what a plus sign means in an address
         uploads = await _read(request, limits)
         if len(uploads) > 1:
             raise Refused(413, "too_many_images", f"one image is explained at a time, found {len(uploads)}")
@@ -130,7 +135,7 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
 
             def draw() -> bytes:
                 drawing = io.BytesIO()
-                loaded.explain(uploads[0], limits, label, stage).save(drawing, "PNG", compress_level=3)
+                loaded.explain(uploads[0], limits, label, stage, method).save(drawing, "PNG", compress_level=3)
                 return drawing.getvalue()
 
             content = await _answer(request, asyncio.ensure_future(models.aside(draw)), limits)

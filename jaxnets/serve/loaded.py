@@ -14,6 +14,7 @@ from PIL import Image
 
 from jaxnets.cores import cores
 from jaxnets.errors import UserError
+from jaxnets.explain.methods import METHODS, find_method
 from jaxnets.explain.overlay import sheet
 from jaxnets.preprocess import with_channels
 from jaxnets.serve.admission import Admission
@@ -53,17 +54,25 @@ class Loaded:
     def _white(self) -> int:
         return self.predictor.preprocess.white_level
 
-    def explain(self, upload: Upload, limits: Limits, label: str | None, stage: str | None) -> Image.Image:
-        """Returns an image beside its Grad-CAM overlay, of several labels of the answer one below the other."""
+    def explain(
+        self, upload: Upload, limits: Limits, label: str | None, stage: str | None, method: str | None = None
+    ) -> Image.Image:
+        """Returns an image beside its overlay, or those of several labels of the answer."""
         shown = Image.fromarray(with_channels(open_image(upload, limits, self._white), 3))
         shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         image = np.asarray(shown)
         try:
-            explained = self.predictor.explain_answer(image, label, stage)
+            if method is not None and not find_method(method).quick:
+                raise UserError(
+                    f"{method} takes too long for a service ({find_method(method).cost}): ask for "
+                    f"{', '.join(name for name, found in METHODS.items() if found.quick)}, or use "
+                    "python -m jaxnets.explain"
+                )
+            explained = self.predictor.explain_answer(image, label, stage, method=method)
         except UserError as error:
             raise Refused(422, "unknown_label_or_stage", str(error)) from error
-        captions = [f"{self.predictor.labels[e.label]}  {e.probability:.1%}{e.remark}" for e in explained]
-        return sheet(image, list(zip((e.heat for e in explained), captions, strict=True)))
+        panels = [found.panel(self.predictor.labels) for found in explained]
+        return sheet(image, panels, self.predictor.preprocess.region(*image.shape[:2]))
 
 
 def open_loaded(

@@ -175,7 +175,7 @@ EMBED: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 _DRAWING: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image beside its Grad-CAM overlay", "content": {"image/png": {"schema": _BINARY}}}
+    200: {"description": "The image beside its overlay, with a scale", "content": {"image/png": {"schema": _BINARY}}}
 }
 EXPLAIN: dict[str, Any] = {"responses": _DRAWING | _REFUSALS, "openapi_extra": _body(many=False)}
 

@@ -169,6 +169,35 @@ def test_the_map_of_a_large_image_comes_back_small_and_names_its_class():
     assert caption.startswith(f"**class 3** {shown.rows([image])[0, 3]:.1%}, as stage2")
 
 
+def test_a_model_without_places_in_its_stages_is_explained_by_what_can():
+    from images import MOST_PROBABLE, Shown
+
+    from jaxnets import Preprocess, create_model
+    from tests.tiny import live
+
+    small = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.3,))
+    model = create_model("mlp", widths=(16, 12), num_classes=5, preprocess=small)
+    made = dataclasses.replace(classifier(), model=model, preprocess=small, variables=live(model, small))
+    shown = Shown("dense", made, None)
+    assert shown.methods == ["occlusion", "integrated_gradients", "smoothgrad"]
+    shown.warm()
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    drawn, caption = shown.explain(image, MOST_PROBABLE, shown.stages[-1])
+    assert drawn.shape == (8, 8, 3)
+    assert "by Occlusion" in caption
+
+
+def test_the_map_of_each_method_is_drawn():
+    from images import Shown
+
+    shown = Shown("tiny", classifier(classes=5), None)
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    drawn = [shown.explain(image, 3, "stage2", method) for method in ("gradcam", "gradcam++", "occlusion")]
+    assert "as stage2 sees it" in drawn[1][1]
+    assert "blue against it" in drawn[2][1]
+    assert (drawn[0][0] != drawn[1][0]).any()
+
+
 def test_classes_of_one_name_are_told_apart(shown):
     from images import Shown
 

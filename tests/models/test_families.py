@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import create_model, list_models
-from jaxnets.explain.gradcam import logits_and_output
+from jaxnets.explain.stage import logits_and_output
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.describe import parameters
 from jaxnets.models.registry import FAMILIES, MODELS, family_of, find_family
