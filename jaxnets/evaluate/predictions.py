@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 
+from jaxnets.answer import activated
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Predictions:
         found = np.empty(self.logits.shape, np.float32)
         for start in range(0, len(self), _ROWS):
             rows = slice(start, start + _ROWS)
-            found[rows] = activated(self.logits[rows].astype(np.float64) / temperature, self.activation)
+            found[rows] = activated(self.logits[rows].astype(np.float64), self.activation, temperature)
         return found
 
     def take(self, chosen: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Predictions":
@@ -90,14 +91,6 @@ class Predictions:
             groups=None if self.groups is None else self.groups[numbers],
             index=numbers if self.index is None else self.index[numbers],
         )
-
-
-def activated(logits: np.ndarray, activation: "Activation") -> np.ndarray:
-    """Returns the probabilities of logits `[n, classes]`, in their dtype; of large ones too, without an overflow."""
-    if activation == "sigmoid":
-        return np.exp(-np.logaddexp(0, -logits))
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def refuse_not_finite(logits: Float32[np.ndarray, "n classes"], paths: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxnets import figures
+from jaxnets.evaluate.decisions import in_words
 from jaxnets.evaluate.page.section import Section, drawing, paragraph, percent, side_by_side, table
 from jaxnets.evaluate.reliability import BINS, Coverage, Reliability
 from jaxnets.evaluate.run import Evaluation
@@ -47,9 +48,12 @@ def calibration(evaluation: Evaluation) -> Section:
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
     html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
     html += paragraph(
-        "These thresholds are read off the images they are judged by, and flatter: choose one on the validation split.",
+        "These thresholds are read off the images they are judged by, and flatter: --precision chooses one on the "
+        "validation split, and keeps it with the run.",
         "dim",
     )
+    if said := in_words(evaluation.metrics):
+        html += "".join(paragraph(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in said)
     return Section(
         "How sure it is",
         html,

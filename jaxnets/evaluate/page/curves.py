@@ -1,8 +1,6 @@
 """Curves: of each class against the rest over all thresholds, and of the training."""
 
-import json
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,14 +9,13 @@ from jaxnets.evaluate.page.classes import short
 from jaxnets.evaluate.page.section import Section, drawing, paragraph, side_by_side
 from jaxnets.evaluate.run import Evaluation
 from jaxnets.evaluate.several_labels import JudgedSeveral
-from jaxnets.run.directory import RunDirectory
+from jaxnets.run.curves import draw, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DRAWN = 6  # classes
 _POINTS = 400  # of a curve, at most
-_LEARNED = (("loss", "loss"), ("accuracy", "accuracy"), ("mean_average_precision", "mean average precision"))
 
 
 def thresholds(evaluation: Evaluation) -> Section:
@@ -82,55 +79,18 @@ def draw_f1(judged: JudgedSeveral) -> "Figure":
 
 
 def learning(evaluation: Evaluation) -> Section:
-    """Returns the curves of the training, from metrics.jsonl."""
-    rows = rows_of(evaluation.run)
-    drawn = draw_learning(rows)
-    if not drawn:
+    """Returns the curves of the training, as the run directory's curves.png has them."""
+    try:
+        rows = read_rows(evaluation.run.metrics)
+    except OSError:  # a page without them is better than none
+        rows = []
+    figure = draw(rows, evaluation.metrics["step"])
+    if figure is None:
         return Section("Learning", "", "learning")
-    html = side_by_side(drawing(figure, f"{key} over the steps of the training") for key, figure in drawn.items())
+    html = drawing(figure, "loss, accuracy, learning rate and images per second over the training", wide=True)
     if evaluation.metrics["step"] is not None:
         html += paragraph(f"The weights that are judged here are those of step {evaluation.metrics['step']:,}.", "dim")
-    return Section("Learning", html, "learning", {f"learning-{key}.png": figures.png(x) for key, x in drawn.items()})
-
-
-def rows_of(run: RunDirectory) -> list[dict[str, Any]]:
-    """Returns the rows of metrics.jsonl; a line that is not whole is left out, and where there is none, nothing."""
-    try:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
-
-
-def draw_learning(rows: list[dict[str, Any]]) -> dict[str, "Figure"]:
-    """Returns by its key each quantity over the steps, of training and of each split; nothing where there is none."""
-    series: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        for key, value in row.items():
-            kind, _, name = key.partition("/")
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                whose = str(row.get("eval/split", kind)) if kind == "eval" else kind
-                series[name][whose].append((row["step"], float(value)))
-    drawn = {}
-    for key, name in _LEARNED:
-        if key not in series:
-            continue
-        drawn[key] = figures.new_figure(4.4, 3.1)
-        axes = drawn[key].subplots()
-        for whose, points in series[key].items():
-            step, value = np.array(points).T
-            axes.plot(*_thin(step, value), label=whose, marker="o" if len(points) < 12 else None, markersize=3)
-        axes.set(xlabel="step", title=name)
-        axes.legend()
-    return drawn
+    return Section("Learning", html, "learning", {"learning.png": figures.png(figure)})
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
