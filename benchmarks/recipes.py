@@ -8,7 +8,8 @@ images in train/ and test/ with a folder for each class, or for `fashion` Fashio
 process of its own, started by the command that a user would type, with a compilation cache that is empty at first. The
 time is the clock's from that command on, beside it the processor's. The test split is looked at once, when a training
 has ended; the curve is of the validation split. Interrupted, the same command goes on: what has ended is in the JSON
-file, and what has begun is begun anew. With --parallel 2 two trainings share the machine, each on its own cores.
+file, what has begun is begun anew, and results of other options are refused. With --parallel 2 two trainings share the
+machine, each on its own cores.
 """
 
 import argparse
@@ -27,7 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curves import draw, points, rows_of
 from machine import machine
+
+from jaxnets.cores import cores
 
 Keys = Mapping[str, Any]  # of the config, below `config.`
 
@@ -41,15 +45,15 @@ class Training:
     torch: bool = False  # the same recipe in PyTorch: torch_resnet20.py
 
 
-SGD = {
+SGD = {  # at the rate of cifar10-airbench's legacy/airbench94.py, for a mean in place of a sum over a batch
     "optimizer.name": "sgd",
     "optimizer.learning_rate": 0.75,
-    "optimizer.head_rate": 1.0,
     "optimizer.decay_by": "rate",
     "optimizer.decay_on": "kernels",
     "optimizer.weight_decay": 1.3e-3,
 }
-WHOLE_EPOCHS = {"steps": None, "eval_every_steps": None}  # in place of the config's own
+WHOLE_EPOCHS = {"steps": None, "eval_every_steps": None}  # in place of the config's own; they need --epochs
+NEEDS = {"torch": ("epochs",), "distillation": ("epochs", "teacher")}  # options that a suite cannot do without
 SUITES: Mapping[str, Mapping[str, Training]] = {
     "cifar10": {"cifar10_fast": Training("cifar10_fast")},
     "fashion": {"fashion_mnist": Training("fashion_mnist")},
@@ -90,8 +94,20 @@ def main() -> None:
     options, options.keys = parser.parse_known_args()
     if wrong := [key for key in options.keys if not key.startswith("--config.")]:
         parser.error(f"unknown arguments: {' '.join(wrong)}")
+    if missing := [name for name in NEEDS.get(options.suite, ()) if getattr(options, name) is None]:
+        parser.error(f"{options.suite} needs --{' and --'.join(missing)}")
+    if not 1 <= options.parallel <= cores():
+        parser.error(f"--parallel must be from 1 to {cores()}, as many cores as there are, found {options.parallel}")
     print(machine())
-    found: dict[str, dict[str, Any]] = json.loads(options.json.read_text()) if has(options.json) else {}
+    asked = {name: getattr(options, name) for name in ("suite", "source", "epochs", "parallel", "teacher", "keys")}
+    found: dict[str, dict[str, Any]] = {}
+    if options.json and options.json.exists():
+        before = json.loads(options.json.read_text())
+        if before["asked"] != asked:
+            parser.error(
+                f"{options.json} holds the results of {before['asked']}, and {asked} is asked for: name another"
+            )
+        found = before["found"]
     wanted = [
         (name, training, seed)
         for seed in range(options.seeds)
@@ -108,27 +124,28 @@ def main() -> None:
             result = run(options, training, seed, workdir, Path(folder, f"cache {name} {seed}"))
             found.setdefault(name, {})[str(seed)] = result
             if options.json:
-                options.json.write_text(json.dumps(found, indent=1))
+                options.json.write_text(json.dumps({"asked": asked, "found": found}, indent=1))
             print(f"{name} {seed}: {result['test']:.2%} after {result['seconds']:.0f} s", flush=True)
 
-        for task in [pool.submit(measured, *each) for each in wanted]:
-            task.result()
+        tasks = [pool.submit(measured, *each) for each in wanted]
+        try:
+            for task in tasks:
+                task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # once one has failed, the others are not begun
     for name in SUITES[options.suite]:
         if runs := list(found.get(name, {}).values()):
             print(f"{name:16}", *(f"{what} {spread(runs, what)}" for what in ("test", "validation")), times(runs))
     if options.plot:
-        draw(found, options.plot)
-
-
-def has(file: Path | None) -> bool:
-    return file is not None and file.exists()
+        curves = {name: [each["curve"] for each in runs.values()] for name, runs in found.items()}
+        ends = {name: [(each["seconds"], each["test"]) for each in runs.values()] for name, runs in found.items()}
+        draw(curves, options.plot, "accuracy on the validation split (stars: test)", ends)
 
 
 def share_cores(parts: int) -> Callable[[], None]:
     """Returns what gives each thread that calls it, and what that starts, its own of as many parts of the cores."""
-    cores = sorted(os.sched_getaffinity(0))
-    number = itertools.count()
-    return lambda: os.sched_setaffinity(0, cores[next(number) :: parts])
+    all_of_them, number = sorted(os.sched_getaffinity(0)), itertools.count()
+    return lambda: os.sched_setaffinity(0, all_of_them[next(number) :: parts])
 
 
 def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> dict[str, Any]:
@@ -147,9 +164,9 @@ def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> d
     began = time.time()
     if training.torch:
         folder = options.source.removeprefix("folder:")
-        epochs = str(options.epochs or 1)
-        script = Path(__file__).with_name("torch_resnet20.py")
-        processor = call(options.torch, str(script), folder, str(workdir), "--epochs", epochs, "--seed", str(seed))
+        script = str(Path(__file__).with_name("torch_resnet20.py"))
+        how = ("--epochs", str(options.epochs), "--seed", str(seed))
+        processor = call(options.torch, script, folder, str(workdir), *how)
     else:
         keys: dict[str, Any] = {"data.source": options.source, "seed": seed}
         if options.epochs:
@@ -159,24 +176,25 @@ def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> d
         arguments = [f"--config.{key}={value}" for key, value in {**keys, **training.keys}.items()]
         command = [sys.executable, "-m", "jaxnets.main", "--config", training.config, "--workdir", str(workdir)]
         processor = call(*command, *arguments, *options.keys)
+    judged = workdir
     if training.soup:
-        into = workdir.with_name(f"{workdir.name}_soup")
+        judged = into = workdir.with_name(f"{workdir.name}_soup")
         shutil.rmtree(into, ignore_errors=True)
         processor += call(sys.executable, "-m", "jaxnets.soup", str(workdir), "--out", str(into))
         processor += call(sys.executable, "-m", "jaxnets.evaluate", "--workdir", str(into))
     seconds = time.time() - began
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    curve = [(row["time"] - began, row["eval/accuracy"]) for row in rows if "eval/accuracy" in row]
-    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
+    if training.soup:
+        test = json.loads((judged / "report" / "metrics.json").read_text())["accuracy"]
+    else:
+        _, test = points(workdir, "test/accuracy", began)[-1]
+    speeds = [row["train/images_per_second"] for row in rows_of(workdir) if "train/images_per_second" in row]
     return {
-        "test": json.loads((into / "report" / "metrics.json").read_text())["accuracy"]
-        if training.soup
-        else next(row["test/accuracy"] for row in reversed(rows) if "test/accuracy" in row),
-        "validation": max((accuracy for _, accuracy in curve), default=None),
+        "test": test,
+        "validation": max((accuracy for _, accuracy in points(judged, "eval/accuracy", began)), default=None),
         "seconds": seconds,
         "processor": processor,
         "images_per_second": statistics.median(speeds),
-        "curve": curve,
+        "curve": points(workdir, "eval/accuracy", began),
     }
 
 
@@ -192,31 +210,6 @@ def times(runs: list[dict[str, Any]]) -> str:
         statistics.mean(each[what] for each in runs) for what in ("seconds", "processor", "images_per_second")
     )
     return f"{seconds:.0f} s, {processor:.0f} s of processor, {speed:.0f} images/s"
-
-
-def draw(found: Mapping[str, Mapping[str, Any]], file: Path) -> None:
-    """Draws each training's mean accuracy on validation with its range over seeds, and the test split's at the end."""
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for name, by_seed in found.items():
-        runs = list(by_seed.values())
-        length = min(len(each["curve"]) for each in runs)
-        minutes = [statistics.mean(each["curve"][i][0] for each in runs) / 60 for i in range(length)]
-        lowest, mean, highest = (
-            [how([100 * each["curve"][i][1] for each in runs]) for i in range(length)]
-            for how in (min, statistics.mean, max)
-        )
-        (line,) = axes.plot(minutes, mean, marker=".", label=name)
-        axes.fill_between(minutes, lowest, highest, alpha=0.15, color=line.get_color())
-        for each in runs:
-            axes.plot(each["seconds"] / 60, 100 * each["test"], marker="*", color=line.get_color(), ls="")
-    axes.set_xlabel("minutes since the command")
-    axes.set_ylabel("accuracy on the validation split, % (stars: test)")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(file)
 
 
 if __name__ == "__main__":

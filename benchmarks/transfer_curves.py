@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from curves import Curve, draw, points
 from machine import machine
 
 PRETRAINED = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0"}
@@ -63,10 +64,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(found))
     if options.plot:
-        draw(found, options.plot)
-
-
-Curve = list[tuple[float, float]]  # seconds since the command, accuracy on the test split
+        draw(found, options.plot, "accuracy on the test split")
 
 
 def finetune(options, name: str, seed: int, workdir: Path, epochs: float) -> Curve:
@@ -111,30 +109,6 @@ def train(options, name: str, seed: int, workdir: Path, epochs: float) -> Curve:
     began = time.time()
     subprocess.run([sys.executable, "-c", TRAIN, json.dumps(config), str(workdir)], check=True)
     return points(workdir, "eval/accuracy", began)
-
-
-def points(workdir: Path, metric: str, began: float) -> Curve:
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [(row["time"] - began, row[metric]) for row in rows if metric in row]
-
-
-def draw(found, file: Path) -> None:
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for name, runs in found.items():
-        seconds = [statistics.mean(run[i][0] for run in runs) for i in range(len(runs[0]))]
-        lowest, mean, highest = (
-            [how([run[i][1] for run in runs]) for i in range(len(runs[0]))] for how in (min, statistics.mean, max)
-        )
-        (line,) = axes.plot(seconds, mean, marker="o", label=name)
-        axes.fill_between(seconds, lowest, highest, alpha=0.15, color=line.get_color())
-    axes.set_xlabel("seconds since the command")
-    axes.set_ylabel("accuracy on the test split")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(file)
 
 
 if __name__ == "__main__":
