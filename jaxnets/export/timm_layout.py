@@ -14,7 +14,7 @@ from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
 from jaxnets.models.conventions import TENSORFLOW, TORCH
 from jaxnets.models.family import TRAINING_FIELDS, Layout
-from jaxnets.models.registry import MODELS, family_of, find_model
+from jaxnets.models.registry import MODELS, family_of, find_family, find_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt, to_arrays
 
@@ -45,12 +45,16 @@ def architecture_of(name: str, model: Any) -> Architecture:
     Raises:
         NotInTimm: if it has none.
     """
-    own = find_model(name).fields
+    own, timm = find_model(name).fields, find_family(name).timm
     defaults = {known.name: known.default for known in fields(model)}
     convention = {"padding", "norm_epsilon"} if "padding" in defaults else set()
-    for key in defaults.keys() - {*TRAINING_FIELDS, "parent", "name"} - convention:
+    arguments: dict[str, Any] = {}
+    for key in sorted(defaults.keys() - {*TRAINING_FIELDS, "parent", "name"} - convention):
         if getattr(model, key) != own.get(key, defaults[key]):
-            raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
+            needed = timm.arguments[key](model) if key in timm.arguments else None
+            if needed is None:
+                raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
+            arguments |= needed
     if convention:
         base = name.removeprefix("tf_")
         usual = {"torch": (base, TORCH.norm_epsilon), "same": (f"tf_{base}", TENSORFLOW.norm_epsilon)}
@@ -63,7 +67,7 @@ def architecture_of(name: str, model: Any) -> Architecture:
             return Architecture(other, {"pad_type": pads, "bn_eps": model.norm_epsilon})
     if not _in_timm(name):
         raise NotInTimm(f"timm has no {name}")
-    return Architecture(name)
+    return Architecture(name, arguments)
 
 
 def _in_timm(name: str) -> bool:
@@ -127,12 +131,13 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
     """Returns the config.json beside `file`: network, labels and preprocessing, as timm reads them."""
     seen = classifier.preprocess
     classes, model, module_key = len(classifier.labels), classifier.model, _layout(classifier).module_key
-    structure = family_of(model).structure(model)
+    family = family_of(model)
+    structure, timm = family.structure(model), family.timm
     config = {
         "architecture": found.name,
         "num_classes": classes,
         "num_features": int(np.shape(classifier.variables["params"][structure.head]["kernel"])[0]),
-        "global_pool": "avg",
+        "global_pool": timm.pooling(model),
         "label_names": list(classifier.labels),
         **({"model_args": found.arguments} if found.arguments else {}),
         # No key of timm's, but transformers' for the same: its own heads have logits for several labels.
@@ -144,7 +149,7 @@ def timm_config(classifier: Classifier, found: Architecture, file: str) -> bytes
         **({"refusal": _refusal(classifier)} if classifier.refusal else {}),
         "pretrained_cfg": {
             "input_size": [seen.channels, seen.height, seen.width],
-            "fixed_input_size": False,
+            "fixed_input_size": timm.one_size,
             "interpolation": seen.interpolation,
             "crop_pct": _crop_share(seen),
             "crop_mode": _CROP_MODES[seen.fitting],

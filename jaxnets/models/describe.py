@@ -13,6 +13,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.conventions import padding_of
 from jaxnets.models.layers import BatchNorm, Bias, Conv, Head
+from jaxnets.models.per_channel import PerChannel
+from jaxnets.models.registry import usual_size
+from jaxnets.models.sized import Sized
 from jaxnets.models.statistics import Norm
 
 
@@ -28,11 +31,11 @@ class Description(NamedTuple):
 
 def parameters(model: nn.Module, channels: int = 3) -> int:
     """Returns how many numbers training changes, for images of `channels`."""
-    return size(model, 64, 64, channels).parameters
+    return size(model, *usual_size(model), channels).parameters
 
 
 def multiply_adds(model: nn.Module, height: int, width: int, channels: int = 3) -> int:
-    """Returns the multiplications, each with its addition, in the convolutions and dense layers for one image.
+    """Returns the multiplications, each with its addition, in convolutions, dense layers and attention for one image.
 
     This is what papers call FLOPs or multiply-adds: output places · kernel · input channels / groups · features. Norms,
     activations, pooling and the products with the gates of squeeze-and-excitation are left out, as they are there.
@@ -64,7 +67,14 @@ def _by_shapes(model: nn.Module, image: jax.ShapeDtypeStruct) -> Description:
 
     def count(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module
-        if not isinstance(layer, Conv | BatchNorm | Bias | nn.Dense | Head) or context.method_name != "__call__":
+        if isinstance(layer, Sized) and context.method_name == "__call__":
+            *own_size, result = layer.sized(*args)
+            sizes.append(Size(*own_size))
+            return result
+        if (
+            not isinstance(layer, Conv | BatchNorm | Bias | PerChannel | nn.Dense | Head)
+            or context.method_name != "__call__"
+        ):
             return call(*args, **kwargs)
         if isinstance(layer, BatchNorm):
             norms.append(_norm(layer, args))
@@ -92,6 +102,8 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
         return Size(weights, math.prod(places) * weights), (shape[0], *places, layer.features)
     if isinstance(layer, BatchNorm):
         return Size((1 + layer.learned_scale) * channels, 0), shape
+    if isinstance(layer, PerChannel):
+        return Size(layer.numbers * channels, 0), shape
     if isinstance(layer, Bias):
         return Size(channels, 0), shape
     features = layer.outputs if isinstance(layer, Head) else layer.features

@@ -320,13 +320,20 @@ class StochasticDepth(nn.Module):
     train: Train
 
     @nn.compact
-    def __call__(self, branch: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, branch: Float[Array, "b *places c"]) -> Float[Array, "b *places c"]:
         if self.rate == 0.0 or not trains(self.train, self.path):
             return branch
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (branch.shape[0], 1, 1, 1))
+        examples = (branch.shape[0], *[1] * (branch.ndim - 1))
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, examples)
         return jnp.where(keep, branch / (1 - self.rate), 0).astype(branch.dtype)
 
 
-def depth_rates(last: float, blocks: int) -> list[float]:
-    """Returns each block's stochastic depth, rising linearly to `last` (Huang et al. 2016, equation 4)."""
+def depth_rates(last: float, blocks: int, *, from_zero: bool = False) -> list[float]:
+    """Returns each block's stochastic depth, rising linearly to `last` (Huang et al. 2016, equation 4).
+
+    With `from_zero` the first block is never left out, as in the networks that came after transformers (timm's
+    `calculate_drop_path_rates`); otherwise the image is thought of as a block before it that is not.
+    """
+    if from_zero:
+        return [last * block / max(blocks - 1, 1) for block in range(blocks)]
     return [last * (block + 1) / blocks for block in range(blocks)]

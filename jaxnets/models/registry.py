@@ -63,7 +63,9 @@ def create_model(name: str, **fields: Any) -> nn.Module:
     for field in fields:
         if field not in known:
             raise UserError(f"{name} has no field {field!r}{nearest(field, known)}; it has {', '.join(known)}")
-    made = {"preprocess": entry.preprocess, **entry.fields, **fields}
+    # From JSON, tuples come as lists.
+    given = {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}
+    made = {"preprocess": entry.preprocess, **entry.fields, **given}
     if made.get("single_output") and made["num_classes"] != 2:
         raise UserError(
             f"single_output (config.model.single_output) is for two classes, and there are {made['num_classes']}: "
@@ -91,3 +93,9 @@ def preprocess_of(model: nn.Module) -> Preprocess:
             f"preprocess=jaxnets.Preprocess(...)), or open a run with jaxnets.load"
         )
     return preprocess
+
+
+def usual_size(model: nn.Module) -> tuple[int, int]:
+    """Returns height and width of images that a network takes: those that it is for, where that is known."""
+    preprocess: Preprocess | None = getattr(model, "preprocess", None)
+    return (64, 64) if preprocess is None else (preprocess.height, preprocess.width)

@@ -13,7 +13,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.family import Layout, Variables
 from jaxnets.models.layers import Head, with_two_outputs
 from jaxnets.models.registry import family_of
-from jaxnets.pretrained.layouts import Slot, slots
+from jaxnets.pretrained.layouts import Slot, array_keys, slots
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -29,8 +29,8 @@ def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int
     """
     found = slots(layout, model, channels)
     # How often PyTorch has updated a norm: no part of the function.
-    counters = {_sibling(slot.key, "num_batches_tracked") for slot in found if slot.path[-1] == "mean"}
-    known = {slot.key: slot for slot in found}
+    counters = {_sibling(slot.keys[0], "num_batches_tracked") for slot in found if slot.path[-1] == "mean"}
+    known = {key: slot for slot in found for key in slot.keys}
     missing = [f"{key} {list(slot.foreign_shape)}" for key, slot in known.items() if key not in arrays]
     surplus = [f"{key} {list(arrays[key].shape)}" for key in arrays if key not in known and key not in counters]
     misshapen = [
@@ -55,7 +55,7 @@ def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int
         )
     variables: Variables = {"params": {}, "batch_stats": {}}
     for slot in found:
-        _put(variables, slot, np.ascontiguousarray(slot.to_ours(arrays[slot.key]), np.float32))
+        _put(variables, slot, np.ascontiguousarray(slot.to_ours(arrays), np.float32))
     return variables
 
 
@@ -66,7 +66,7 @@ def to_arrays(variables: Variables, layout: Layout, model: nn.Module, channels: 
         leaf: Any = variables[slot.collection]
         for name in slot.path:
             leaf = leaf[name]
-        found[slot.key] = np.ascontiguousarray(slot.to_foreign(np.asarray(leaf)))
+        found |= {key: np.ascontiguousarray(x) for key, x in slot.to_foreign(np.asarray(leaf)).items()}
     return found
 
 
@@ -77,7 +77,9 @@ def sizes(arrays: Arrays, layout: Layout, model: nn.Module, description: str) ->
         UserError: if its stem or head is missing.
     """
     structure = family_of(model).structure(model)
-    stem, head = (f"{layout.module_key(model, (name,))}.weight" for name in (structure.stem[0], structure.head))
+    stem, head = (
+        array_keys(layout.module_key(model, (name,)), "weight")[0] for name in (structure.stem[0], structure.head)
+    )
     for key in (stem, head):
         if key not in arrays or arrays[key].ndim < 2:
             raise UserError(f"{description} has no array {key}: it needs the whole network, its head included")

@@ -11,8 +11,9 @@ from typing import Any
 
 from jaxnets.answer import read_thresholds
 from jaxnets.errors import UserError
+from jaxnets.models.family import InTimm
 from jaxnets.models.forward import Activation
-from jaxnets.models.registry import FAMILIES, field_names
+from jaxnets.models.registry import FAMILIES, MODELS, field_names, find_family, find_model
 from jaxnets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fitting, Preprocess
 from jaxnets.pretrained.imagenet import class_names
 from jaxnets.trust.refusal import Refusal, read_refusal, read_temperature
@@ -56,7 +57,7 @@ def network(config: Mapping[str, Any]) -> Recognised | None:
             raise UserError(f"has {key} {value!r}, and the network here has {usual!r}")
         if found.name is None:
             raise UserError(f"is that of a {kind} of other depths or widths than the models here have")
-        return Recognised(name=found.name)
+        return Recognised(name=found.name, fields=found.fields)
 
 
 def activation(config: Mapping[str, Any]) -> Activation | None:
@@ -141,6 +142,8 @@ def preprocess(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Pr
             found = _of_convnext(preprocessor)
         elif kind.startswith("EfficientNet"):
             found = _of_efficientnet(preprocessor)
+        elif kind.startswith("ViT"):
+            found = _of_vit(preprocessor)
         else:
             found = None
     if found is None and kind:
@@ -176,9 +179,14 @@ _TIMM_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {  # those that ar
 
 def _timm_network(name: str, config: Mapping[str, Any]) -> Recognised:
     arguments = {"global_pool": config.get("global_pool"), **(config.get("model_args") or {})}
+    timm = find_family(name).timm if name in MODELS else InTimm()
+    irrelevant, usual = _IRRELEVANT | timm.irrelevant, {**_USUAL, **timm.usual}
     fields: dict[str, Any] = {}
     for key, value in arguments.items():
-        if value is None or key in _IRRELEVANT or value in _USUAL.get(key, ()):
+        if value is None or key in irrelevant or value in usual.get(key, ()):
+            continue
+        if key in timm.fields:
+            fields |= timm.fields[key](find_model(name).fields, value)
             continue
         changed = _TIMM_FIELDS[key](value) if key in _TIMM_FIELDS else {}
         if not changed or not changed.keys() <= set(field_names(name)):
@@ -262,6 +270,25 @@ def _of_efficientnet(processor: Mapping[str, Any]) -> Preprocess | None:
     )
     # A crop that is larger than the image is padded; one that leaves more above than beside has no fraction.
     return found if found.crop_fraction <= 1 and found.resized(height, width) == (height, width) else None
+
+
+def _of_vit(processor: Mapping[str, Any]) -> Preprocess | None:
+    """transformers' ViTImageProcessor, which squeezes the image and crops nothing."""
+    height, width = _sides(processor.get("size", 224))
+    mean, std = _normalisation(processor)
+    interpolation = _RESAMPLE.get(processor.get("resample", 2))
+    if not processor.get("do_resize", True) or interpolation is None:
+        return None
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=3,
+        mean=mean,
+        std=std,
+        crop_fraction=1.0,
+        interpolation=interpolation,
+        fitting="squeeze",
+    )
 
 
 def _sides(size: Mapping[str, int] | int) -> tuple[int, int]:

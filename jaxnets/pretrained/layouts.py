@@ -15,39 +15,55 @@ from flax import linen as nn
 
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.family import Family, Layout, Path
-from jaxnets.models.registry import FAMILIES
+from jaxnets.models.family import Family, Keys, Layout, Path
+from jaxnets.models.registry import FAMILIES, usual_size
 
 MARKS = frozenset(layout.mark for family in FAMILIES for layout in family.layouts)  # keys that tell layouts
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one of our arrays lies in a layout."""
+    """Where one of our arrays lies in a layout: under one key, or its features under several, side by side."""
 
     collection: str  # params or batch_stats
     path: Path
-    key: str
+    keys: tuple[str, ...]
     shape: tuple[int, ...]  # ours
     as_convolution: bool  # a dense layer that is a 1×1 convolution there
+    stored_shape: tuple[int, ...] | None = None  # there, where the layout says it: the numbers lie in the same order
 
     @property
     def foreign_shape(self) -> tuple[int, ...]:
+        """The shape of each of the arrays there."""
+        whole = self._turned
+        return (whole[0] // len(self.keys), *whole[1:])
+
+    @property
+    def _turned(self) -> tuple[int, ...]:
+        if self.stored_shape is not None:
+            return self.stored_shape
         if len(self.shape) == 4:  # [i, j, c, f] here, [f, c, i, j] there
             return (self.shape[3], self.shape[2], self.shape[0], self.shape[1])
         if len(self.shape) == 2:  # [c, f] here, [f, c] there
             return (self.shape[1], self.shape[0], *((1, 1) if self.as_convolution else ()))
         return self.shape
 
-    def to_ours(self, array: np.ndarray) -> np.ndarray:
+    def to_ours(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        array = np.concatenate([arrays[key] for key in self.keys]) if len(self.keys) > 1 else arrays[self.keys[0]]
+        if self.stored_shape is not None:
+            return array.reshape(self.shape)
         if len(self.shape) == 4:
             return array.transpose(2, 3, 1, 0)
         return array.reshape(self.shape[::-1]).T if len(self.shape) == 2 else array
 
-    def to_foreign(self, array: np.ndarray) -> np.ndarray:
-        if len(self.shape) == 4:
-            return array.transpose(3, 2, 0, 1)
-        return array.T.reshape(self.foreign_shape) if len(self.shape) == 2 else array
+    def to_foreign(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        if self.stored_shape is not None:
+            array = array.reshape(self.stored_shape)
+        elif len(self.shape) == 4:
+            array = array.transpose(3, 2, 0, 1)
+        elif len(self.shape) == 2:
+            array = array.T.reshape(self._turned)
+        return dict(zip(self.keys, np.split(array, len(self.keys)), strict=True))
 
 
 def recognise(keys: Iterable[str], description: str) -> list[tuple[Family, Layout]]:
@@ -69,20 +85,30 @@ def recognise(keys: Iterable[str], description: str) -> list[tuple[Family, Layou
 
 def slots(layout: Layout, model: nn.Module, channels: int) -> list[Slot]:
     """Returns where in `layout` lies each of the model's arrays, for images of `channels`."""
+    height, width = usual_size(model)
     with plain_convolutions():
         shapes: Any = jax.eval_shape(
-            lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, channels), jnp.float32), train=False)
+            lambda: model.init(jax.random.key(0), jnp.zeros((1, height, width, channels), jnp.float32), train=False)
         )
     return list(_slots(layout, model, shapes))
 
 
 def _slots(layout: Layout, model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Slot]:
     for collection in ("params", "batch_stats"):
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(variables.get(collection, {})):
-            path = tuple(key.key for key in keys)
+        for steps, leaf in jax.tree_util.tree_leaves_with_path(variables.get(collection, {})):
+            path = tuple(step.key for step in steps)
+            if stored := layout.parameter(model, path, leaf.shape):
+                yield Slot(collection, path, (stored.key,), leaf.shape, False, stored.shape)
+                continue
             as_convolution = layout.is_convolution(model, path[:-1])
-            key = f"{layout.module_key(model, path[:-1])}.{_LEAVES[path[-1]]}"
-            yield Slot(collection, path, key, leaf.shape, as_convolution)
+            keys = array_keys(layout.module_key(model, path[:-1]), _LEAVES[path[-1]])
+            yield Slot(collection, path, keys, leaf.shape, as_convolution)
+
+
+def array_keys(layer: Keys, leaf: str) -> tuple[str, ...]:
+    """Returns where an array of a layer lies."""
+    layers = (layer,) if isinstance(layer, str) else layer
+    return tuple(f"{key}{'' if key.endswith('_') else '.'}{leaf}" for key in layers)
 
 
 _LEAVES = {

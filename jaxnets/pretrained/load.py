@@ -108,11 +108,17 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
         name = _name(name, replace(opened, model=source.model))
     name = _name(name, opened)
     layout = _layout(name, opened)
+    opened = replace(opened, arrays={layout.renamed(key): array for key, array in opened.arrays.items()})
     conventions = layout.fields(name)
     if not conventions and opened.model not in (None, name):
         raise _another(opened, name)  # the layout leaves it to the name how the model pads
     fields = {**conventions, **opened.fields}
-    classes, channels = sizes(opened.arrays, layout, create_model(name, **fields), opened.description)
+    model = create_model(name, **fields)
+    try:
+        fields |= layout.fields_of(model, opened.arrays)
+    except UserError as error:
+        raise UserError(f"{opened.description} {error}") from error
+    classes, channels = sizes(opened.arrays, layout, model, opened.description)
     if classes == 1 and len(opened.labels or ()) == 2 and opened.activation == "softmax":
         classes, fields["single_output"] = 2, True  # two classes share its one output
     fields["num_classes"] = classes

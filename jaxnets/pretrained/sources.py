@@ -23,7 +23,7 @@ from jaxnets.run.resolve import FORMS, PORTABLE, ModelSource, resolve
 from jaxnets.trust.refusal import Refusal
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")  # in the names of files that share one model's weights
-_LARGEST_PUBLISHED = 1 << 30  # bytes; the largest of the files that are known has 480 MB
+_LARGEST_PUBLISHED = 5 << 28  # bytes; the largest of the files that are known has 1.2 GB
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from jaxnets.metrics.metric import Metric, Sums
 from jaxnets.models.describe import describe
 from jaxnets.models.family import Variables
 from jaxnets.models.mode import trains
-from jaxnets.models.registry import create_model, family_of, field_names
+from jaxnets.models.registry import create_model, family_of, field_names, find_family, find_model
 from jaxnets.models.statistics import Norm, check_statistics
 from jaxnets.recipe.augment.check import refuse_misfits
 from jaxnets.recipe.augment.random_resized_crop import HostCut
@@ -76,9 +76,10 @@ def build(
     the micro-batches `[n, b / n, …]`, where config.accumulate_steps asks for some. Without a `teacher` there is no
     distillation, whatever the config says.
     """
-    fields = {**(own_fields or {}), **model_fields(config, len(data.class_names))}
-    model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     p = data.training_preprocess
+    of_size = find_family(config.model.name).fields_of_size(find_model(config.model.name).fields, p.height, p.width)
+    fields = {**of_size, **(own_fields or {}), **model_fields(config, len(data.class_names))}
+    model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     recipe, freezing = make_recipe(config, data, model, teacher), freezing_of(config, data, model)
     sizes = plan_sizes(
         config.progressive, p.height, p.width, steps_of(config, data), len(data.training) / config.batch_size
