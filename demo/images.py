@@ -71,7 +71,7 @@ class Shown:
     def methods(self) -> list[str]:
         """The methods that can explain this model with what is installed for sure, its default first."""
         default = self.classifier.explainer.choose(None, None)
-        able = [m for m in METHODS.values() if m.compiled and (default.by_stage or not m.by_stage)]
+        able = [m for m in METHODS.values() if m.compiled and self.classifier.explainer.suits(m)]
         return [default.name, *(method.name for method in able if method is not default)]
 
     def decode(self, file: Path) -> UInt8[np.ndarray, "h w c"]:

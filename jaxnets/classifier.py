@@ -68,7 +68,7 @@ class Explanation:
             unit=method.unit,
             signed=method.signed,
             fine=self.fine,
-            by_pixels=not method.by_stage,
+            by_pixels=not (method.by_stage or method.attends),
         )
 
     def __repr__(self) -> str:
@@ -211,10 +211,10 @@ class Classifier:
             label: the class, by name or number; None for the most probable.
             stage: whose output is asked, "stage1" and so on; None for the last, which is the coarsest. For those of
                 the methods that look at one.
-            method: "gradcam", "gradcam++", "layercam", "integrated_gradients", "smoothgrad", "occlusion", or "shap"
-                (`jaxnets.explain.methods` says what each computes). None for Grad-CAM, or occlusion for a network
-                whose stages have no rows and columns. Integrated gradients, occlusion and SHAP are signed: −1…1, and
-                below 0 what speaks against the class.
+            method: "gradcam", "gradcam++", "layercam", "rollout", "integrated_gradients", "smoothgrad", "occlusion", or
+                "shap" (`jaxnets.explain.methods` says what each computes). None for Grad-CAM, or occlusion for a
+                network whose stages have no rows and columns. Rollout is for transformers, and of no class. Integrated
+                gradients, occlusion and SHAP are signed: −1…1, and below 0 what speaks against the class.
 
         Raises:
             UserError: for a class, stage or method that there is not, or an image of less than 2 × 2 pixels.

@@ -34,7 +34,8 @@ def main() -> None:
         "--method",
         default="",
         metavar="M[,M…]",
-        help="gradcam (default), gradcam++, layercam, integrated_gradients, smoothgrad, occlusion, shap, or all",
+        help="gradcam (default), gradcam++, layercam, rollout (of transformers), integrated_gradients, smoothgrad, "
+        "occlusion, shap, or all",
     )
     parser.add_argument(
         "--label", help="the class to explain, by name or number (default: the most probable, or each that is said)"
@@ -64,7 +65,8 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
             f"{options.model} is an ONNX graph, which has no gradients and no stages: give the run, or the "
             "weights, that it was exported from"
         )
-    methods = find_methods([name for name in options.method.split(",") if name.strip()])
+    names = [name.strip() for name in options.method.split(",") if name.strip()]
+    methods, asked = find_methods(names), find_methods([name for name in names if name.lower() != "all"])
     if options.nearest is not None and options.nearest < 1:
         raise UserError(f"--nearest must be at least 1, found {options.nearest}")
     if not options.images and not options.filters:
@@ -79,6 +81,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.classifier import load
 
     classifier = load(options.model, options.checkpoint, options.weights)
+    methods = [method for method in methods if method in asked or classifier.explainer.suits(method)]
     label = None if options.label is None else classifier.find_label(options.label)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -174,7 +177,7 @@ def _compare(
 
     if not read:
         raise UserError("--compare needs images: give some, or folders of them")
-    methods = methods or installed()
+    methods = methods or [method for method in installed() if classifier.explainer.suits(method)]
     if not classifier.explainer.has_places:
         methods = [method for method in methods if not method.by_stage]
     fitted = np.stack([classifier.preprocess.fit(image) for _, _, image in _images(classifier, read)])

@@ -15,6 +15,7 @@ from jaxnets.explain.methods import DEFAULT, METHODS, WITHOUT_STAGES, Method, fi
 from jaxnets.explain.stage import find_stage, logits_and_output, stages
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Variables
+from jaxnets.models.registry import family_of
 from jaxnets.preprocess import Preprocess
 
 _BATCH = 16  # images that are explained at once, at most
@@ -62,6 +63,12 @@ class Explainer:
             )
         return output.shape[1:3] != (1, 1)
 
+    def suits(self, method: Method) -> bool:
+        """Tells whether a method can explain this network."""
+        if method.attends:
+            return family_of(self.model).structure(self.model).tokens is not None
+        return not method.by_stage or self.has_places
+
     def maps(
         self,
         method: Method,
@@ -85,7 +92,7 @@ class Explainer:
                 found.append(self._batch(key, images[start : start + _BATCH], labels[start : start + _BATCH]))
         maps = np.concatenate(found)
         if maps.shape[1:] == (1, 1) and (self.preprocess.height, self.preprocess.width) != (1, 1):
-            others = ", ".join(name for name, other in METHODS.items() if not other.by_stage)
+            others = ", ".join(name for name, other in METHODS.items() if not other.by_stage and not other.attends)
             raise UserError(
                 f"{stage or 'the last stage'} has one place for all of an image of {self.preprocess.height} × "
                 f"{self.preprocess.width} pixels, and cannot say which of them matter: ask an earlier stage, or take "

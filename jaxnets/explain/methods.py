@@ -12,6 +12,7 @@ from jaxnets.errors import UserError
 from jaxnets.explain.cam import Combine, Explain, gradcam, gradcam_plus_plus, layercam, make_cam
 from jaxnets.explain.gradients import make_integrated_gradients, make_smoothgrad
 from jaxnets.explain.occlusion import make_occlusion
+from jaxnets.explain.rollout import make_rollout
 from jaxnets.explain.shapley import make_shap
 from jaxnets.preprocess import Preprocess
 
@@ -30,6 +31,7 @@ class Method:
     fine: bool = False  # whether each pixel has a value that its neighbours know nothing of
     unit: str = ""  # of the map; none where only its shape means something
     compiled: bool = True  # whether it is a program of JAX's
+    attends: bool = False  # whether it is for networks whose blocks attend, and for no others
     quick: bool = False  # whether a service can answer with it at once
 
 
@@ -64,6 +66,15 @@ _TABLE = (
         name="layercam",
         title="LayerCAM",
         paper="Jiang et al. 2021, LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",
+    ),
+    _whole(
+        make_rollout,
+        name="rollout",
+        title="Attention rollout",
+        paper="Abnar & Zuidema 2020, Quantifying Attention Flow in Transformers",
+        cost="1 forward pass",
+        attends=True,
+        quick=True,
     ),
     _whole(
         make_integrated_gradients,
@@ -106,7 +117,12 @@ _TABLE = (
 METHODS: Mapping[str, Method] = {method.name: method for method in _TABLE}
 DEFAULT = METHODS["gradcam"]
 WITHOUT_STAGES = METHODS["occlusion"]  # the default for networks whose stages have no rows and columns
-_ALIASES = {"gradcampp": "gradcam++", "gradcamplusplus": "gradcam++", "ig": "integrated_gradients"}
+_ALIASES = {
+    "gradcampp": "gradcam++",
+    "gradcamplusplus": "gradcam++",
+    "attentionrollout": "rollout",
+    "ig": "integrated_gradients",
+}
 
 
 def find_method(name: str) -> Method:
