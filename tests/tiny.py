@@ -33,6 +33,7 @@ _MBCONV = tuple(
         (3, 1, 1, 1, 16, 0.25, False),
     )
 )
+_VIT = {"patch": (11, 8), "grid": (3, 4), "width": 16, "blocks": (1, 2), "heads": 2}
 # One small network for each family and each kind of block.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cifar": ("resnet20_cifar", _SHORT),
@@ -46,6 +47,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "preactivated": ("resnetv2_50", _SHORT),
     "efficientnet": ("efficientnet_b0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),
     "tf_efficientnet": ("tf_efficientnet_b0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),
+    "vit": ("vit_tiny_patch16_224", _VIT),
+    "deit3": ("deit3_small_patch16_224", _VIT),
+    "averaged": ("vit_base_patch16_gap_224", _VIT),
     "lite": ("tf_efficientnet_lite0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),
 }  # fmt: skip
 

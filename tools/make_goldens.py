@@ -31,6 +31,10 @@ CASES = {  # each layout with each of its kinds of block, and the gain that keep
     "transformers/resnet-18": 0.6,
     "transformers/resnet-50": 0.6,
     "timm/efficientnet_b0": 1.0,
+    "timm/vit_tiny_patch16_224": 1.0,
+    "timm/deit3_small_patch16_224": 1.0,
+    "torchvision/vit-tiny": 1.0,
+    "transformers/vit-tiny": 1.0,
     "timm/tf_efficientnet_lite2": 1.2,
     "timm/tf_efficientnetv2_b0": 0.75,
     "torchvision/efficientnet_b0": 1.0,
@@ -46,8 +50,10 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
     for label, gain in CASES.items():
         peer = peers[label]
-        size = ODD_SIZE if peer.any_size else EVEN_SIZE
-        fixed = {"size": size[0]} if peer.library in FIXED_WHEN_BUILT else {}
+        height, width = ODD_SIZE if peer.any_size else EVEN_SIZE
+        size = height // peer.patch * peer.patch, width // peer.patch * peer.patch
+        built_for_a_size = peer.library in FIXED_WHEN_BUILT or (peer.patch > 1 and not peer.any_size)
+        fixed = {"size": size[0]} if built_for_a_size else {}
         original = peer.build(classes=CLASSES, **fixed).eval()
         shapes = {key: tuple(tensor.shape) for key, tensor in state_dict(original).items()}
         load_state_dict(original, {key: torch.from_numpy(draw(key, shape, gain)) for key, shape in shapes.items()})

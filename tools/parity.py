@@ -130,7 +130,8 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
 
     found = {}
     small = multiply_adds(model, *native) < LARGE
-    for size in (native, ODD_SIZE) if peer.any_size and small else (native,):
+    odd = ODD_SIZE[0] // peer.patch * peer.patch, ODD_SIZE[1] // peer.patch * peer.patch
+    for size in (native, odd) if peer.any_size and small else (native,):
         images = noise(FINE_AND_COARSE, size, generator)
         with torch.no_grad():
             expected = original(images).numpy()
@@ -169,7 +170,7 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
         parameter.copy_(mean + std * torch.randn(parameter.shape, generator=generator))
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
             module.weight.copy_(0.5 + torch.rand(module.weight.shape, generator=generator))
             normal(module.bias, 0.2)
         elif isinstance(module, nn.Conv2d | nn.Linear):
@@ -180,6 +181,15 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
             if module.bias is not None:
                 gate = name.endswith(("conv_expand", "fc2", "_se_expand", "squeeze_excite.expand"))
                 normal(module.bias, 0.3, mean=2.0 if gate else 0.0)
+    for name, parameter in model.named_parameters():  # those of no layer, in transformers
+        if parameter.ndim == 3 and parameter.shape[0] == 1:  # class token, position embeddings
+            normal(parameter, 0.5)
+        elif name.endswith("gamma"):
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+        elif name.endswith("in_proj_weight"):
+            normal(parameter, parameter.shape[1] ** -0.5)
+        elif name.endswith("in_proj_bias"):
+            normal(parameter, 0.3)
 
 
 @torch.no_grad()

@@ -5,12 +5,15 @@ its models are built, so that a part of them is enough for a part of the table.
 """
 
 import importlib.metadata
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 
@@ -23,6 +26,7 @@ class Peer:
     ours: str  # its name here
     build: Callable[..., nn.Module]  # with `classes`; and `size` (pixels) where that fixes the padding
     any_size: bool  # the padding follows the input; if not, the native size is the only one
+    patch: int = 1  # pixels that each side is a multiple of
 
     @property
     def label(self) -> str:
@@ -42,11 +46,24 @@ class _Logits(nn.Module):
 
 def state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
     """Returns the state dict under the keys that the library writes to its files."""
-    return (model.model if isinstance(model, _Logits) else model).state_dict()
+    if not isinstance(model, _Logits):
+        return model.state_dict()
+    # In memory a transformer's keys are others.
+    with tempfile.TemporaryDirectory() as folder:
+        model.model.save_pretrained(folder)
+        counters = {key: x for key, x in model.model.state_dict().items() if key.endswith("num_batches_tracked")}
+        return load_file(Path(folder) / "model.safetensors") | counters
 
 
 def load_state_dict(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    (model.model if isinstance(model, _Logits) else model).load_state_dict(state)
+    if not isinstance(model, _Logits):
+        model.load_state_dict(state)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model.model.save_pretrained(folder)
+        arrays = {key: x.contiguous() for key, x in state.items()}
+        save_file(arrays, Path(folder) / "model.safetensors", {"format": "pt"})
+        model.model.load_state_dict(type(model.model).from_pretrained(folder).state_dict())
 
 
 def versions() -> dict[str, str]:
@@ -85,6 +102,32 @@ def _transformers_efficientnet(
         num_labels=classes,
     )
     return _Logits(EfficientNetForImageClassification(config))
+
+
+def _timm_vit(name: str, *, classes: int = 1000) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=classes, dynamic_img_size=True)
+
+
+def _torchvision_vit(layers: int, heads: int, width: int, *, classes: int = 1000, size: int = 224) -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(size, 16, layers, heads, width, 4 * width, num_classes=classes)
+
+
+def _transformers_vit(layers: int, heads: int, width: int, *, classes: int = 1000, size: int = 224) -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        image_size=size,
+        num_labels=classes,
+    )
+    return _Logits(ViTForImageClassification(config))
 
 
 def _efficientnet_pytorch(name: str, *, classes: int = 1000, size: int | None = None) -> nn.Module:
@@ -133,6 +176,14 @@ _TIMM = [
     "tf_efficientnetv2_b1",
     "tf_efficientnetv2_b3",
 ]
+_TIMM_VITS = [
+    "vit_tiny_patch16_224",
+    "vit_small_patch32_224",
+    "vit_base_patch16_gap_224",
+    "deit_tiny_patch16_224",
+    "deit3_small_patch16_224",
+]
+_VITS = {"tiny": (12, 3, 192), "base": (12, 12, 768)}  # layers, heads and width
 _TORCHVISION = [
     "resnet18",
     "resnet50",
@@ -167,6 +218,20 @@ def _peers() -> Iterator[Peer]:
     for name in _TORCHVISION:
         ours = name.replace("net_v2", "netv2")
         yield Peer(library="torchvision", theirs=name, ours=ours, build=partial(_torchvision, name), any_size=True)
+    for name in _TIMM_VITS:
+        patch = 32 if "patch32" in name else 16
+        build = partial(_timm_vit, name)
+        yield Peer(library="timm", theirs=name, ours=name, build=build, any_size=True, patch=patch)
+    for size, numbers in _VITS.items():
+        for library, vit in (("torchvision", _torchvision_vit), ("transformers", _transformers_vit)):
+            yield Peer(
+                library=library,
+                theirs=f"vit-{size}",
+                ours=f"vit_{size}_patch16_224",
+                build=partial(vit, *numbers),
+                any_size=False,
+                patch=16,
+            )
     for depth, fields in _TRANSFORMERS_RESNETS.items():
         build = partial(_transformers_resnet, **fields)
         yield Peer(library="transformers", theirs=f"resnet-{depth}", ours=f"resnet{depth}", build=build, any_size=True)

@@ -37,6 +37,8 @@ def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
         return uniform(1, 3) if layer.endswith(_GATES) else uniform(-0.15, 0.15)
     if len(shape) == 1:
         return uniform(0.5, 1.5)
+    if len(shape) == 3:  # a transformer's class token and position embeddings
+        return uniform(-1, 1)
     bound = math.sqrt(3 * 2 * gain * _VARIANCE / math.prod(shape[1:]))
     return uniform(-bound, bound)
 

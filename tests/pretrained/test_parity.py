@@ -32,7 +32,7 @@ def shapes_of(original: str) -> dict[str, tuple[int, ...]]:
     fitting = [layout for layout in family.layouts if layout.name == name]
     model = jaxnets.create_model(case["model"], num_classes=len(case["logits"][0]))
     places = slots(fitting[0], model, 3)
-    shapes = {place.key: place.foreign_shape for place in places}
+    shapes = {key: place.foreign_shape for place in places for key in place.keys}
     counters = [key for key in shapes if key.endswith("running_mean")]
     return shapes | {key.replace("running_mean", "num_batches_tracked"): () for key in counters}
 
