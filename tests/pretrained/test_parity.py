@@ -30,7 +30,7 @@ def shapes_of(original: str) -> dict[str, tuple[int, ...]]:
     if family.network.__name__ == "ResNet" and library == "torchvision":
         name = "timm"  # the same keys
     fitting = [layout for layout in family.layouts if layout.name == name]
-    model = jaxnets.create_model(case["model"], num_classes=len(case["logits"][0]))
+    model = jaxnets.create_model(case["model"], num_classes=len(case["logits"][0]), **case.get("fields", {}))
     places = slots(fitting[0], model, 3)
     shapes = {key: place.foreign_shape for place in places for key in place.keys}
     counters = [key for key in shapes if key.endswith("running_mean")]
