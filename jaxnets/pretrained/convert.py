@@ -56,12 +56,12 @@ def to_variables(arrays: Arrays, layout: Layout, model: nn.Module, channels: int
     variables: Variables = {"params": {}, "batch_stats": {}}
     for slot in found:
         _put(variables, slot, np.ascontiguousarray(slot.to_ours(arrays), np.float32))
-    return variables
+    return {collection: tree for collection, tree in variables.items() if tree}
 
 
 def to_arrays(variables: Variables, layout: Layout, model: nn.Module, channels: int) -> dict[str, np.ndarray]:
     """Returns the model's variables under the keys of `layout`, the inverse of `to_variables`."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for slot in slots(layout, model, channels):
         leaf: Any = variables[slot.collection]
         for name in slot.path:

@@ -113,7 +113,8 @@ def open_pretrained(name: str | None, source: ModelSource | None = None, weights
     if not conventions and opened.model not in (None, name):
         raise _another(opened, name)  # the layout leaves it to the name how the model pads
     fields = {**conventions, **opened.fields}
-    model = create_model(name, **fields)
+    seen = {"preprocess": opened.preprocess} if opened.preprocess else {}
+    model = create_model(name, **seen, **fields)
     try:
         fields |= layout.fields_of(model, opened.arrays)
     except UserError as error:

@@ -37,7 +37,7 @@ Label = Annotated[
     Query(description="the class to explain, by name or number; else the most probable, or each that is said"),
 ]
 Stage = Annotated[str | None, Query(description="whose output is asked: stage1, stage2, …; else the last")]
-Method = Annotated[str | None, Query(description="gradcam, gradcam++ (or gradcampp) or layercam; else gradcam")]
+Method = Annotated[str | None, Query(description="gradcam, gradcam++ (or gradcampp), layercam, rollout; else gradcam")]
 
 
 def make_app(models: Models, limits: Limits, keys: Keys | None = None, web: Web | None = None) -> FastAPI:

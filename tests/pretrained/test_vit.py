@@ -1,6 +1,8 @@
 """What the files of vision transformers say of their model, and what is refused."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from safetensors.numpy import save_file
 
 import jaxnets
 from jaxnets import UserError
+from jaxnets.export.timm_layout import NotInTimm, architecture_of
 from jaxnets.models.vit import FAMILY
 from jaxnets.pretrained import hub_config
 from jaxnets.pretrained.convert import to_arrays
@@ -154,3 +157,39 @@ def test_transformers_squeezes_its_images():
     found = hub_config.preprocess({"model_type": "vit"}, processor)
     assert (found.fitting, found.crop_fraction, found.interpolation) == ("squeeze", 1.0, "bilinear")
     assert found.mean == pytest.approx((0.5, 0.5, 0.5))
+
+
+def of_size(height: int, width: int, **fields):
+    """A network for images of a size."""
+    seen = replace(tiny.SEEN, height=height, width=width)
+    return jaxnets.create_model("vit_tiny_patch16_224", preprocess=seen, **fields)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "grid", "expressible"),
+    [
+        (64, 64, (4, 4), True),
+        (96, 96, (4, 4), True),  # resampled there as here
+        (64, 96, (4, 6), True),
+        (96, 96, (4, 6), False),  # no square to resample
+        (32, 128, (4, 4), False),  # sixteen of another order
+    ],
+)
+def test_timm_is_told_of_a_grid_that_it_reads_alike(height, width, grid, expressible):
+    model = of_size(height, width, grid=grid)
+    if expressible:
+        assert architecture_of("vit_tiny_patch16_224", model).arguments == {}
+        kept = held(16, 1 + math.prod(grid))
+        assert LAYOUTS["timm"].fields_of(model.clone(grid=(14, 14)), kept) == {"grid": list(grid)}
+    else:
+        with pytest.raises(NotInTimm, match="another network: this one has grid"):
+            architecture_of("vit_tiny_patch16_224", model)
+
+
+def test_timm_is_told_what_is_not_that_of_the_name():
+    fields = {"pool": "average", "norm_after_pool": True, "layer_scale": 0.1, "token_position": False}
+    found = architecture_of("vit_tiny_patch16_224", of_size(224, 224, **fields))
+    assert found.arguments == {"global_pool": "avg", "fc_norm": True, "init_values": 0.1, "no_embed_class": True}
+    assert hub_config.network({"architecture": found.name, "model_args": found.arguments}).fields == fields
+    with pytest.raises(NotInTimm, match="layer_norm_epsilon"):
+        architecture_of("vit_tiny_patch16_224", of_size(224, 224, layer_norm_epsilon=1e-5))

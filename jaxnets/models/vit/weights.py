@@ -155,8 +155,9 @@ def _grid_of(model: ViT, arrays: Mapping[str, np.ndarray], *, keys: Mapping[str,
         )
     first = int(model.class_token and model.token_position)
     places = embedding.shape[1] - first
-    if places == math.prod(model.grid):
-        return {"grid": list(model.grid)}
+    for grid in (_grid_seen(model), model.grid):  # the first is timm's, whose networks are built for a size
+        if places == math.prod(grid):
+            return {"grid": list(grid)}
     side = math.isqrt(max(places, 0))
     if side == 0 or side * side != places:
         raise UserError(
@@ -165,6 +166,12 @@ def _grid_of(model: ViT, arrays: Mapping[str, np.ndarray], *, keys: Mapping[str,
             f"the model's name is that of the weights"
         )
     return {"grid": [side, side]}
+
+
+def _grid_seen(model: ViT) -> tuple[int, int]:
+    """Returns the patches of the images that a network is for."""
+    seen = model.preprocess
+    return (0, 0) if seen is None else (seen.height // model.patch[0], seen.width // model.patch[1])
 
 
 def _torchvision_preprocess(name: str) -> Preprocess | None:
@@ -229,6 +236,10 @@ def _square(side: Any) -> int | None:
     return sides.pop() if len(sides) == 1 else None
 
 
+def _pooling(model: ViT) -> str:
+    return "token" if model.pool == "token" else "avg"
+
+
 def _pooled(fields: Mapping[str, Any], value: str) -> dict[str, Any]:
     """Returns what timm's global_pool makes of a network; an average is normalised after, unless fc_norm says not."""
     own = fields.get("pool", "token")
@@ -239,14 +250,17 @@ def _pooled(fields: Mapping[str, Any], value: str) -> dict[str, Any]:
 
 
 def _size_of_input(model: ViT) -> dict[str, Any] | None:
-    """timm resamples position embeddings to the size of the images that it is told, from a square grid alone."""
-    seen, (rows, columns) = model.preprocess, model.grid
-    own = (rows * model.patch[0], columns * model.patch[1])
-    return {} if seen is not None and (rows == columns or (seen.height, seen.width) == own) else None
+    """timm resamples position embeddings to the size of the images that it is told, from a square grid.
+
+    Where they are as many as the patches it takes them as they are.
+    """
+    seen, own = _grid_seen(model), model.grid
+    as_many = math.prod(seen) == math.prod(own)
+    return {} if seen == own or (own[0] == own[1] and not as_many) else None
 
 
 TIMM = InTimm(
-    pooling=lambda model: "token" if model.pool == "token" else "avg",
+    pooling=_pooling,
     one_size=True,
     irrelevant=frozenset(
         {"img_size", "dynamic_img_size", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"}
@@ -263,7 +277,7 @@ TIMM = InTimm(
     },
     arguments={
         "grid": _size_of_input,
-        "pool": lambda model: {"global_pool": TIMM.pooling(model), "fc_norm": model.norm_after_pool},
+        "pool": lambda model: {"global_pool": _pooling(model), "fc_norm": model.norm_after_pool},
         "norm_after_pool": lambda model: {"fc_norm": model.norm_after_pool},
         "class_token": lambda model: {"class_token": model.class_token},
         "token_position": lambda model: {"no_embed_class": not model.token_position},
