@@ -146,7 +146,7 @@ def document(parity: dict[str, Any]) -> str:
             f"Sizes: {versions}, {datetime.date.today().isoformat()}. "
             f"Logits: {peers}, {parity['date']}, {parity['machine']}.",
             "",
-            "Multiply-adds are those of the convolutions and dense layers for one image of the input size: output "
+            "Multiply-adds are those of the convolutions, dense layers and attention for one image of the input size: output "
             "places · kernel · input channels / groups · features, shortcuts and the layers of squeeze-and-excitation "
             "included. *Paper* is what the authors print; bold where ours, rounded to as many digits, is another "
             "number, with the reason below the table.",

@@ -208,7 +208,8 @@ class Family:
     entries: Mapping[str, Entry]  # by name
     structure: Callable[[Any], Structure]  # of a network
     layouts: tuple[Layout, ...] = ()
-    # (fields of a name, height, width of the training images) -> fields that a new network takes from them.
+    # (fields of a name, height, width of images) -> fields that a network takes from those that it begins with. May
+    # raise a UserError for a size that it cannot take.
     fields_of_size: Callable[[Mapping[str, Any], int, int], dict[str, Any]] = lambda fields, height, width: {}
     timm: InTimm = InTimm()
     # Returns a network's first variables as its training images have them begin, from some of these, normalised; None:

@@ -19,6 +19,7 @@ from jaxnets.models.gated import gated_projection
 from jaxnets.models.mode import Train, trains
 from jaxnets.models.normalise import normalise, project_and_normalise
 from jaxnets.models.statistics import Norm, require_statistics
+from jaxnets.models.steps import one_step
 
 ModuleDef = Callable[..., nn.Module]
 
@@ -221,6 +222,7 @@ class Bias(nn.Module):
         return x.astype(self.dtype) + bias.astype(self.dtype)
 
 
+@one_step
 def gelu(x: Array) -> Array:
     """Returns x · Φ(x), with Φ of the normal distribution (Hendrycks & Gimpel 2016, section 2), not approximated.
 

@@ -77,8 +77,8 @@ def build(
     distillation, whatever the config says.
     """
     p = data.training_preprocess
-    of_size = find_family(config.model.name).fields_of_size(find_model(config.model.name).fields, p.height, p.width)
-    fields = {**of_size, **(own_fields or {}), **model_fields(config, len(data.class_names))}
+    fields_of_size = partial(find_family(config.model.name).fields_of_size, find_model(config.model.name).fields)
+    fields = {**fields_of_size(p.height, p.width), **(own_fields or {}), **model_fields(config, len(data.class_names))}
     model = create_model(config.model.name, preprocess=data.preprocess, **fields)
     recipe, freezing = make_recipe(config, data, model, teacher), freezing_of(config, data, model)
     sizes = plan_sizes(
@@ -90,10 +90,13 @@ def build(
             f"{config.model.name} takes images of one size, and this run has several: leave config.data.test_size and "
             f"config.progressive.sizes out, or take another model"
         )
+    fields_of_size(*tested)  # may refuse images of that size
     for height, width in {(stage.height, stage.width) for stage in sizes}:
         norms = [norm for norm in _norms(model, height, width, p.channels) if _follows(norm, freezing)]
         if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
             _log.warning("%s", warning)
+    if config.batch_norm.group_size and not hasattr(model, "norm_group_size"):
+        _log.warning("config.batch_norm.group_size has no effect: %s has no batch normalisation", config.model.name)
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
     _check_sizes(config, sizes, steps_of(config, data))
