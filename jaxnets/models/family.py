@@ -75,6 +75,7 @@ class Structure:
     # gives what the stage does, as rows and columns of features: Grad-CAM looks at it.
     stages: Mapping[str, tuple[tuple[str, ...], ...]]
     head: str
+    before_head: tuple[str, ...] = ()  # layers after the last block that are frozen, and paced, with the head
     fixed: tuple[str, ...] = ()  # layers that never train; none has a norm
     one_size: bool = False  # its parameters are for images of the size that it began with, and for no other
 
@@ -86,7 +87,7 @@ class Structure:
         blocks = [block for stage in self.stages.values() for block in stage]
         if coarse:
             blocks = [tuple(layer for block in stage for layer in block) for stage in self.stages.values()]
-        return (self.stem, *blocks, (self.head,))
+        return (self.stem, *blocks, (*self.before_head, self.head))
 
     def stage_ends(self) -> dict[str, str]:
         """Returns the layer that each stage ends with, by the stage's name, first to last."""
@@ -122,6 +123,14 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Where a library has a parameter that is no weight or bias of a layer, or has another shape there."""
+
+    key: str
+    shape: tuple[int, ...]  # of the array there, which holds the same numbers in the same order
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where each of a network's parameters lies in the files of a library, and what that library's habits are."""
 
@@ -129,6 +138,8 @@ class Layout:
     mark: str  # a key that tells it from the other layouts
     module_key: Callable[[Any, Path], str]  # (model, path of a layer) -> key of that layer
     is_convolution: Callable[[Any, Path], bool] = lambda model, path: False  # a dense layer that is a 1×1 one there
+    # (model, path of a parameter, its shape here) -> where it is; None: it is the weight or the bias of its layer.
+    parameter: Callable[[Any, Path, tuple[int, ...]], Stored | None] = lambda model, path, shape: None
     fields: Callable[[str], dict[str, Any]] = lambda name: {}  # what it says about the model of a name
     preprocess: Callable[[str], Preprocess | None] = lambda name: None  # likewise; None: what the name says
 
@@ -148,6 +159,7 @@ class Described:
     name: str | None  # None: none that is like it has a name here
     # Where its network is another one all the same: (what the configuration says, what it would have to say), by key.
     differences: Mapping[str, tuple[Any, Any]]
+    fields: Mapping[str, Any] = field(default_factory=dict)  # that the network of that name gets
 
 
 @dataclass(frozen=True, kw_only=True)
