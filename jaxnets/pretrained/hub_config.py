@@ -56,7 +56,7 @@ def network(config: Mapping[str, Any]) -> Recognised | None:
             raise UserError(f"has {key} {value!r}, and the network here has {usual!r}")
         if found.name is None:
             raise UserError(f"is that of a {kind} of other depths or widths than the models here have")
-        return Recognised(name=found.name)
+        return Recognised(name=found.name, fields=found.fields)
 
 
 def activation(config: Mapping[str, Any]) -> Activation | None:
@@ -171,6 +171,8 @@ _TIMM_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {  # those that ar
     "bn_momentum": lambda value: {"norm_decay": 1 - float(value)},  # the weight of the new value, there
     "pad_type": lambda value: {"padding": {"": "torch", "same": "same"}[value]},
     "act_layer": lambda value: {"activation": {"swish": "silu"}.get(value, value)},
+    "norm_eps": lambda value: {"layer_norm_epsilon": float(value)},
+    "conv_mlp": lambda value: {"conv_mlp": bool(value)},
 }
 
 

@@ -30,9 +30,12 @@ class Slot:
     key: str
     shape: tuple[int, ...]  # ours
     as_convolution: bool  # a dense layer that is a 1×1 convolution there
+    stored_shape: tuple[int, ...] | None = None  # there, where the layout says it: the numbers lie in the same order
 
     @property
     def foreign_shape(self) -> tuple[int, ...]:
+        if self.stored_shape is not None:
+            return self.stored_shape
         if len(self.shape) == 4:  # [i, j, c, f] here, [f, c, i, j] there
             return (self.shape[3], self.shape[2], self.shape[0], self.shape[1])
         if len(self.shape) == 2:  # [c, f] here, [f, c] there
@@ -40,11 +43,15 @@ class Slot:
         return self.shape
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
+        if self.stored_shape is not None:
+            return array.reshape(self.shape)
         if len(self.shape) == 4:
             return array.transpose(2, 3, 1, 0)
         return array.reshape(self.shape[::-1]).T if len(self.shape) == 2 else array
 
     def to_foreign(self, array: np.ndarray) -> np.ndarray:
+        if self.stored_shape is not None:
+            return array.reshape(self.stored_shape)
         if len(self.shape) == 4:
             return array.transpose(3, 2, 0, 1)
         return array.T.reshape(self.foreign_shape) if len(self.shape) == 2 else array
@@ -80,6 +87,9 @@ def _slots(layout: Layout, model: nn.Module, variables: Mapping[str, Any]) -> It
     for collection in ("params", "batch_stats"):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(variables.get(collection, {})):
             path = tuple(key.key for key in keys)
+            if stored := layout.parameter(model, path, leaf.shape):
+                yield Slot(collection, path, stored.key, leaf.shape, False, stored.shape)
+                continue
             as_convolution = layout.is_convolution(model, path[:-1])
             key = f"{layout.module_key(model, path[:-1])}.{_LEAVES[path[-1]]}"
             yield Slot(collection, path, key, leaf.shape, as_convolution)
