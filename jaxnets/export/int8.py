@@ -17,7 +17,7 @@ from jaxnets.export.onnx_export import channels_first
 from jaxnets.models.forward import Activation
 
 # What runs in 8 bits; the classifier and the gates stay in float32, where they cost nothing and matter most.
-_QUANTISED = ["Conv", "Add", "Relu", "Clip", "GlobalAveragePool", "MaxPool"]
+_QUANTISED = ["Conv", "MatMul", "Add", "Relu", "Clip", "GlobalAveragePool", "MaxPool"]
 
 
 def quantise(content: bytes, classifier: Classifier, images: UInt8[np.ndarray, "b h w c"]) -> bytes:
