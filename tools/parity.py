@@ -179,7 +179,10 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
             normal(module.weight, gain * (2 / fan_in) ** 0.5)
             if module.bias is not None:
                 gate = name.endswith(("conv_expand", "fc2", "_se_expand", "squeeze_excite.expand"))
-                normal(module.bias, 0.3, mean=2.0 if gate else 0.0)
+                normal(module.bias, 0.3, mean=2.0 if gate and not name.endswith("mlp.fc2") else 0.0)
+        else:  # layer normalisation, LayerScale and the like
+            for leaf, parameter in module.named_parameters(recurse=False):
+                normal(parameter, 0.3, mean=0.0 if leaf == "bias" else 1.0)
 
 
 @torch.no_grad()
