@@ -7,11 +7,17 @@ from typing import Any
 from flax import linen as nn
 
 from jaxnets.errors import UserError, nearest
-from jaxnets.models import airbench, efficientnet, mlp, resnet
+from jaxnets.models import airbench, convnext, efficientnet, mlp, resnet
 from jaxnets.models.family import Entry, Family
 from jaxnets.preprocess import Preprocess
 
-FAMILIES: tuple[Family, ...] = (resnet.FAMILY, efficientnet.FAMILY, airbench.FAMILY, mlp.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    resnet.FAMILY,
+    efficientnet.FAMILY,
+    convnext.FAMILY,
+    airbench.FAMILY,
+    mlp.FAMILY,
+)
 MODELS: Mapping[str, Entry] = {name: entry for family in FAMILIES for name, entry in family.entries.items()}
 
 
