@@ -283,10 +283,10 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.accumulate_steps {micro_batches} does not divide config.batch_size {config.batch_size}"
         )
-    if micro_batches > 1 and (group is None or size % group):
+    if group is not None and size % group:
         raise UserError(
-            f"config.accumulate_steps {micro_batches} makes micro-batches of {size} examples, and BatchNorm cannot "
-            f"average over more than one: set config.batch_norm.group_size to a divisor of {size}, found {group}"
+            f"config.accumulate_steps {micro_batches} makes micro-batches of {size} examples, which "
+            f"config.batch_norm.group_size {group} does not divide: take a divisor of {size}"
         )
     check_distributed(config.distributed)
     for name in config.train_metrics:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxnets import create_model
 from jaxnets.classifier import Classifier
 from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.convnext.network import Stage as ConvNeXtStage
 from jaxnets.models.efficientnet.network import Stage as MBConvStage
 from jaxnets.models.resnet.network import Stage
 from jaxnets.preprocess import Preprocess
@@ -33,6 +34,7 @@ _MBCONV = tuple(
         (3, 1, 1, 1, 16, 0.25, False),
     )
 )
+_CONVNEXT = {"stages": (ConvNeXtStage(blocks=1, features=8), ConvNeXtStage(blocks=2, features=16))}
 _VIT = {"patch": (11, 8), "grid": (3, 4), "width": 16, "blocks": (1, 2), "heads": 2}
 # One small network for each family and each kind of block.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,6 +49,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "preactivated": ("resnetv2_50", _SHORT),
     "efficientnet": ("efficientnet_b0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),
     "tf_efficientnet": ("tf_efficientnet_b0", {"stages": _MBCONV, "stem_features": 8, "top_features": 32}),
+    "convnext": ("convnext_tiny", _CONVNEXT),
+    "convnextv2": ("convnextv2_atto", _CONVNEXT),
     "vit": ("vit_tiny_patch16_224", _VIT),
     "deit3": ("deit3_small_patch16_224", _VIT),
     "averaged": ("vit_base_patch16_gap_224", _VIT),

@@ -1,11 +1,14 @@
 """Writes tests/pretrained/goldens.json: the original implementations' logits, for weights that NumPy draws by name.
 
     python -m tools.make_goldens
+    python -m tools.make_goldens --only convnext  # those whose label contains it; the others in the file stay, as do
+                                                  # the versions above them, which are of cases that name none
 
 The repository's tests draw the same weights, open them with `jaxnets.load_pretrained` and compare, without torch. What
 is stored are logits and a checksum of the original's keys and shapes. `tools/peers.py` says which packages this needs.
 """
 
+import argparse
 import datetime
 import json
 from pathlib import Path
@@ -42,13 +45,27 @@ CASES = {  # each layout with each of its kinds of block, and the gain that keep
     "transformers/efficientnet-b0": 1.0,
     "efficientnet-pytorch/efficientnet-b0": 1.0,
     "efficientnet-lite-pytorch/efficientnet-lite0": 1.2,
+    "timm/convnext_atto": 3.0,
+    "timm/convnextv2_atto": 3.0,
+    "torchvision/convnext_tiny": 3.0,
+    "transformers/convnext-atto": 3.0,
+    "transformers/convnextv2-atto": 3.0,
 }
 
 
 def main() -> None:
-    peers = {peer.label: peer for peer in PEERS}
-    cases: list[dict[str, Any]] = []
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--only", nargs="*", default=[""], metavar="TEXT", help="cases with one of these in the label"
+    )
+    options = arguments.parse_args()
+    peers, known = {peer.label: peer for peer in PEERS}, versions()
+    kept = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {"versions": {}, "cases": []}
+    cases: list[dict[str, Any]] = [case for case in kept["cases"] if case["original"] in CASES]
     for label, gain in CASES.items():
+        if not any(text in label for text in options.only):
+            continue
+        cases = [case for case in cases if case["original"] != label]
         peer = peers[label]
         height, width = ODD_SIZE if peer.any_size else EVEN_SIZE
         size = height // peer.patch * peer.patch, width // peer.patch * peer.patch
@@ -66,12 +83,14 @@ def main() -> None:
                 **({"fields": {"grid": [side // peer.patch for side in size]}} if fixed and peer.patch > 1 else {}),
                 "size": size,
                 "gain": gain,
+                "versions": {name: known[name] for name in ("torch", peer.library)},
                 "keys": checksum(shapes.items()),
                 "logits": [[round(float(logit), 7) for logit in row] for row in logits],
             }
         )
         print(f"{label:<50}{abs(logits).max():>10.2f}{abs(logits[0] - logits[1]).max() / abs(logits).max():>8.2f}")
-    found = {"date": datetime.date.today().isoformat(), "versions": versions(), "cases": cases}
+    cases.sort(key=lambda case: list(CASES).index(case["original"]))
+    found = {"date": datetime.date.today().isoformat(), "versions": known | kept["versions"], "cases": cases}
     GOLDENS.write_text(json.dumps(found, indent=1) + "\n")
 
 

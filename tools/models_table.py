@@ -44,6 +44,8 @@ SOURCES = {
     "Lite": "the README of EfficientNet-Lite in github.com/tensorflow/tpu",
     "Tan21": "Tan & Le 2021, *EfficientNetV2*: table 7",
     "V2": "the README of EfficientNetV2 in github.com/google/automl",
+    "Liu": "Liu et al. 2022, *A ConvNet for the 2020s*: table 1",
+    "Woo": "the README of ConvNeXt V2 in github.com/facebookresearch/ConvNeXt-V2",
 }
 
 NOTES = {
@@ -87,6 +89,19 @@ _V2 = {
     "b2": Paper(source="V2", parameters="10.1M", multiply_adds="1.7B"),
     "b3": Paper(source="V2", parameters="14.4M", multiply_adds="3.0B"),
 }
+_CONVNEXT = {
+    "convnext_tiny": Paper(source="Liu", parameters="29M", multiply_adds="4.5B"),
+    "convnext_small": Paper(source="Liu", parameters="50M", multiply_adds="8.7B"),
+    "convnext_base": Paper(source="Liu", parameters="89M", multiply_adds="15.4B"),
+    "convnext_large": Paper(source="Liu", parameters="198M", multiply_adds="34.4B"),
+    "convnextv2_atto": Paper(source="Woo", parameters="3.7M", multiply_adds="0.55B"),
+    "convnextv2_femto": Paper(source="Woo", parameters="5.2M", multiply_adds="0.78B"),
+    "convnextv2_pico": Paper(source="Woo", parameters="9.1M", multiply_adds="1.37B"),
+    "convnextv2_nano": Paper(source="Woo", parameters="15.6M", multiply_adds="2.45B"),
+    "convnextv2_tiny": Paper(source="Woo", parameters="28.6M", multiply_adds="4.47B"),
+    "convnextv2_base": Paper(source="Woo", parameters="89M", multiply_adds="15.4B"),
+    "convnextv2_large": Paper(source="Woo", parameters="198M", multiply_adds="34.4B"),
+}
 PAPERS = {
     "resnet18": Paper(source="He15", multiply_adds="1.8B"),
     "resnet34": Paper(source="He15", multiply_adds="3.6B", notes=("shortcut",)),
@@ -104,6 +119,7 @@ PAPERS = {
     "resnet110_cifar": Paper(source="He15", parameters="1.7M"),
     "wide_resnet28_10": Paper(source="Zagoruyko", parameters="36.5M"),
     "wide_resnet40_4": Paper(source="Zagoruyko", parameters="8.9M"),
+    **_CONVNEXT,
     **{f"{prefix}efficientnet_{name}": paper for prefix in ("", "tf_") for name, paper in _B.items()},
     **{f"{prefix}efficientnetv2_{name}": paper for prefix in ("", "tf_") for name, paper in _V2.items()},
 }
@@ -146,9 +162,9 @@ def document(parity: dict[str, Any]) -> str:
             f"Sizes: {versions}, {datetime.date.today().isoformat()}. "
             f"Logits: {peers}, {parity['date']}, {parity['machine']}.",
             "",
-            "Multiply-adds are those of the convolutions, dense layers and attention for one image of the input size: output "
-            "places · kernel · input channels / groups · features, shortcuts and the layers of squeeze-and-excitation "
-            "included. *Paper* is what the authors print; bold where ours, rounded to as many digits, is another "
+            "Multiply-adds are those of the convolutions, dense layers and attention for one image of the input size: "
+            "output places · kernel · input channels / groups · features, shortcuts and the layers of "
+            "squeeze-and-excitation included. *Paper* is what the authors print; bold where ours, rounded to as many digits, is another "
             "number, with the reason below the table.",
             "",
             "The last columns are the largest |difference| between our logits and the original's, as a share of the "

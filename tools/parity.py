@@ -180,16 +180,14 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
             normal(module.weight, gain * (2 / fan_in) ** 0.5)
             if module.bias is not None:
                 gate = name.endswith(("conv_expand", "fc2", "_se_expand", "squeeze_excite.expand"))
-                normal(module.bias, 0.3, mean=2.0 if gate else 0.0)
-    for name, parameter in model.named_parameters():  # those of no layer, in transformers
-        if parameter.ndim == 3 and parameter.shape[0] == 1:  # class token, position embeddings
-            normal(parameter, 0.5)
-        elif name.endswith("gamma"):
-            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
-        elif name.endswith("in_proj_weight"):
-            normal(parameter, parameter.shape[1] ** -0.5)
-        elif name.endswith("in_proj_bias"):
-            normal(parameter, 0.3)
+                normal(module.bias, 0.3, mean=2.0 if gate and not name.endswith("mlp.fc2") else 0.0)
+        else:  # layer normalisation, LayerScale, a transformer's tokens and the like
+            for leaf, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim == 2:  # queries, keys and values of PyTorch's attention
+                    normal(parameter, parameter.shape[1] ** -0.5)
+                    continue
+                token = parameter.ndim == 3 and len(parameter) == 1
+                normal(parameter, 0.3, mean=0.0 if token or leaf.endswith("bias") else 1.0)
 
 
 @torch.no_grad()

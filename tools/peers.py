@@ -67,8 +67,10 @@ def load_state_dict(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
 
 
 def versions() -> dict[str, str]:
+    """Returns those of all that is installed here."""
     names = ("jaxnets", "jax", "flax", "numpy", "torch", *sorted({peer.library for peer in PEERS}))
-    return {name: importlib.metadata.version(name) for name in names}
+    installed = {name for names in importlib.metadata.packages_distributions().values() for name in names}
+    return {name: importlib.metadata.version(name) for name in names if name in installed}
 
 
 def _timm(name: str, *, classes: int = 1000) -> nn.Module:
@@ -142,6 +144,15 @@ def _efficientnet_lite(name: str, *, classes: int = 1000, size: int | None = Non
     return EfficientNet.from_name(name, num_classes=classes, **_image_size(size))
 
 
+def _transformers_convnext(version: str, *, classes: int = 1000, **fields: Any) -> nn.Module:
+    import transformers
+
+    config, network = (
+        getattr(transformers, f"ConvNext{version}{kind}") for kind in ("Config", "ForImageClassification")
+    )
+    return _Logits(network(config(num_labels=classes, **fields)))
+
+
 def _image_size(size: int | None) -> dict[str, int]:
     return {} if size is None else {"image_size": size}
 
@@ -175,6 +186,11 @@ _TIMM = [
     "tf_efficientnetv2_b0",
     "tf_efficientnetv2_b1",
     "tf_efficientnetv2_b3",
+    "convnext_atto",
+    "convnext_nano",
+    "convnext_tiny",
+    "convnextv2_atto",
+    "convnextv2_tiny",
 ]
 _TIMM_VITS = [
     "vit_tiny_patch16_224",
@@ -195,6 +211,7 @@ _TORCHVISION = [
     "efficientnet_v2_s",
     "efficientnet_v2_m",
     "efficientnet_v2_l",
+    "convnext_tiny",
 ]
 # As the configurations of microsoft/resnet-18 and its like on the hub have them.
 _TRANSFORMERS_RESNETS = {
@@ -209,6 +226,13 @@ _TRANSFORMERS_EFFICIENTNETS: dict[str, tuple[float, float, int, list[int]]] = {
     "b1": (1.0, 1.1, 1280, [16]),
     "b2": (1.1, 1.2, 1408, [5, 8, 16]),
     "b3": (1.2, 1.4, 1536, [5, 18]),
+}
+
+
+# As those of facebook/convnext-tiny-224 and facebook/convnextv2-tiny-1k-224 and their like.
+_TRANSFORMERS_CONVNEXTS = {
+    "atto": {"depths": [2, 2, 6, 2], "hidden_sizes": [40, 80, 160, 320]},
+    "tiny": {"depths": [3, 3, 9, 3], "hidden_sizes": [96, 192, 384, 768]},
 }
 
 
@@ -243,6 +267,13 @@ def _peers() -> Iterator[Peer]:
             build=partial(_transformers_efficientnet, *numbers),
             any_size=False,
         )
+    for version in ("", "V2"):
+        for size, fields in _TRANSFORMERS_CONVNEXTS.items():
+            family = f"convnext{version.lower()}"
+            build = partial(_transformers_convnext, version, **fields)
+            yield Peer(
+                library="transformers", theirs=f"{family}-{size}", ours=f"{family}_{size}", build=build, any_size=True
+            )
     for library, build, sizes in (
         ("efficientnet-pytorch", _efficientnet_pytorch, ("b0", "b1", "b4")),
         ("efficientnet-lite-pytorch", _efficientnet_lite, ("lite0", "lite1", "lite2")),

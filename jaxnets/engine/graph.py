@@ -14,11 +14,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from onnx import ModelProto, TensorProto, helper
 
 from jaxnets.engine.constants import compute
-from jaxnets.engine.operations import OPERATIONS
+from jaxnets.engine.operations import OPERATIONS, STEPS, Operation
 from jaxnets.engine.opset import ask_for_least
 from jaxnets.engine.writer import CHANNELS_FIRST, Affine, Equation, Scaled, Tensor, Unwritable, Value, Writer
 
-OPSET = 17  # that nodes are written in: the newest that OpenCV's dnn reads without complaint
+OPSET = 20  # that nodes are written in; a file asks for the lowest that its own need
 
 _BATCH = 2  # that the program is traced with; the graph's own is free
 _INLINED = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "closed_call", "remat")
@@ -88,26 +88,30 @@ def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value]) -> li
         for atom in eqn.invars:
             # What is used again has to be written as it is now, before anything is folded into it.
             if not isinstance(atom, Literal) and uses[atom] > 1 and isinstance(values[atom], Affine | Scaled):
-                values[atom] = writer.write(values[atom])
+                values[atom] = writer.keep(values[atom])
         inputs = [read(atom) for atom in eqn.invars]
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        if eqn.primitive.name in _INLINED and inner is not None:
+        results: Sequence[Any]
+        step = STEPS.get(str(eqn.params.get("name", "")))
+        if step is not None and not all(isinstance(value, np.ndarray) for value in inputs):
+            results = [_apply(writer, eqn, inputs, step)]
+        elif eqn.primitive.name in _INLINED and inner is not None:
             closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, [])
             results = _run(writer, closed, inputs)
         elif all(isinstance(value, np.ndarray) for value in inputs):
             results = compute(eqn, [np.asarray(value) for value in inputs])
         else:
-            results = [_apply(writer, eqn, inputs)]
+            results = [_apply(writer, eqn, inputs, OPERATIONS.get(eqn.primitive.name))]
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(writer: Writer, eqn: Any, inputs: list[Value]) -> Value:
+def _apply(writer: Writer, eqn: Any, inputs: list[Value], write: Operation | None) -> Value:
     name = eqn.primitive.name
-    if name not in OPERATIONS:
+    if write is None:
         raise Unwritable(f"the operation {name!r}")
     result = eqn.outvars[0].aval
     if result.dtype != np.float32 or len(eqn.outvars) != 1:
         raise Unwritable(f"the operation {name!r} with a result of {result.dtype}")
     dtypes = tuple(np.dtype(atom.aval.dtype) for atom in eqn.invars)
-    return OPERATIONS[name](writer, Equation(name, eqn.params, inputs, dtypes, tuple(result.shape)))
+    return write(writer, Equation(name, eqn.params, inputs, dtypes, tuple(result.shape)))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from jaxnets.engine.attention import attention
 from jaxnets.engine.writer import (
     CHANNELS_FIRST,
     Affine,
@@ -23,6 +24,7 @@ from jaxnets.engine.writer import (
     Writer,
     axes_order,
 )
+from jaxnets.models.steps import PREFIX
 
 Operation = Callable[[Writer, Equation], Value]
 
@@ -31,7 +33,12 @@ _COMMUTATIVE = ("Add", "Mul", "Max", "Min")
 
 def unary(kind: str) -> Operation:
     """Returns what writes a function of each number by itself that ONNX has too."""
-    return lambda writer, equation: writer.emit(kind, [writer.write(equation.first).name], equation.shape)
+
+    def write(writer: Writer, equation: Equation) -> Tensor:
+        x = writer.keep(equation.first)
+        return writer.emit(kind, [x.name], equation.shape, last=x.last)
+
+    return write
 
 
 def elementwise(kind: str) -> Operation:
@@ -45,7 +52,8 @@ def elementwise(kind: str) -> Operation:
             simpler = _folded(kind, left, right) or _clipped(writer, kind, left, right, equation.shape)
             if simpler is not None:
                 return simpler
-        return writer.emit(kind, [writer.operand(left), writer.operand(right)], equation.shape)
+        names, last = writer.operands([left, right])
+        return writer.emit(kind, names, equation.shape, last=last)
 
     return write
 
@@ -69,12 +77,14 @@ def _folded(kind: str, left: Value, right: np.ndarray) -> Value | None:
 def _clipped(writer: Writer, kind: str, left: Value, right: np.ndarray, shape: tuple[int, ...]) -> Tensor | None:
     """Writes max(x, 0) as Relu, and a minimum of that as Clip; None for others."""
     if kind == "Max" and not right.any():
-        written = writer.write(left)
-        relu = writer.emit("Relu", [written.name], shape)
-        writer.relus[relu.name] = written.name
+        written = writer.keep(left)
+        relu = writer.emit("Relu", [written.name], shape, last=written.last)
+        writer.relus[relu.name] = written
         return relu
     if kind == "Min" and right.size == 1 and isinstance(left, Tensor) and left.name in writer.relus:
-        return writer.emit("Clip", [writer.relus[left.name], writer.scalar(0.0), writer.scalar(right)], shape)
+        clipped = writer.relus[left.name]
+        names = [clipped.name, writer.scalar(0.0), writer.scalar(right)]
+        return writer.emit("Clip", names, shape, last=clipped.last)
     return None
 
 
@@ -112,25 +122,51 @@ def convolution(writer: Writer, equation: Equation) -> Affine:
 
 
 def product(writer: Writer, equation: Equation) -> Affine:
-    """A dense layer, over the last axis; of four dimensions, a 1×1 convolution."""
+    """A dense layer, over the last axis; where there are four and the channels are not last, a 1×1 convolution."""
     (left, right), batched = equation.params["dimension_numbers"]
     x, kernel = equation.inputs
     if tuple(batched[0]) or not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or isinstance(x, np.ndarray):
         raise Unwritable("a product of two activations")
-    if tuple(right) != (0,) or tuple(left) != (len(x.shape) - 1,) or len(x.shape) not in (2, 4):
+    if tuple(right) != (0,) or tuple(left) != (len(x.shape) - 1,) or len(x.shape) not in (2, 3, 4):
         raise Unwritable(f"a product of {len(x.shape)} dimensions over the axes {tuple(left)}")
-    if len(x.shape) == 4:
+    kept = writer.keep(x)
+    if len(x.shape) == 4 and not kept.last:
         attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}
-        return Affine(writer.write(x).name, equation.shape, kernel.T[:, :, None, None], None, attributes)
-    return Affine(writer.write(x).name, equation.shape, kernel.T, None, {})
+        return Affine(kept.name, equation.shape, kernel.T[:, :, None, None], None, attributes)
+    return Affine(kept.name, equation.shape, kernel.T, None, {})
 
 
-def total(writer: Writer, equation: Equation) -> Scaled:
-    """A sum over rows and columns: an average times their number."""
-    x = equation.first
-    if len(x.shape) != 4 or tuple(equation.params["axes"]) != (1, 2):
+def layer_normalisation(writer: Writer, equation: Equation) -> Tensor:
+    """`models.per_channel.layer_norm`, whose channels have to lie last."""
+    x, *fixed = equation.inputs
+    scale, bias, epsilon = (np.asarray(value) for value in fixed if isinstance(value, np.ndarray))
+    kept = writer.turn(writer.keep(x), last=True)
+    names = [kept.name, writer.constant(scale), writer.constant(bias)]
+    number = float(epsilon.reshape(()))
+    return writer.emit("LayerNormalization", names, equation.shape, last=kept.last, axis=-1, epsilon=number)
+
+
+def square(writer: Writer, equation: Equation) -> Tensor:
+    x = writer.keep(equation.first)
+    return writer.emit("Mul", [x.name, x.name], equation.shape, last=x.last)
+
+
+def power(writer: Writer, equation: Equation) -> Tensor:
+    x = writer.keep(equation.first)
+    return writer.emit("Pow", [x.name, writer.scalar(equation.params["y"])], equation.shape, last=x.last)
+
+
+def total(writer: Writer, equation: Equation) -> Value:
+    """A sum over an image's axes; over rows and columns with the channels first, an average times their number."""
+    x, axes = writer.keep(equation.first), tuple(equation.params["axes"])
+    if 0 in axes:
+        raise Unwritable("a sum over the images of a batch")
+    if len(x.shape) != 4 or x.last:
+        inputs = [x.name, writer.integers(axes)]
+        return writer.emit("ReduceSum", inputs, equation.shape, keepdims=0)
+    if axes != (1, 2):
         raise Unwritable("a sum over other axes than rows and columns")
-    average = writer.emit("GlobalAveragePool", [writer.write(x).name], (*equation.shape, 1, 1))
+    average = writer.emit("GlobalAveragePool", [x.name], (*equation.shape, 1, 1))
     flat = writer.emit("Flatten", [average.name], equation.shape, axis=1)
     return Scaled(flat, float(x.shape[1] * x.shape[2]))
 
@@ -146,7 +182,7 @@ def window_sum(writer: Writer, equation: Equation) -> Scaled:
     return Scaled(average, float(np.prod(window["kernel_shape"])))
 
 
-def _window(params: dict[str, Any]) -> dict[str, list[int]]:
+def _window(params: dict[str, Any]) -> dict[str, Any]:
     """Returns a pooling window's attributes."""
     sides, strides, padding = (params[key] for key in ("window_dimensions", "window_strides", "padding"))
     others = [(sides[axis], strides[axis], tuple(padding[axis])) for axis in (0, -1)]
@@ -161,24 +197,46 @@ def _window(params: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def broadcast(writer: Writer, equation: Equation) -> Value:
-    x, shape = writer.write(equation.first), equation.shape
+    x, shape = writer.keep(equation.first), equation.shape
     axes = tuple(equation.params["broadcast_dimensions"])
     if x.shape == shape and axes == tuple(range(len(shape))):
         return x
+    kept = axes[:1] == (0,) and all(shape[axis] == size for axis, size in zip(axes, x.shape, strict=True))
+    if kept and (inserted := _with_ones(writer, x, shape)) is not None:
+        return inserted
     if len(x.shape) == 2 and len(shape) == 4 and axes == (0, 3) and shape[1:3] == (1, 1):
         return _as_image(writer, x, shape)
     raise Unwritable(f"spreading {x.shape} over {shape}")
 
 
 def reshape(writer: Writer, equation: Equation) -> Value:
-    x, shape = writer.write(equation.first), equation.shape
+    x, shape = writer.keep(equation.first), equation.shape
     if equation.params.get("dimensions") is not None:
         raise Unwritable("a reshape in another order")
     if x.shape == shape:
         return x
+    if (inserted := _with_ones(writer, x, shape)) is not None:
+        return inserted
     if len(x.shape) == 2 and len(shape) == 4 and shape[0] == x.shape[0] and shape[1:3] == (1, 1):
         return _as_image(writer, x, shape)
+    if shape[0] == x.shape[0] and shape[-1] == x.shape[-1] and {len(shape), len(x.shape)} == {3, 4}:
+        return _regrouped(writer, x, shape)
     raise Unwritable(f"a reshape of {x.shape} to {shape}")
+
+
+def _regrouped(writer: Writer, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Makes rows and columns tokens `[b, n, c]`, or tokens rows and columns, with the channels last."""
+    names = [writer.turn(x, last=True).name, writer.integers([0, *shape[1:]])]
+    return writer.emit("Reshape", names, shape, last=len(shape) == 4)
+
+
+def _with_ones(writer: Writer, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Gives an activation axes of size 1, or takes them away; None where that is not what makes the shape of x's."""
+    if max(len(x.shape), len(shape)) > 3 or x.shape[0] != shape[0]:
+        return None
+    if [size for size in x.shape[1:] if size != 1] != [size for size in shape[1:] if size != 1]:
+        return None
+    return writer.emit("Reshape", [x.name, writer.integers([0, *shape[1:]])], shape)
 
 
 def _as_image(writer: Writer, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -244,6 +302,8 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": unary("Tanh"),
     "erf": unary("Erf"),
     "neg": unary("Neg"),
+    "square": square,
+    "integer_pow": power,
     "reduce_sum": total,
     "reduce_window_max": window_maximum,
     "reduce_window_sum": window_sum,
@@ -256,4 +316,11 @@ OPERATIONS: dict[str, Operation] = {
     "copy": same,
     "stop_gradient": same,
     "optimization_barrier": same,
+}
+
+# The functions of `jaxnets.models` that stay one step of a program (`models.steps`), each with what writes it.
+STEPS: dict[str, Operation] = {
+    f"{PREFIX}attention": attention,
+    f"{PREFIX}gelu": unary("Gelu"),
+    f"{PREFIX}layer_norm": layer_normalisation,
 }

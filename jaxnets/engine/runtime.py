@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "jax", "onnx"]
 
-_GRAPH = 3  # which graph of a model this version makes; graphs of others are made anew
+_GRAPH = 4  # which graph of a model this version makes; graphs of others are made anew
 
 
 class Engine(Protocol):

@@ -17,32 +17,31 @@ def add_scores(
     """Adds the outputs "energy" and "distance", float32 `[b]`, that a refusal has bounds for, to an `onnx.ModelProto`.
 
     Its graph has the output "logits", which the temperature has divided already, and "profile", which is no output
-    afterwards. The nodes are those of opset 13, which every graph here has at least.
+    afterwards. The nodes are those of opset 13, which every graph here has at least, or of 18 where it has that.
     """
-    graph = model.graph
+    graph, opset = model.graph, next(entry.version for entry in model.opset_import if not entry.domain)
     if "energy" in refusal.scores:
-        _add_energy(graph, activation, temperature or 1.0)
+        _add_energy(graph, opset, activation, temperature or 1.0)
     if "distance" in refusal.scores:
         assert spread is not None  # who has a bound of the distance has read them
-        _add_distance(graph, spread)
+        _add_distance(graph, opset, spread)
     kept = [output for output in graph.output if output.name != PROFILE]
     del graph.output[:]
     graph.output.extend(kept)
 
 
-def _add_energy(graph: Any, activation: Activation, temperature: float) -> None:
+def _add_energy(graph: Any, opset: int, activation: Activation, temperature: float) -> None:
     if activation == "softmax":
-        _node(graph, "ReduceLogSumExp", ["logits"], "energy_sum", axes=[1], keepdims=0)
+        _reduce(graph, opset, "ReduceLogSumExp", "logits", "energy_sum")
     else:
         _node(graph, "Softplus", ["logits"], "energy_each")
-        axes = _constant(graph, "energy_axes", np.array([1], np.int64))
-        _node(graph, "ReduceSum", ["energy_each", axes], "energy_sum", keepdims=0)
+        _reduce(graph, opset, "ReduceSum", "energy_each", "energy_sum")
     scale = _constant(graph, "energy_scale", np.float32(-temperature))
     _node(graph, "Mul", ["energy_sum", scale], "energy")
     _output(graph, "energy")
 
 
-def _add_distance(graph: Any, spread: Spread) -> None:
+def _add_distance(graph: Any, opset: int, spread: Spread) -> None:
     def constant(name: str, value: Any) -> str:
         return _constant(graph, f"distance_{name}", value)
 
@@ -57,12 +56,20 @@ def _add_distance(graph: Any, spread: Spread) -> None:
     _node(graph, "Div", ["distance_along", deviations], "distance_along_scaled")
     rest = constant("rest", np.float32(np.sqrt(spread.rest * len(spread.mean))))
     _node(graph, "Div", ["distance_across", rest], "distance_across_scaled")
-    _node(graph, "ReduceSumSquare", ["distance_along_scaled"], "distance_first", axes=[1], keepdims=0)
-    _node(graph, "ReduceSumSquare", ["distance_across_scaled"], "distance_second", axes=[1], keepdims=0)
+    _reduce(graph, opset, "ReduceSumSquare", "distance_along_scaled", "distance_first")
+    _reduce(graph, opset, "ReduceSumSquare", "distance_across_scaled", "distance_second")
     # No Add: int8 would clip it to the largest distance of what it is calibrated on.
     _node(graph, "Sum", ["distance_first", "distance_second"], "distance_squared")
     _node(graph, "Sqrt", ["distance_squared"], "distance")
     _output(graph, "distance")
+
+
+def _reduce(graph: Any, opset: int, kind: str, source: str, output: str) -> None:
+    """Reduces `[b, n]` to `[b]`; opset 18 made an input of the axes, as 13 had done for ReduceSum."""
+    if kind == "ReduceSum" or opset >= 18:
+        _node(graph, kind, [source, _constant(graph, f"{output}_axes", np.array([1], np.int64))], output, keepdims=0)
+    else:
+        _node(graph, kind, [source], output, axes=[1], keepdims=0)
 
 
 def _node(graph: Any, kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> None:

@@ -1,10 +1,12 @@
 """What an ONNX graph is written with: the values that stand for activations, and the nodes and constants they become.
 
-Activations of four dimensions are held as [b, c, h, w], as ONNX has them, so that no transpose is left in the graph;
-every other keeps JAX's order. A product or sum per channel that follows a convolution or a dense layer becomes part of
-its weights, which is why those are written late.
+Activations of four dimensions are held as [b, c, h, w], as ONNX's convolutions have them, or as [b, h, w, c] from a
+layer normalisation on, which needs the channels last, until something needs them first again; so a network of
+convolutions alone has no transpose in its graph. Every other activation keeps JAX's order. A product or sum per channel
+that follows a convolution or a dense layer becomes part of its weights, which is why those are written late.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from jaxnets.errors import UserError
 
-CHANNELS_FIRST = (0, 3, 1, 2)
+CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # axes of the other order
 
 
 class Unwritable(UserError):
@@ -27,6 +29,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    last: bool = False  # of four dimensions, that the graph too holds the channels last
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Affine:
 
     source: str
     shape: tuple[int, ...]
-    weight: np.ndarray  # [f, c, i, j], or [f, c]
+    weight: np.ndarray  # [f, c, i, j], or [f, c], whose source then holds its channels last
     bias: np.ndarray | None
     attributes: dict[str, Any]
 
@@ -81,43 +84,79 @@ class Writer:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        self.relus: dict[str, str] = {}  # output of a Relu: its input
+        self.relus: dict[str, Tensor] = {}  # output of a Relu: its input
+        self._turned: dict[str, Tensor] = {}  # by name, the same activation in the other order of axes
 
     def write(self, value: Value) -> Tensor:
-        """Returns an activation that is in the graph."""
+        """Returns an activation that is in the graph, of four dimensions with the channels first."""
+        return self.turn(self.keep(value), last=False)
+
+    def keep(self, value: Value) -> Tensor:
+        """Returns an activation that is in the graph, in whichever order of axes it has."""
         if isinstance(value, Scaled):
+            x = value.tensor
             if value.factor == 1.0:
-                return value.tensor
-            return self.emit("Mul", [value.tensor.name, self.scalar(value.factor)], value.shape)
+                return x
+            return self.emit("Mul", [x.name, self.scalar(value.factor)], value.shape, last=x.last)
         if isinstance(value, Affine):
-            bias = [] if value.bias is None else [self.constant(value.bias)]
-            names = [value.source, self.constant(value.weight), *bias]
-            if value.weight.ndim == 4:
-                return self.emit("Conv", names, value.shape, **value.attributes)
-            return self.emit("Gemm", names, value.shape, transB=1)
+            return self._affine(value)
         if isinstance(value, np.ndarray):
             raise Unwritable("an activation that does not depend on the image")
         return value
 
-    def operand(self, value: Value) -> str:
-        """Returns the name of an activation, or of a constant that meets activations of as many dimensions.
+    def _affine(self, value: Affine) -> Tensor:
+        if value.weight.ndim == 2 and len(value.shape) > 2:
+            last = len(value.shape) == 4
+            y = self.emit("MatMul", [value.source, self.constant(value.weight.T)], value.shape, last=last)
+            return (
+                y if value.bias is None else self.emit("Add", [y.name, self.constant(value.bias)], y.shape, last=last)
+            )
+        bias = [] if value.bias is None else [self.constant(value.bias)]
+        names = [value.source, self.constant(value.weight), *bias]
+        if value.weight.ndim == 4:
+            return self.emit("Conv", names, value.shape, **value.attributes)
+        return self.emit("Gemm", names, value.shape, transB=1)
+
+    def turn(self, x: Tensor, *, last: bool) -> Tensor:
+        """Returns an activation with the channels last, or first; only those of four dimensions have both."""
+        if len(x.shape) != 4 or x.last == last:
+            return x
+        if x.name not in self._turned:
+            axes = CHANNELS_LAST if last else CHANNELS_FIRST
+            y = self.emit("Transpose", [x.name], x.shape, last=last, perm=list(axes))
+            self._turned |= {x.name: y, y.name: x}
+        return self._turned[x.name]
+
+    def operands(self, values: Sequence[Value]) -> tuple[list[str], bool]:
+        """Returns the names of values that meet number by number, in one order of axes, and if that is channels last.
+
+        The order is that of the largest; where several of one size differ, channels first. Constants have as many
+        dimensions as the activations, or none.
 
         Raises:
             Unwritable: for a constant that differs from image to image of the batch.
         """
-        if not isinstance(value, np.ndarray):
-            return self.write(value).name
+        kept = [value if isinstance(value, np.ndarray) else self.keep(value) for value in values]
+        images = [x for x in kept if isinstance(x, Tensor) and len(x.shape) == 4]
+        largest = max((math.prod(x.shape) for x in images), default=0)
+        last = bool(images) and all(x.last for x in images if math.prod(x.shape) == largest)
+        names = [self._fixed(x, last) if isinstance(x, np.ndarray) else self.turn(x, last=last).name for x in kept]
+        return names, last
+
+    def _fixed(self, value: np.ndarray, last: bool) -> str:
         if value.ndim and value.shape[0] > 1:
             if (value != value[:1]).any():
                 raise Unwritable("a constant that differs from image to image of a batch")
             value = value[:1]
-        return self.constant(value.transpose(CHANNELS_FIRST) if value.ndim == 4 else value)
+        return self.constant(value.transpose(CHANNELS_FIRST) if value.ndim == 4 and not last else value)
 
-    def emit(self, kind: str, inputs: list[str], shape: Sequence[int], **attributes: Any) -> Tensor:
+    def emit(
+        self, kind: str, inputs: list[str], shape: Sequence[int], *, last: bool = False, **attributes: Any
+    ) -> Tensor:
         """Adds a node of ONNX's `kind`; returns its output, whose `shape` is JAX's."""
         name = f"{kind.lower()}_{len(self.nodes)}"
         self._node(kind, inputs, name, **attributes)
-        return Tensor(name, tuple(shape))
+        return Tensor(name, tuple(shape), last)
 
     def constant(self, array: np.ndarray) -> str:
         return self._initializer(np.ascontiguousarray(array, np.float32))

@@ -17,7 +17,7 @@ from jaxnets.export.onnx_export import channels_first
 from jaxnets.models.forward import Activation
 
 # What runs in 8 bits; the classifier and the gates stay in float32, where they cost nothing and matter most.
-_QUANTISED = ["Conv", "Add", "Relu", "Clip", "GlobalAveragePool", "MaxPool"]
+_QUANTISED = ["Conv", "MatMul", "Add", "Relu", "Clip", "GlobalAveragePool", "MaxPool"]
 
 
 def quantise(content: bytes, classifier: Classifier, images: UInt8[np.ndarray, "b h w c"]) -> bytes:
@@ -58,12 +58,25 @@ def quantise(content: bytes, classifier: Classifier, images: UInt8[np.ndarray, "
             Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTISED,
+            nodes_to_exclude=_exact(onnx.load(prepared).graph),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
         # ONNX Runtime's optimizer imports every domain that it knows, which older versions of it refuse.
         return ask_for_least(onnx.load(small)).SerializeToString()
+
+
+def _exact(graph: Any) -> list[str]:
+    """Returns the nodes of a transformer that stay in float32: products of two activations, and sums.
+
+    Its tokens are sums of all blocks' branches, a few channels of which are many times larger than the others: one
+    scale for all would leave these few steps. Networks without such products have none.
+    """
+    fixed = {constant.name for constant in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMul" and fixed.isdisjoint(node.input)]
+    sums = [node for node in graph.node if node.op_type == "Add"] if products else []
+    return [node.name for node in (*products, *sums)]
 
 
 def measured(

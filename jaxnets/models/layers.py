@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxnets.models.conventions import PaddingRule, padding_of, torch_padding
 from jaxnets.models.gated import gated_projection
 from jaxnets.models.mode import Train, trains
 from jaxnets.models.normalise import normalise, project_and_normalise
+from jaxnets.models.per_channel import PerChannel
 from jaxnets.models.statistics import Norm, require_statistics
 from jaxnets.models.steps import one_step
 
@@ -36,13 +37,14 @@ def he_normal(groups: int = 1) -> nn.initializers.Initializer:
 
 
 class Conv(nn.Module):
-    """A convolution without bias; its parameter is `kernel` `[i, j, c / groups, f]` in `param_dtype`."""
+    """A convolution; its parameters, in `param_dtype`, are `kernel` `[i, j, c / groups, f]` and perhaps `bias`."""
 
     features: int
     kernel: tuple[int, int]
     stride: int = 1
     groups: int = 1
     padding: PaddingRule = "torch"
+    bias: bool = False
     kernel_init: nn.initializers.Initializer | None = None  # None: `he_normal`
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -54,9 +56,11 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init or he_normal(self.groups), shape, self.param_dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         point = self.kernel == (1, 1) and self.groups == 1
-        if norm is not None and point and self.features >= _WIDENING * x.shape[-1]:
+        if norm is not None and point and not self.bias and self.features >= _WIDENING * x.shape[-1]:
             return norm(x[:, :: self.stride, :: self.stride], kernel)
         y = conv2d(x, kernel, **self.geometry(x))
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype).astype(self.dtype)
         return y if norm is None else norm(y)
 
     def geometry(self, x: Float[Array, "b h w c"]) -> dict[str, Any]:
@@ -210,11 +214,12 @@ def with_two_outputs(
     return jnp.pad(kernel, ((0, 0), (1, 0))), jnp.pad(bias, (1, 0))
 
 
-class Bias(nn.Module):
+class Bias(PerChannel):
     """Adds a number to each channel, which starts at 0."""
 
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
+    numbers: ClassVar[int] = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -267,7 +272,7 @@ def gate_and_project(
     project: Conv,
 ) -> Float[Array, "b h w f"]:
     """Returns `project(gate(activation(norm(x))))` of a 1×1 convolution, with all four as one where that can pay."""
-    if norm.is_initializing() or not norm.grouped:
+    if norm.is_initializing() or not norm.grouped or project.bias:
         return project(gate(activation(norm(x))))
     unbound = gate.clone(parent=None)
 
@@ -288,7 +293,7 @@ def activate_and_convolve(
     x: Float[Array, "b h w c"], norm: BatchNorm, activation: Callable[[Array], Array], conv: Conv
 ) -> Float[Array, "b h2 w2 f"]:
     """Returns `conv(activation(norm(x)))`, with all three as one in training, which then needs less memory."""
-    if norm.is_initializing() or not norm.in_training:
+    if norm.is_initializing() or not norm.in_training or conv.bias:
         return conv(activation(norm(x)))
     through = partial(
         activated_convolution,

@@ -48,7 +48,7 @@ class LayerNorm(PerChannel):
 
 
 class LayerScale(PerChannel):
-    """Multiplies each channel of a block's branch by a number that begins near 0 (CaiT: Touvron et al. 2021, section 2)."""
+    """Multiplies each channel of a branch by a number that begins near 0 (Touvron et al. 2021, CaiT, section 2)."""
 
     start: float
     dtype: Dtype = jnp.float32

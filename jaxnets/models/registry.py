@@ -7,11 +7,18 @@ from typing import Any
 from flax import linen as nn
 
 from jaxnets.errors import UserError, nearest
-from jaxnets.models import airbench, efficientnet, mlp, resnet, vit
+from jaxnets.models import airbench, convnext, efficientnet, mlp, resnet, vit
 from jaxnets.models.family import Entry, Family
 from jaxnets.preprocess import Preprocess
 
-FAMILIES: tuple[Family, ...] = (resnet.FAMILY, efficientnet.FAMILY, vit.FAMILY, airbench.FAMILY, mlp.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    resnet.FAMILY,
+    efficientnet.FAMILY,
+    convnext.FAMILY,
+    vit.FAMILY,
+    airbench.FAMILY,
+    mlp.FAMILY,
+)
 MODELS: Mapping[str, Entry] = {name: entry for family in FAMILIES for name, entry in family.entries.items()}
 
 

@@ -174,6 +174,8 @@ _TIMM_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {  # those that ar
     "bn_momentum": lambda value: {"norm_decay": 1 - float(value)},  # the weight of the new value, there
     "pad_type": lambda value: {"padding": {"": "torch", "same": "same"}[value]},
     "act_layer": lambda value: {"activation": {"swish": "silu"}.get(value, value)},
+    "norm_eps": lambda value: {"layer_norm_epsilon": float(value)},
+    "conv_mlp": lambda value: {"conv_mlp": bool(value)},
 }
 
 

@@ -23,7 +23,8 @@ class FreezeConfig:
     thaw_epoch: Positive | None = None  # epochs after which all of them train; None: they never do
     stage_epochs: Positive | None = None  # epochs between one stage that thaws and the next, from the head back
     # Of batch normalisation in what is frozen. frozen: all stays, and the running statistics are used, as in
-    # evaluation; statistics: scale and bias stay, the batch's statistics are used and followed; train: all trains.
+    # evaluation; statistics: scale and bias stay, the batch's statistics are used and followed; train: all trains, and
+    # layer normalisation and LayerScale too, which frozen and statistics leave as they are.
     batch_norm: Policy = "frozen"
 
     @property
@@ -55,7 +56,7 @@ class Frozen:
 
 
 def of_norm(path: Path, flat: Mapping[Path, Any]) -> bool:
-    """Tells whether a parameter is of a batch normalisation, which alone has a scale."""
+    """Tells whether a parameter is of a normalisation, or of LayerScale, which alone have a scale."""
     return (*path[:-1], "scale") in flat
 
 

@@ -93,6 +93,13 @@ def build(
     fields_of_size(*tested)  # may refuse images of that size
     for height, width in {(stage.height, stage.width) for stage in sizes}:
         norms = [norm for norm in _norms(model, height, width, p.channels) if _follows(norm, freezing)]
+        if norms and config.accumulate_steps > 1 and config.batch_norm.group_size is None:
+            size = config.batch_size // config.accumulate_steps
+            raise UserError(
+                f"config.accumulate_steps {config.accumulate_steps} makes micro-batches of {size} examples, and "
+                f"BatchNorm cannot average over more than one: set config.batch_norm.group_size to a divisor of "
+                f"{size}, found None"
+            )
         if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
             _log.warning("%s", warning)
     if config.batch_norm.group_size and not hasattr(model, "norm_group_size"):
@@ -328,6 +335,12 @@ def model_fields(config: Config, classes: int) -> dict[str, Any]:
             raise UserError(
                 f"config.model.{key} is {value!r}, but {config.model.name} has no such field: leave it out "
                 f"(None), or take another model"
+            )
+    for key, value in vars(config.batch_norm).items():
+        if value is not None and f"norm_{key}" not in known:
+            raise UserError(
+                f"config.batch_norm.{key} is {value!r}, but {config.model.name} has no batch normalisation with it: "
+                f"leave it out (None), or take another model"
             )
     fields: dict[str, Any] = {
         "num_classes": classes,

@@ -90,7 +90,18 @@ def test_an_export_that_is_wrong_is_refused():
         check(made, lambda images: jax_logits(made)(images) * 1.01)
 
 
-@pytest.mark.parametrize("family", ["cifar", "gated", "preactivated", "lite"])
+def test_a_convnext_has_one_node_for_each_of_its_norms_and_activations_and_two_transposes_a_block():
+    written = onnx.load_from_string(exported("convnext", inside=False))
+    kinds = [node.op_type for node in written.graph.node]
+    blocks = 3
+    assert kinds.count("Gelu") == blocks
+    assert kinds.count("LayerNormalization") == blocks + 3  # after the stem, before the second stage, before the head
+    assert kinds.count("Transpose") == 2 * blocks + 2
+    assert kinds.count("Mul") == 0  # LayerScale is part of the dense layers' weights
+    onnx.checker.check_model(written, full_check=True)
+
+
+@pytest.mark.parametrize("family", ["cifar", "gated", "preactivated", "lite", "convnextv2"])
 def test_profiles_and_logits_agree_with_jax_and_the_logits_are_those_of_the_graph_alone(family, tmp_path):
     from jaxnets.trust.refusal import Refusal
 
@@ -104,3 +115,22 @@ def test_profiles_and_logits_agree_with_jax_and_the_logits_are_those_of_the_grap
     assert profiles.shape[1] % 2 == 0
     assert (profiles[:, 1:].std(0) > 0).mean() > 0.9
     np.testing.assert_array_equal(engines[1].outputs(FITTED), of_graph)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_scores_are_those_of_jax_in_a_graph_of_a_newer_version_too(activation, tmp_path):
+    import onnxruntime
+
+    from jaxnets.trust.outliers import Spread, energy
+    from jaxnets.trust.refusal import Refusal
+
+    plain = classifier("convnextv2", engine_name="jax", refusal=Refusal(distance=1.0))
+    logits, profiles = plain.engine.logits_and_profile(FITTED)
+    spread = Spread.of(profiles + np.random.default_rng(0).normal(size=profiles.shape))
+    asked = {"refusal": Refusal(energy=0.0, distance=1.0), "spread": spread, "activation": activation}
+    content = export_onnx(classifier("convnextv2", **asked), normalised_inside=True)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = session.run(["energy", "distance"], {"image": FITTED})
+    np.testing.assert_allclose(found[0], energy(logits, activation), rtol=1e-4)
+    np.testing.assert_allclose(found[1], spread.distances(profiles), rtol=1e-3)
+    assert onnx.load_from_string(content).opset_import[0].version == 20

@@ -12,6 +12,9 @@ from jax import lax
 
 from jaxnets import UserError
 from jaxnets.classifier import Classifier
+from jaxnets.models.conv import conv2d
+from jaxnets.models.layers import gelu
+from jaxnets.models.per_channel import layer_norm
 from tests.tiny import SEEN
 
 onnx = pytest.importorskip("onnx")
@@ -74,6 +77,22 @@ KNOWN = {
     "constant for all": lambda x: x + jnp.broadcast_to(jnp.arange(4.0), (x.shape[0], 4)),
     "cut": lambda x: jnp.pad(x[:, 1:3], ((0, 0), (1, 1)), constant_values=2.0),
     "clipped": lambda x: jnp.clip(x, 0, 1) + jnp.maximum(x, -1),
+    "exact gelu": gelu,
+    "approximate gelu": jax.nn.gelu,  # a function of that name in another library
+    "normalised": lambda x: layer_norm(x, jnp.arange(1.0, 5.0), jnp.ones(4), 1e-3),
+    "divided by its sum": lambda x: x / jnp.square(x).sum(-1, keepdims=True),
+}
+KNOWN_EARLY = {
+    "normalised": lambda x: layer_norm(x, jnp.arange(1.0, 4.0), jnp.ones(3), 1e-3),
+    "normalised and added": lambda x: 2 * x - layer_norm(x, jnp.ones(3), jnp.ones(3), 1e-3),
+    "a dense layer of what is normalised": lambda x: (
+        (layer_norm(x, jnp.ones(3), jnp.zeros(3), 1e-3) @ jnp.arange(6.0).reshape(3, 2) + 1) * jnp.array([2.0, 3.0])
+    ),
+    "gated, each place": lambda x: gelu(x)[..., :2] * jax.nn.sigmoid(x.mean((1, 2)))[:, None, None, :2],
+    "gated, normalised": lambda x: (y := layer_norm(x, jnp.ones(3), jnp.ones(3), 1e-3)) * y.mean((1, 2))[:, None, None],
+    "a convolution of what is normalised": lambda x: conv2d(
+        layer_norm(x, jnp.ones(3), jnp.ones(3), 1e-3), jnp.ones((3, 2, 3, 4)), stride=(2, 2), padding=((1, 1), (0, 0))
+    ),
 }
 
 
@@ -100,6 +119,15 @@ def test_a_known_operation_computes_the_same_for_any_batch(between):
     expected = odd(between, engine_name="jax").engine.probabilities(fitted)
     for count in (1, 5):
         np.testing.assert_allclose(engine.probabilities(fitted[:count]), expected[:count], atol=1e-5)
+
+
+@pytest.mark.parametrize("between", KNOWN_EARLY.values(), ids=KNOWN_EARLY)
+def test_a_known_operation_on_images_computes_the_same_wherever_the_channels_lie(between):
+    made = odd(between, early=True)
+    engine = OnnxEngine(_write(made).SerializeToString())
+    fitted = np.random.default_rng(0).integers(0, 256, (3, SEEN.height, SEEN.width, 3), np.uint8)
+    expected = odd(between, early=True, engine_name="jax").engine.probabilities(fitted)
+    np.testing.assert_allclose(engine.probabilities(fitted), expected, atol=1e-5)
 
 
 def test_several_labels_have_the_same_probabilities_by_both_engines(tmp_path):

@@ -101,14 +101,20 @@ def test_the_logits_are_the_head_of_the_embedding(kind):
 
 @pytest.mark.parametrize(
     ("name", "fine", "coarse"),
-    [("resnet50", 18, 6), ("resnetv2_50", 18, 6), ("efficientnet_b0", 18, 9), ("resnet20_cifar", 11, 5)],
+    [
+        ("resnet50", 18, 6),
+        ("resnetv2_50", 18, 6),
+        ("efficientnet_b0", 18, 9),
+        ("resnet20_cifar", 11, 5),
+        ("convnext_tiny", 20, 6),
+    ],
 )
 def test_the_groups_are_those_of_timms_layer_wise_decay(name, fine, coarse):
     model = create_model(name)
     structure = family_of(model).structure(model)
     assert len(structure.groups()) == fine
     assert len(structure.groups(coarse=True)) == coarse
-    assert structure.groups()[-1] == ("head",)
+    assert structure.groups()[-1][-1] == "head"
 
 
 # What timm 1.0's param_groups_layer_decay puts together, by the beginning of its names, from the image to the head.
@@ -126,6 +132,12 @@ TIMM_GROUPS = {
         "cls_token pos_embed patch_embed",
         *(f"blocks.{block}" for block in range(11)),
         *("blocks.11 norm", "head"),
+    ),
+    "convnextv2_nano": (
+        *("stem", "stages.0.blocks.0", "stages.0.blocks.1", "stages.1.downsample stages.1.blocks.0"),
+        *("stages.1.blocks.1", "stages.2.downsample stages.2.blocks.0"),
+        *(f"stages.2.blocks.{block}" for block in range(1, 8)),
+        *("stages.3.downsample stages.3.blocks.0", "stages.3.blocks.1", "head"),
     ),
 }
 

@@ -34,7 +34,8 @@ def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
     if leaf == "running_mean":
         return uniform(-0.15, 0.15) * np.float32(math.sqrt(_VARIANCE))
     if leaf == "bias":
-        return uniform(1, 3) if layer.endswith(_GATES) else uniform(-0.15, 0.15)
+        gate = layer.endswith(_GATES) and not layer.endswith("mlp.fc2")
+        return uniform(1, 3) if gate else uniform(-0.15, 0.15)
     if len(shape) == 1:
         return uniform(0.5, 1.5)
     if len(shape) == 3:  # a transformer's class token and position embeddings

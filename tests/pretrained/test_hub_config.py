@@ -244,8 +244,55 @@ def test_what_describes_no_model_has_no_name(config):
 
 
 def test_a_model_of_another_type_is_refused():
-    with pytest.raises(UserError, match="of the type vit; known are efficientnet, resnet"):
-        network({"model_type": "vit"})
+    with pytest.raises(UserError, match=r"of the type swin; known are .*efficientnet, resnet"):
+        network({"model_type": "swin"})
+
+
+# What transformers writes of facebook/convnext-tiny-224, less what nothing here reads.
+CONVNEXT_TINY = {
+    "depths": [3, 3, 9, 3],
+    "hidden_act": "gelu",
+    "hidden_sizes": [96, 192, 384, 768],
+    "layer_norm_eps": 1e-12,
+    "layer_scale_init_value": 1e-06,
+    "model_type": "convnext",
+    "num_stages": 4,
+    "patch_size": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "fields"),
+    [
+        ({}, "convnext_tiny", {"last_norm_epsilon": 1e-12}),
+        ({"layer_norm_eps": 1e-6}, "convnext_tiny", {"last_norm_epsilon": 1e-6}),
+        ({"layer_scale_init_value": 0}, "convnext_tiny", {"last_norm_epsilon": 1e-12, "layer_scale": None}),
+        ({"depths": [3, 3, 27, 3]}, "convnext_small", {"last_norm_epsilon": 1e-12}),
+        ({"model_type": "convnextv2"}, "convnextv2_tiny", {"last_norm_epsilon": 1e-12}),
+    ],
+)
+def test_convnexts_are_recognised_by_their_stages(changed, name, fields):
+    found = network({**CONVNEXT_TINY, **changed})
+    assert (found.name, dict(found.fields)) == (name, fields)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hidden_act": "relu"}, "has hidden_act 'relu'"),
+        ({"patch_size": 2}, "has patch_size 2"),
+        ({"depths": [3, 3, 3, 3]}, "convnext of other depths or widths"),
+        ({"depths": [3, 3, 9]}, "does not say its network as timm or transformers do"),
+    ],
+)
+def test_convnexts_that_are_other_networks_are_refused(changed, said):
+    with pytest.raises(UserError, match=said):
+        network({**CONVNEXT_TINY, **changed})
+
+
+def test_what_timm_says_of_a_convnext_are_fields_here():
+    found = network({"architecture": "convnext_tiny", "model_args": {"norm_eps": 1e-5, "conv_mlp": True}})
+    assert found == Recognised(name="convnext_tiny", fields={"layer_norm_epsilon": 1e-5, "conv_mlp": True})
 
 
 def test_a_thousand_classes_without_names_are_imagenets():

@@ -29,6 +29,10 @@ HELD = [
     ("torchvision", "efficientnetv2_s"),
     ("transformers", "efficientnet_b0"),
     ("efficientnet-pytorch", "efficientnet_b0"),
+    ("timm", "convnext_atto"),
+    ("torchvision", "convnext_atto"),
+    ("transformers", "convnext_atto"),
+    ("transformers", "convnextv2_atto"),
     ("timm", "deit3_small_patch16_224"),
     ("torchvision", "vit_tiny_patch16_224"),
     ("transformers", "vit_tiny_patch16_224"),
@@ -115,6 +119,30 @@ def test_weights_of_another_family_are_refused_by_its_name(resnet18):
     arrays, save = resnet18
     with pytest.raises(UserError, match=r"of the kind ResNet .* efficientnet_b0 is of the kind EfficientNet"):
         jaxnets.load_pretrained("efficientnet_b0", save(arrays))
+
+
+@pytest.mark.parametrize(
+    ("layout", "held", "asked", "said"),
+    [
+        ("timm", "convnext_atto", "convnextv2_atto", r"missing: stages.*mlp\.grn.*no place for: stages.*gamma \[40\]"),
+        ("timm", "convnext_atto", "convnext_femto", r"of another shape: .*\[40\] in place of \[48\]"),
+        ("timm", "convnext_atto", "convnext_nano", r"missing: .*stages\.2\.blocks\.6\."),
+        ("transformers", "convnext_atto", "convnextv2_atto", r"missing: .*grn.*no place for: .*layer_scale_parameter"),
+        ("torchvision", "convnext_atto", "efficientnet_b0", "of the kind ConvNeXt .torchvision's layout"),
+        ("timm", "convnext_atto", "convnext_atto_ols", "there is no model 'convnext_atto_ols'.*convnext_atto"),
+    ],
+)
+def test_weights_of_another_convnext_are_refused_by_what_differs(layout, held, asked, said, tmp_path):
+    save_file(random_arrays(layout, jaxnets.create_model(held)), tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=said):
+        jaxnets.load_pretrained(asked, tmp_path / "x.safetensors")
+
+
+def test_the_last_norm_of_transformers_convnexts_has_its_own_epsilon(tmp_path):
+    for layout, expected in (("transformers", 1e-12), ("timm", None)):
+        save_file(random_arrays(layout, jaxnets.create_model("convnext_atto")), tmp_path / "x.safetensors")
+        model, _ = jaxnets.load_pretrained("convnext_atto", tmp_path / "x.safetensors")
+        assert model.last_norm_epsilon == expected
 
 
 def test_an_unknown_layout_is_refused_with_the_known_ones(resnet18):

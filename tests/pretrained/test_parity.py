@@ -29,12 +29,16 @@ def shapes_of(original: str) -> dict[str, tuple[int, ...]]:
     name = library.replace("efficientnet-lite", "efficientnet")
     if family.network.__name__ == "ResNet" and library == "torchvision":
         name = "timm"  # the same keys
-    fitting = [layout for layout in family.layouts if layout.name == name]
     model = jaxnets.create_model(case["model"], num_classes=len(case["logits"][0]), **case.get("fields", {}))
-    places = slots(fitting[0], model, 3)
-    shapes = {key: place.foreign_shape for place in places for key in place.keys}
-    counters = [key for key in shapes if key.endswith("running_mean")]
-    return shapes | {key.replace("running_mean", "num_batches_tracked"): () for key in counters}
+    for layout in family.layouts:
+        if layout.name != name:
+            continue
+        shapes = {key: place.foreign_shape for place in slots(layout, model, 3) for key in place.keys}
+        counters = [key for key in shapes if key.endswith("running_mean")]
+        shapes |= {key.replace("running_mean", "num_batches_tracked"): () for key in counters}
+        if checksum(shapes.items()) == case["keys"]:  # of several versions of a layout, the one of the original
+            break
+    return shapes
 
 
 def load(original: str, folder: Path, **fields):

@@ -58,6 +58,33 @@ def test_norms_that_see_few_values_are_warned_of_once(size, config, values, capl
     assert values is None or f"sees {values} values of each channel" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        ({}, True),
+        ({"batch_norm": {"group_size": 2}}, False),
+        ({"freeze": {"before": "head"}}, False),
+        ({"model": {"name": "mlp"}}, False),
+    ],
+)
+def test_micro_batches_need_groups_where_a_norm_averages_over_images(config, refused):
+    said = "BatchNorm cannot average over more than one: set config.batch_norm.group_size to a divisor of 4, found None"
+    with pytest.raises(UserError, match=said) if refused else nullcontext():
+        built(16, 16, batch_size=8, accumulate_steps=2, **config)
+
+
+@pytest.mark.parametrize("key", ["group_size", "decay", "epsilon"])
+def test_keys_of_batch_normalisation_are_refused_where_there_is_none(key):
+    value = 2 if key == "group_size" else 0.5
+    with pytest.raises(UserError, match=rf"config.batch_norm.{key} is {value}, but mlp has no batch normalisation"):
+        built(16, 16, model={"name": "mlp"}, batch_norm={key: value})
+
+
+def test_images_of_which_a_network_leaves_nothing_are_refused():
+    with pytest.raises(UserError, match="images of 31×40 pixels are too small for this ConvNeXt"):
+        built(31, 40, model={"name": "convnext_atto"})
+
+
 def test_a_policy_on_grey_images_is_warned_of(caplog):
     built(8, 8, augment={"policy": {"name": "trivial_augment_wide"}})
     assert "trivial_augment_wide and the images are grey" in caplog.text

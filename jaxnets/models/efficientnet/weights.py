@@ -187,7 +187,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(name="timm", mark="conv_stem.weight", module_key=_timm, is_convolution=_is_convolution),
     Layout(
         name="torchvision",
-        mark="features.0.0.weight",
+        mark="features.1.0.block.0.0.weight",
         module_key=_torchvision,
         is_convolution=_is_convolution,
         fields=_torchvision_fields,
