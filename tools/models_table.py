@@ -164,8 +164,8 @@ def document(parity: dict[str, Any]) -> str:
             "",
             "Multiply-adds are those of the convolutions, dense layers and attention for one image of the input size: "
             "output places · kernel · input channels / groups · features, shortcuts and the layers of "
-            "squeeze-and-excitation included. *Paper* is what the authors print; bold where ours, rounded to as many digits, is another "
-            "number, with the reason below the table.",
+            "squeeze-and-excitation included. *Paper* is what the authors print; bold where ours, rounded to as many "
+            "digits, is another number, with the reason below the table.",
             "",
             "The last columns are the largest |difference| between our logits and the original's, as a share of the "
             "largest |logit|, with every weight and statistic random (`tools/parity.py`): the worst of all sizes that "

@@ -355,7 +355,7 @@ def test_names_that_pad_otherwise_are_told_apart_where_the_layout_does_not(tmp_p
         (config_of(model_args={"global_pool": "max"}), "global_pool 'max'"),
         (config_of(model_args={"output_stride": 16}), "output_stride 16"),
         ({"model_type": "resnet", "layer_type": "basic", "hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"model_type": "vit"}, "type vit"),
+        ({"model_type": "swin"}, "type swin"),
     ],
 )
 @pytest.mark.parametrize("way", ["load", "load_pretrained", "config.model.pretrained"])
