@@ -13,7 +13,8 @@ from jaxnets.flags import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {"README.md": README, **{f"docs/{page.name}": page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}}
+DOCS = {f"docs/{page.name}": page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {"README.md": README, **DOCS}
 BLOCKS = {name: re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()}
 COMMANDS = sorted(
     {
@@ -34,14 +35,14 @@ def test_the_commands_of_this_package_are_shown():
 @pytest.fixture(scope="module")
 def options_of(run):
     """Returns the options of a command, whose help is asked for once."""
-    return functools.cache(lambda module: set(re.findall(r"--[a-z0-9-]+", run(module, "--help").stdout)))
+    return functools.cache(lambda *command: set(re.findall(r"--[a-z0-9-]+", run(*command, "--help").stdout)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_that_is_shown_has_options_that_exist(options_of, command):
     _, module, *arguments = shlex.split(command, comments=True)
     options = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-    known = options_of(module)
+    known = options_of(module, *itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     overrides = [argument for argument in arguments if argument.startswith("--config.")]
     assert {option for option in options if not option.startswith("--config.")} <= known
     if overrides:
