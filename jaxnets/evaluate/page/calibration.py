@@ -53,13 +53,18 @@ def calibration(evaluation: Evaluation) -> Section:
         "dim",
     )
     if said := in_words(evaluation.metrics):
-        html += "".join(paragraph(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in said)
+        html += "".join(paragraph(_as_on_the_page(sentence)) for sentence in said)
     return Section(
         "How sure it is",
         html,
         "calibration",
         {"reliability.png": figures.png(reliable), "coverage.png": figures.png(covered)},
     )
+
+
+def _as_on_the_page(said: str) -> str:
+    """Returns what a terminal shows as a sentence of the page, with its per cents as the tables have them."""
+    return f"{said[0].upper()}{said[1:]}.".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def draw_reliability(found: Reliability) -> "Figure":
