@@ -47,11 +47,8 @@ def calibration(evaluation: Evaluation) -> Section:
         at_least = judged.coverage.confidence[judged.coverage.share <= share]
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
     html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
-    html += paragraph(
-        "These thresholds are read off the images they are judged by, and flatter: --precision chooses one on the "
-        "validation split, and keeps it with the run.",
-        "dim",
-    )
+    instead = "" if several else ": --precision chooses one on the validation split, and keeps it with the run"
+    html += paragraph(f"These thresholds are read off the images they are judged by, and flatter{instead}.", "dim")
     if said := in_words(evaluation.metrics):
         html += "".join(paragraph(_as_on_the_page(sentence)) for sentence in said)
     return Section(
