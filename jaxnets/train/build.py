@@ -102,8 +102,6 @@ def build(
             )
         if warning := check_statistics(norms, config.batch_norm.group_size or config.batch_size):
             _log.warning("%s", warning)
-    if config.batch_norm.group_size and not hasattr(model, "norm_group_size"):
-        _log.warning("config.batch_norm.group_size has no effect: %s has no batch normalisation", config.model.name)
     if freezing:
         _check_thaws(config, freezing, steps_of(config, data))
     _check_sizes(config, sizes, steps_of(config, data))
