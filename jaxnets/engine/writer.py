@@ -1,8 +1,8 @@
 """What an ONNX graph is written with: the values that stand for activations, and the nodes and constants they become.
 
-Activations of four dimensions are held as [b, c, h, w], as ONNX's convolutions have them, or as [b, h, w, c] from a
-layer normalisation on, which needs the channels last, until something needs them first again; so a network of
-convolutions alone has no transpose in its graph. Every other activation keeps JAX's order. A product or sum per channel
+Activations of four dimensions are held as [b, c, h, w], as ONNX's convolutions have them, or as [b, h, w, c] after a
+layer normalisation, which needs the channels last, until something needs them first again; so a network of convolutions
+alone has no transpose in its graph. Every other activation keeps JAX's order. A product or sum per channel
 that follows a convolution or a dense layer becomes part of its weights, which is why those are written late.
 """
 
@@ -38,7 +38,7 @@ class Affine:
 
     source: str
     shape: tuple[int, ...]
-    weight: np.ndarray  # [f, c, i, j], or [f, c], whose source then holds its channels last
+    weight: np.ndarray  # [f, c, i, j], or [f, c]
     bias: np.ndarray | None
     attributes: dict[str, Any]
 
@@ -105,13 +105,10 @@ class Writer:
         return value
 
     def _affine(self, value: Affine) -> Tensor:
-        if value.weight.ndim == 2 and len(value.shape) > 2:
-            last = len(value.shape) == 4
-            y = self.emit("MatMul", [value.source, self.constant(value.weight.T)], value.shape, last=last)
-            return (
-                y if value.bias is None else self.emit("Add", [y.name, self.constant(value.bias)], y.shape, last=last)
-            )
         bias = [] if value.bias is None else [self.constant(value.bias)]
+        if value.weight.ndim == 2 and len(value.shape) > 2:
+            y = self.emit("MatMul", [value.source, self.constant(value.weight.T)], value.shape)
+            return self.emit("Add", [y.name, *bias], y.shape) if bias else y
         names = [value.source, self.constant(value.weight), *bias]
         if value.weight.ndim == 4:
             return self.emit("Conv", names, value.shape, **value.attributes)

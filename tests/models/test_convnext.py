@@ -145,3 +145,13 @@ def test_images_of_which_no_pixel_is_left_are_refused():
     with pytest.raises(ValueError, match="finds no place in"):
         size(create_model("convnext_atto"), 31, 64)
     assert size(create_model("convnext_atto"), 32, 32).multiply_adds > 0
+
+
+def test_an_image_trains_alike_in_any_company(variables):
+    """So micro-batches need no groups."""
+    model, train = NETWORKS["v2"], jax.jit(partial(NETWORKS["v2"].apply, train=True))
+    assert model.dropout == model.stochastic_depth == 0
+    whole = train(variables["v2"], X)
+    np.testing.assert_allclose(
+        np.concatenate([train(variables["v2"], part) for part in (X[:2], X[2:])]), whole, atol=1e-5
+    )
