@@ -130,6 +130,24 @@ def test_a_network_of_one_size_is_refused_with_several():
         build(config, open_dataset(config))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "pixels"),
+    [({"progressive": {"sizes": [6, 8]}}, 6), ({"data": {"image_size": 8, "test_size": 9}}, 9)],
+    ids=["progressive", "tested"],
+)
+def test_sizes_that_the_patches_of_a_transformer_do_not_divide_are_refused(sizes, pixels):
+    config = short(model={"name": "vit_tiny_patch4_32"}, **sizes)
+    with pytest.raises(UserError, match=f"images of {pixels}×{pixels} pixels are not of whole patches of 4×4: take "):
+        build(config, open_dataset(config))
+
+
+def test_a_new_transformer_has_places_for_the_images_that_it_is_trained_at():
+    config = short(model={"name": "vit_tiny_patch4_32"}, progressive={"sizes": [4, 8]})
+    built = build(config, open_dataset(config))
+    assert built.fields["grid"] == [2, 2]
+    assert built.model.grid == (2, 2)
+
+
 @pytest.mark.parametrize(("name", "sizes"), [("airbench_small", [1, 8])])
 def test_a_size_at_which_nothing_is_left_of_an_image_is_refused(name, sizes):
     config = short(progressive={"sizes": sizes}, model={"name": name}, augment={"pad_and_crop": {"padding": 0}})
