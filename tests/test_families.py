@@ -128,7 +128,8 @@ def test_it_trains_on_eight_devices_and_goes_on_where_it_stopped(trained, tmp_pa
     train(config_of(trained.name), stopped, Display(), eight_devices)
     whole, parts, before = arrays_of(trained.workdir, 2), arrays_of(stopped, 2), arrays_of(stopped, 1)
     assert all(np.array_equal(whole[key], parts[key]) for key in whole)
-    assert all(not np.array_equal(before[key], parts[key]) for key in before if "kernel" in key and "raw" in key)
+    moved = [not np.array_equal(before[key], parts[key]) for key in before if "raw" in key and "kernel" in key]
+    assert sum(moved) >= len(moved) - 1  # Airbench's whitening never trains
 
 
 def test_it_becomes_an_onnx_file_in_float32_and_in_int8(trained, images):
@@ -154,7 +155,9 @@ def test_it_becomes_a_stablehlo_file(trained, images):
 def test_grad_cam_shows_where_it_looks(trained, images):
     if registry.find_family(trained.name).structure(trained.classifier.model).one_size:
         pytest.skip("its stages have no rows and columns")
-    heats = [found.heat for found in trained.classifier.explain_batch(list(images[..., 0]), method="gradcam")]
+    stage = None if trained.classifier.explainer.has_places else "stage1"  # Airbench's last one has a single place
+    found = trained.classifier.explain_batch(list(images[..., 0]), method="gradcam", stage=stage)
+    heats = [explanation.heat for explanation in found]
     assert all(heat.shape == (PIXELS, PIXELS) and np.isfinite(heat).all() for heat in heats)
     assert max(heat.max() for heat in heats) == pytest.approx(1)
     assert max(np.ptp(heat) for heat in heats) > 0
