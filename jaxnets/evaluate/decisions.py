@@ -96,7 +96,7 @@ def _usual(sets: Mapping[str, Any]) -> str:
     if sets["coverage"] < low:
         judged = "it is less, so that these images are harder than the held-out ones"
     elif sets["coverage"] > high:
-        judged = "it is more, so that these images are easier, or the sets of one class say more than they need to"
+        judged = "it is more, so that these images are easier, or the most probable class alone covers more"
     else:
         judged = "as it is here"
     return (
