@@ -19,4 +19,11 @@ def make_callable(package: str, home: str) -> None:
         def __call__(self, *arguments: Any, **options: Any) -> Any:
             return getattr(importlib.import_module(module), function)(*arguments, **options)
 
+        @property
+        def __signature__(self) -> Any:
+            """How it is called, for those who ask: notebooks, and help."""
+            from inspect import signature
+
+            return signature(getattr(importlib.import_module(module), function))
+
     sys.modules[package].__class__ = Callable

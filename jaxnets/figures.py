@@ -119,6 +119,7 @@ def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
             for text in (*legend.get_texts(), legend.get_title()):
                 text.set_color(INK)
         figure.savefig(buffer, format=kind, **options)
+        figure.set_layout_engine("none")  # its parts have their places now, in a second format too
     return buffer.getvalue()
 
 

@@ -129,7 +129,7 @@ def _jpeg_bytes(file: Path | BinaryIO, name: str) -> bytes | None:
         finally:
             os.close(opened)
     except OSError:
-        return None  # Pillow meets the same
+        return None  # Pillow opens the file next, meets the same, and says so
 
 
 def _plain_jpeg(data: bytes, least: Least | None) -> Reduced | None:
@@ -141,7 +141,7 @@ def _plain_jpeg(data: bytes, least: Least | None) -> Reduced | None:
     if frame.has_exif:  # Pillow reads it, here as everywhere
         header = jpeg.header_of(data)
         if header is None:
-            return None
+            return None  # Pillow decodes it, and says what is amiss
         turn = _orientation(header)
     sideways = turn in _SIDEWAYS
     original = (frame.width, frame.height) if sideways else (frame.height, frame.width)
@@ -225,7 +225,9 @@ def read_header(path: Path | BinaryIO) -> Header | None:
             return Header(height, width, _channels(image), 16 if deep else 8)
     except UnidentifiedImageError:
         return _dicom_header(path)
-    except Exception:
+    except (
+        Exception
+    ):  # whatever Pillow's parsers raise on damaged bytes; the image itself is refused when it is decoded
         return None
 
 

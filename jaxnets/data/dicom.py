@@ -54,7 +54,7 @@ def is_dicom(file: Path | BinaryIO) -> bool:
             with file.open("rb") as opened:
                 return _has_magic(opened)
         return _has_magic(file)
-    except OSError:
+    except OSError:  # whoever reads it as something else meets the same, and says so
         return False
 
 
@@ -120,7 +120,7 @@ def read_shape(file: Path | BinaryIO) -> tuple[int, int, int] | None:
         return None
     try:
         return _shape(_read_header(file))
-    except Exception:
+    except Exception:  # whatever pydicom raises on damaged bytes; `decode` says of the same file what it is
         return None
 
 

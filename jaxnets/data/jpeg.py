@@ -75,5 +75,5 @@ def header_of(data: bytes) -> Image.Image | None:
     """Returns the image as Pillow opens it, not decoded; None where it cannot."""
     try:
         return Image.open(io.BytesIO(data), formats=("JPEG",))
-    except Exception:
+    except Exception:  # whatever damaged bytes raise: the caller leaves the image to Pillow, which then says it
         return None

@@ -1,5 +1,8 @@
-"""Evaluation of a finished or running run, and its report. `jaxnets.evaluate(workdir)` evaluates."""
+"""Evaluation of a finished or running run, and its report.
+
+`jaxnets.evaluate(workdir, …)` evaluates, and takes the words of the command: `help(jaxnets.evaluate.ask.evaluate)`.
+"""
 
 from jaxnets.callable import make_callable
 
-make_callable(__name__, "jaxnets.evaluate.run:evaluate")
+make_callable(__name__, "jaxnets.evaluate.ask:evaluate")

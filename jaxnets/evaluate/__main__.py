@@ -3,15 +3,13 @@
 import argparse
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from jaxnets import cli, terminal
 from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
-from jaxnets.errors import UserError
-from jaxnets.evaluate import further
+from jaxnets.evaluate.options import Options, add_options
 from jaxnets.run.storage import Place
 
 _SHARES = ("precision", "recall", "f1")  # of a class
@@ -25,63 +23,7 @@ def main() -> None:
         description="Evaluate a run on every example of a split, each exactly once, and write a report: a page "
         "(index.html), metrics.json, predictions.csv and drawings.",
     )
-    parser.add_argument("--workdir", help="the run directory, or gs://BUCKET/RUN")
-    parser.add_argument("--split", default="test", help="test (default), train, or validation where there is one")
-    parser.add_argument("--batch-size", type=int, help="examples at a time; changes the speed, not the result")
-    cli.add_checkpoint_options(parser)
-    parser.add_argument(
-        "--source", help="new data to evaluate on, or where the run's own lies now (as config.data.source)"
-    )
-    parser.add_argument(
-        "--model", type=Path, metavar="FILE.onnx", help="an ONNX file exported from the run, which is judged instead"
-    )
-    parser.add_argument(
-        "--tta",
-        metavar="VIEWS",
-        help="test-time augmentation, the mean of the logits: mirror, airbench (mirror and shifts by a pixel), crops, "
-        "ten-crops",
-    )
-    parser.add_argument(
-        "--size", help="pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)"
-    )
-    parser.add_argument(
-        "--thresholds",
-        nargs="?",
-        const="validation",
-        metavar="SPLIT",
-        help="of several labels: choose first, on this split (validation), from which probability on each is said, and "
-        "keep that in the run's model.json",
-    )
-    trust = parser.add_argument_group(
-        "when to believe it", "fitted on held-out images, kept in model.json, and used wherever the run answers"
-    )
-    trust.add_argument("--calibrate", action="store_true", help="fit the temperature that makes probabilities honest")
-    trust.add_argument(
-        "--precision",
-        type=float,
-        metavar="P",
-        help="answer only where P of the answers are right (95 %% sure)",
-    )
-    trust.add_argument("--coverage", type=float, metavar="C", help="answer the surest C of the images")
-    trust.add_argument(
-        "--familiar",
-        type=float,
-        nargs="?",
-        const=0.99,
-        metavar="SHARE",
-        help="refuse what is unlike the training images, by energy and distance; SHARE (0.99) of images like them stay",
-    )
-    trust.add_argument(
-        "--conformal", type=float, metavar="C", help="sets of classes that hold the right one for C of the images"
-    )
-    trust.add_argument("--fit-on", default="validation", metavar="SPLIT", help="the held-out images (validation)")
-    trust.add_argument(
-        "--costs", type=Path, metavar="FILE.csv", help="what saying a class (column) costs where another is true (row)"
-    )
-    parser.add_argument("--out", type=Path, help="folder for the report (default: DIR/report)")
-    parser.add_argument("--parquet", action="store_true", help="predictions.parquet in place of predictions.csv")
-    parser.add_argument("--no-page", action="store_true", help="figures and predictions alone, without the page")
-    further.add_options(parser)
+    add_options(parser)
     together = parser.add_argument_group("several hosts", "found on TPU pods, SLURM, Open MPI and Kubernetes; else:")
     together.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     together.add_argument("--processes", type=int, help="that evaluate together")
@@ -89,71 +31,36 @@ def main() -> None:
     cli.run(parser, _evaluate)
 
 
-def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
-    further.check_options(options)
-    size = None if options.size is None else read_size(options.size)
-    if options.parquet:
-        from jaxnets.engine.onnx_file import require
-
-        require("pyarrow", "parquet")
-    addresses = DistributedConfig(coordinator=options.coordinator, processes=options.processes, process=options.process)
+def _evaluate(namespace: argparse.Namespace, _: list[str]) -> int:
+    options = Options.parsed(namespace)
+    addresses = DistributedConfig(
+        coordinator=namespace.coordinator, processes=namespace.processes, process=namespace.process
+    )
     check_distributed(addresses, "--")
     use_compilation_cache()
     from jaxnets.train.hosts import join
 
     hosts = join(addresses)
-    from jaxnets.evaluate.calibrate import Wanted
-    from jaxnets.evaluate.run import judge_run
-    from jaxnets.run.directory import open_run
+    from jaxnets.evaluate.ask import ask
     from jaxnets.train.stop import Stop
     from jaxnets.train.watch import Watch, watching
 
-    if options.workdir is None:
-        further.show_table(options, terminal.console())
-        return 0
-    wanted = Wanted(
-        temperature=options.calibrate,
-        precision=options.precision,
-        coverage=options.coverage,
-        conformal=options.conformal,
-        familiar=options.familiar,
-        split=options.fit_on,
-    )
     with watching(Watch(Stop(), hosts, hang_minutes=None), hosts):
-        run = open_run(options.workdir)
-        evaluation = judge_run(
-            run,
-            split=options.split,
-            batch_size=options.batch_size,
-            checkpoint=options.checkpoint,
-            weights=options.weights,
-            source=options.source,
-            choose_on=options.thresholds,
-            model=options.model,
-            tta=options.tta,
-            size=size,
-            class_map=options.class_map,
-            wanted=wanted,
-            costs=options.costs,
-        )
-        more = further.ask_further(options, evaluation, size=size)
+        answer = ask(options)
     if not hosts.leads:
         return 0
-    evaluation.metrics.update(more.metrics)
-    _show(evaluation.metrics)
-    more.show(terminal.console())
-    from jaxnets.evaluate.card.write import card_of
-    from jaxnets.evaluate.write import write_report
-
-    folder = report_target(options.out, run.report).parent
-    sections = [] if options.no_page else more.sections()
-    names = write_report(evaluation, folder, page=not options.no_page, parquet=options.parquet, more=sections)
-    if (card := card_of(run, folder)) is not None:
-        names.append(card.path.name)
-    *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(names))
-    terminal.console().print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
+    console = terminal.console()
+    if answer.evaluation is not None:
+        _show(answer.metrics)
+    answer.further.show(console)
+    folder = options.out
+    if answer.evaluation is not None:
+        folder = report_target(folder, answer.evaluation.run.report).parent
+    if folder is None:
+        console.print("--out FOLDER writes it as runs.csv and runs.html")
+        return 0
+    *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(answer.write(folder)))
+    console.print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
     return 0
 
 
@@ -221,19 +128,6 @@ def _percent(share: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "—" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def read_size(text: str) -> int | tuple[int, int]:
-    """Returns a side, or height and width, from what --size says.
-
-    Raises:
-        UserError: if it is neither.
-    """
-    found = re.fullmatch(r"([1-9]\d{0,3})(?:[x×]([1-9]\d{0,3}))?", text.strip())
-    if found is None:
-        raise UserError(f"--size must be pixels of a side, or HEIGHTxWIDTH, up to 9999, found {text!r}")
-    height, width = found.groups()
-    return int(height) if width is None else (int(height), int(width))
 
 
 def report_target(out: Path | None, report: Place) -> Place:

@@ -150,7 +150,7 @@ def fit(
         quantile = fit_quantile(found, predictions.labels, wanted.conformal)
         refusal = replace(
             refusal,
-            conformal=Conformal(quantile=quantile, coverage=wanted.conformal),
+            conformal=Conformal(quantile=quantile, coverage=wanted.conformal, images=len(predictions)),
             wanted=_worded(refusal.wanted, f"sets of coverage {wanted.conformal:g}"),
         )
         notes.append(f"sets of coverage {wanted.conformal:g}: the classes of probability {1 - quantile:.4g} and more")

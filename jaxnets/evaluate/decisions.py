@@ -12,7 +12,7 @@ from jaxnets.evaluate.calibrate import scores_of, unlike
 from jaxnets.evaluate.predictions import Predictions
 from jaxnets.evaluate.reliability import reliability
 from jaxnets.trust.bounds import interval
-from jaxnets.trust.conformal import sizes_and_hits
+from jaxnets.trust.conformal import expected, sizes_and_hits
 from jaxnets.trust.costs import Costs
 from jaxnets.trust.temperature import at_temperature, log_loss
 
@@ -24,7 +24,8 @@ def decided(
 
     `temperature` and what the probabilities were without it (`uncalibrated`: `ece`, `log_loss`); `refused`: how many
     images get no label and why, and of the answered ones how many are right, with the interval of their precision;
-    `sets`: how often conformal sets hold the right class, with its interval, and how large they are; `costs`: what the
+    `sets`: how often conformal sets hold the right class, with its interval, how large they are, and between what
+    coverages chance alone puts images like the held-out ones (`expected_low`, `expected_high`); `costs`: what the
     decisions of least expected cost come to for each image, beside those of the most probable class and the best
     decision that is the same for all. A key is there where the classifier has the like.
     """
@@ -41,8 +42,11 @@ def decided(
     if refusal is not None and refusal.conformal is not None and not predictions.several_labels:
         sizes, hits = sizes_and_hits(probabilities, predictions.labels, refusal.conformal.quantile)
         low, high = interval(int(hits.sum()), len(hits))
+        held_out = refusal.conformal.images
+        usual = None if held_out is None else expected(held_out, refusal.conformal.coverage, len(hits))
         found["sets"] = {
             "wanted": refusal.conformal.coverage,
+            **({} if usual is None else {"held_out": held_out, "expected_low": usual[0], "expected_high": usual[1]}),
             "coverage": float(hits.mean()),
             "low": low,
             "high": high,
@@ -74,7 +78,7 @@ def in_words(figures: Mapping[str, Any]) -> list[str]:
     if sets := figures.get("sets"):
         said.append(
             f"sets hold the right class of {sets['coverage']:.2%} ({sets['low']:.2%} to {sets['high']:.2%}; wanted "
-            f"{sets['wanted']:.2%}), with {sets['mean_size']:.2f} classes on the average"
+            f"{sets['wanted']:.2%}), with {sets['mean_size']:.2f} classes on the average{_usual(sets)}"
         )
     if costs := figures.get("costs"):
         said.append(
@@ -82,6 +86,23 @@ def in_words(figures: Mapping[str, Any]) -> list[str]:
             f"class costs {costs['most_probable']:.4g} and always {costs['best_constant']!r} {costs['constant']:.4g}"
         )
     return said
+
+
+def _usual(sets: Mapping[str, Any]) -> str:
+    """Returns what coverage chance alone makes of the one that was wanted, and whether this one is beyond it."""
+    if "held_out" not in sets:
+        return ""
+    low, high = sets["expected_low"], sets["expected_high"]
+    if sets["coverage"] < low:
+        judged = "it is less, so that these images are harder than the held-out ones"
+    elif sets["coverage"] > high:
+        judged = "it is more, so that these images are easier, or the most probable class alone covers more"
+    else:
+        judged = "as it is here"
+    return (
+        f"; chosen on {sets['held_out']:,} held-out images, that is {low:.2%} to {high:.2%} of images like them in 95 "
+        f"of 100 cases, {judged}"
+    )
 
 
 def _uncalibrated(classifier: Classifier, predictions: Predictions) -> dict[str, float]:

@@ -1,9 +1,8 @@
-"""What else `python -m jaxnets.evaluate` is asked: other models, groups, corruptions, images of another kind.
+"""What else an evaluation is asked: other models, groups, corruptions, images of another kind.
 
-Its options, and what they come to: keys of metrics.json, lines for the terminal, sections of the page.
+What they come to: keys of metrics.json, lines for the terminal, sections of the page.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxnets.data.examples import Examples
+    from jaxnets.evaluate.options import Options
     from jaxnets.evaluate.page.section import Section
     from jaxnets.evaluate.predictions import Predictions
     from jaxnets.evaluate.run import Evaluation
@@ -63,88 +63,6 @@ class Further:
                 console.print(shown(line), soft_wrap=True)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this part."""
-    group = parser.add_argument_group("comparing, groups, robustness")
-    group.add_argument(
-        "--against",
-        nargs="+",
-        metavar="RUN",
-        help="compare with other runs, or ONNX files of this run, on the same images: McNemar's test, intervals of the "
-        "differences, and the images about which they disagree",
-    )
-    group.add_argument(
-        "--table",
-        nargs="+",
-        metavar="RUN",
-        help="a table over any number of runs (runs/*), from their reports where these are up to date; without "
-        "--workdir nothing else is done, and --out writes it as runs.csv and runs.html",
-    )
-    group.add_argument(
-        "--by",
-        metavar="COLUMN",
-        help="every figure by the value of a column of the source's table; numbers of many values by four ranges",
-    )
-    group.add_argument(
-        "--corruptions",
-        nargs="*",
-        metavar="NAME",
-        help="the error on corrupted images, as ImageNet-C: the 15 of its mean (default), all (and four more), or "
-        "those named",
-    )
-    group.add_argument(
-        "--corrupt-images",
-        default=None,
-        metavar="N",
-        help="images that are corrupted, drawn by --seed: a number (default 1000) or all",
-    )
-    group.add_argument(
-        "--unlike",
-        metavar="SOURCE",
-        help="how well images of another kind are told from the run's own: a source as config.data.source, or a folder "
-        "of images",
-    )
-    group.add_argument(
-        "--class-map",
-        metavar="NAME",
-        help="the test sets of ImageNet as they are published: imagenet, imagenet-v2, imagenet-a, imagenet-r, "
-        "imagenet-sketch, or real:FILE for real.json",
-    )
-    group.add_argument("--seed", type=int, default=0, help="of resamples and corruptions (default 0)")
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuses what contradicts itself before anything is evaluated.
-
-    Raises:
-        UserError: that says what.
-    """
-    if options.workdir is None and not options.table:
-        raise UserError("--workdir is needed, the run that is evaluated; or --table RUN… for a table over several")
-    alone = {"--against": options.against, "--by": options.by, "--unlike": options.unlike}
-    alone["--corruptions"] = options.corruptions is not None
-    if options.workdir is None and (given := [name for name, value in alone.items() if value]):
-        raise UserError(f"{given[0]} is asked of one run: give it with --workdir, beside --table or without it")
-    if options.corrupt_images is not None and options.corruptions is None:
-        raise UserError("--corrupt-images says how many images --corruptions takes: give both, or neither")
-    for path in options.against or ():
-        _check_there(path)
-    corrupted_images(options.corrupt_images)
-    corruption_names(options.corruptions)
-    if options.seed < 0:
-        raise UserError(f"--seed must be 0 or more, found {options.seed}")
-
-
-def _check_there(path: str) -> None:
-    """Refuses what is no run and no ONNX file, before the first model is asked."""
-    from jaxnets.run.directory import open_run
-
-    if not path.endswith(".onnx"):
-        open_run(path)
-    elif not Path(path).is_file():
-        raise UserError(f"--against {path}: there is no such file; give run directories, or ONNX files of this run")
-
-
 def corrupted_images(text: str | None) -> int | None:
     """Returns how many images are corrupted, None for all.
 
@@ -184,9 +102,7 @@ def corruption_names(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def ask_further(
-    options: argparse.Namespace, evaluation: "Evaluation", size: int | tuple[int, int] | None = None
-) -> Further:
+def ask_further(options: "Options", evaluation: "Evaluation") -> Further:
     """Answers what else was asked of an evaluated run, in the views and at the size that it was evaluated in.
 
     Raises:
@@ -194,21 +110,19 @@ def ask_further(
     """
     found = Further()
     if options.against:
-        _against(options, evaluation, size, found)
+        _against(options, evaluation, found)
     if options.by:
-        _by(options, evaluation, found)
+        _by(options, options.by, evaluation, found)
     if options.corruptions is not None:
         _corruptions(options, evaluation, found)
     if options.unlike:
-        _unlike(options, evaluation, found)
+        _unlike(options, options.unlike, evaluation, found)
     if options.table:
-        _table(table_over(options), found)
+        tabulate(table_over(options), found)
     return found
 
 
-def _against(
-    options: argparse.Namespace, evaluation: "Evaluation", size: int | tuple[int, int] | None, found: Further
-) -> None:
+def _against(options: "Options", evaluation: "Evaluation", found: Further) -> None:
     from jaxnets.evaluate.against import Judged, compare
     from jaxnets.evaluate.page.against import against, signed
     from jaxnets.evaluate.page.images import Images
@@ -220,14 +134,14 @@ def _against(
         return Judged(name=name, predictions=of.predictions, temperature=of.temperature, thresholds=of.asked.thresholds)
 
     def other(path: str) -> Judged:
-        given = {"split": options.split, "source": options.source, "batch_size": options.batch_size}
+        given: dict[str, Any] = {"split": options.split, "source": options.source, "batch_size": options.batch_size}
         given |= {"class_map": options.class_map, "tta": options.tta}
         if path.endswith(".onnx"):
             return judged(judge_run(evaluation.run, model=Path(path), **given), path)
-        return judged(judge_run(open_run(path), weights=options.weights, size=size, **given), path)
+        return judged(judge_run(open_run(path), weights=options.weights, size=options.size, **given), path)
 
     name = str(options.workdir if options.model is None else options.model)
-    comparisons = compare(judged(evaluation, name), [other(path) for path in options.against], seed=options.seed)
+    comparisons = compare(judged(evaluation, name), [other(path) for path in options.against or ()], seed=options.seed)
     found.metrics["against"] = [comparison.to_json() for comparison in comparisons]
     for comparison in comparisons:
         rows = [
@@ -255,7 +169,7 @@ def _against(
     found.drawn.append(lambda: against(comparisons, Images(evaluation.predictions, evaluation.examples)))
 
 
-def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -> None:
+def _by(options: "Options", column: str, evaluation: "Evaluation", found: Further) -> None:
     import numpy as np
 
     from jaxnets.evaluate.by_column import column_values
@@ -267,11 +181,11 @@ def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -
     if options.source is not None:
         data = replace(data, source=options.source, root=data.root if options.source == data.source else None)
     index = np.arange(len(predictions)) if predictions.index is None else predictions.index
-    values = column_values(data, evaluation.card.class_names, evaluation.examples, index, options.by)
+    values = column_values(data, evaluation.card.class_names, evaluation.examples, index, column)
     result = by_group(
         predictions,
         in_ranges(values),
-        options.by,
+        column,
         temperature=evaluation.temperature,
         thresholds=evaluation.asked.thresholds,
         seed=options.seed,
@@ -293,11 +207,11 @@ def _by(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -
             f"accuracy is {100 * interval.value:.1f} points ({100 * interval.low:.1f} … {100 * interval.high:.1f}) "
             f"higher for {gap.best} than for {gap.worst}; by chance so with probability {gap.p:.2g}"
         )
-    found.say(f"by {options.by}", (options.by, "images", *(TITLES[key] for key in keys)), rows, below)
+    found.say(f"by {column}", (column, "images", *(TITLES[key] for key in keys)), rows, below)
     found.drawn.append(lambda: groups(result))
 
 
-def _corruptions(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -> None:
+def _corruptions(options: "Options", evaluation: "Evaluation", found: Further) -> None:
     from jaxnets.cores import cores
     from jaxnets.evaluate.page.robustness import robustness
     from jaxnets.evaluate.robustness import measure
@@ -333,7 +247,7 @@ def _corruptions(options: argparse.Namespace, evaluation: "Evaluation", found: F
     found.drawn.append(lambda: robustness(result, evaluation.examples))
 
 
-def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Further) -> None:
+def _unlike(options: "Options", source: str, evaluation: "Evaluation", found: Further) -> None:
     from jaxnets.evaluate.other_images import open_other
     from jaxnets.evaluate.page.unlike import unlike as section
     from jaxnets.evaluate.predictions import collect
@@ -343,7 +257,7 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
     views = _views(options)
     preprocess = evaluation.asked.preprocess
     fitted = preprocess if views is None else views.fit(preprocess)
-    other, split, threads = open_other(config.data, evaluation.asked, fitted, options.unlike)
+    other, split, threads = open_other(config.data, evaluation.asked, fitted, source)
     predictions = collect(
         evaluation.asked,
         other,
@@ -354,7 +268,7 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
     )
     distances = _distances(evaluation, other, predictions, threads)
     result = unlike(
-        evaluation.predictions, predictions, options.unlike, temperature=evaluation.temperature, distances=distances
+        evaluation.predictions, predictions, source, temperature=evaluation.temperature, distances=distances
     )
     found.metrics["unlike"] = result.to_json()
     rows = [
@@ -366,12 +280,12 @@ def _unlike(options: argparse.Namespace, evaluation: "Evaluation", found: Furthe
         )
         for name, score in result.scores.items()
     ]
-    below = [f"{result.own_count:,} of the run's images, {result.other_count:,} of {options.unlike}"]
+    below = [f"{result.own_count:,} of the run's images, {result.other_count:,} of {source}"]
     found.say("images of another kind", ("score", "AUROC", "95 % interval", "FPR at 95 % TPR"), rows, below)
     found.drawn.append(lambda: section(result))
 
 
-def _views(options: argparse.Namespace) -> "Views | None":
+def _views(options: "Options") -> "Views | None":
     from jaxnets.evaluate.views import find_views
 
     return None if options.tta is None else find_views(options.tta)
@@ -400,7 +314,7 @@ def _distances(
     return own, others
 
 
-def table_over(options: argparse.Namespace) -> "Runs":
+def table_over(options: "Options") -> "Runs":
     """Returns the table that --table asks for.
 
     Raises:
@@ -412,13 +326,15 @@ def table_over(options: argparse.Namespace) -> "Runs":
     def evaluate(run: Any) -> dict[str, Any]:
         return evaluate_run(run, split=options.split, source=options.source, batch_size=options.batch_size)
 
-    return table_of(options.table, options.split, evaluate, anew=options.source is not None)
+    return table_of(options.table or (), options.split, evaluate, anew=options.source is not None)
 
 
-def _table(runs: "Runs", found: Further) -> None:
+def tabulate(runs: "Runs", found: Further) -> None:
+    """Adds a table over runs to the answers."""
     from jaxnets.evaluate.page.runs import runs as section
     from jaxnets.evaluate.runs_table import shown
 
+    found.metrics["table"] = runs.to_json()
     columns = [column for column in runs.columns if column[0] in _CHIEF]
     best = {key: runs.best(key) for key, _, _ in columns}
     about = {
@@ -445,19 +361,3 @@ def _table(runs: "Runs", found: Further) -> None:
     head = ("run", *different, *(title for _, title, _ in columns))
     found.say(f"{len(runs.rows)} runs", head, rows, [*below, *runs.notes])
     found.drawn.append(lambda: section(runs))
-
-
-def show_table(options: argparse.Namespace, console: Any) -> None:
-    """Prints the table over runs alone, and writes it where --out says."""
-    from jaxnets.evaluate.files import write_file
-    from jaxnets.evaluate.page.runs import page
-
-    runs, found = table_over(options), Further()
-    _table(runs, found)
-    found.show(console)
-    if options.out is None:
-        console.print("--out FOLDER writes it as runs.csv and runs.html")
-        return
-    write_file(options.out / "runs.csv", runs.to_csv().encode("utf-8", "backslashreplace"))
-    write_file(options.out / "runs.html", page(runs).encode("utf-8", "backslashreplace"))
-    console.print(f"written to {options.out / 'runs.csv'} and runs.html", soft_wrap=True)

@@ -48,15 +48,16 @@ def as_csv(
     numbers = _Numbers() if probabilities.size > _EXACT else None
     for start in range(0, len(predictions), _ROWS):
         rows = range(start, min(start + _ROWS, len(predictions)))
+        form = ".6g" if numbers is None else f".{_DIGITS}f"
+        before = [_line([[predictions.paths[i], labels[i], said[i], f"{confidence[i]:{form}}"]]) for i in rows]
+        some = probabilities[rows.start : rows.stop]
         if numbers is None:
-            cells = [[f"{p:.6g}" for p in probabilities[i].tolist()] for i in rows]
-            yield _line(
-                [predictions.paths[i], labels[i], said[i], f"{confidence[i]:.6g}", *cells[i - start]] for i in rows
-            )
+            # All of a row in one go, which takes half the time of each number by itself.
+            of_row = ",%.6g" * some.shape[1] + "\n"
+            after = [(of_row % tuple(row)).encode() for row in some.tolist()]
         else:
-            before = [_line([[predictions.paths[i], labels[i], said[i], f"{confidence[i]:.6f}"]]) for i in rows]
-            after = numbers.rows(probabilities[rows.start : rows.stop])
-            yield b"".join(line.rstrip(b"\r\n") + tail for line, tail in zip(before, after, strict=True))
+            after = numbers.rows(some)
+        yield b"".join(line.rstrip(b"\r\n") + tail for line, tail in zip(before, after, strict=True))
 
 
 def as_parquet(

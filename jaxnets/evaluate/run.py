@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from flax.errors import FlaxError
 
-from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Classifier, Weights, load
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
@@ -31,7 +30,7 @@ from jaxnets.metrics.several_labels import F1_AT_HALF, MEAN_AVERAGE_PRECISION
 from jaxnets.metrics.thresholds import choose_thresholds
 from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.table import find_loss
-from jaxnets.run.directory import ModelCard, RunDirectory, open_run
+from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.trust.costs import Costs, read_costs
 from jaxnets.trust.temperature import at_temperature
 
@@ -50,80 +49,6 @@ class Evaluation:
     judged: Judged | JudgedSeveral
     temperature: float  # that the probabilities are taken at
     metrics: dict[str, Any]  # as metrics.json holds them
-
-
-def evaluate(
-    workdir: str | os.PathLike[str],
-    *,
-    split: str = "test",
-    checkpoint: str | int = "best",
-    weights: Weights = "ema",
-    source: str | None = None,
-    batch_size: int | None = None,
-    thresholds: str | None = None,
-    model: str | os.PathLike[str] | None = None,
-    tta: str | None = None,
-    size: int | tuple[int, int] | None = None,
-    calibrate: bool = False,
-    precision: float | None = None,
-    coverage: float | None = None,
-    conformal: float | None = None,
-    familiar: float | None = None,
-    fit_on: str = "validation",
-    costs: str | os.PathLike[str] | None = None,
-) -> dict[str, Any]:
-    """Evaluates a run: every example of a split exactly once, as `python -m jaxnets.evaluate`; writes no report.
-
-    Args:
-        workdir: the run directory, which may be gs://BUCKET/RUN.
-        split: "test", "train", or "validation" where there is one.
-        checkpoint: "best", "newest", or a step.
-        weights: "ema" for the averaged weights where the run keeps them, or "raw".
-        source: other data to evaluate on, or where the run's own lies now, as config.data.source.
-        batch_size: examples at a time; changes the speed, not the result.
-        thresholds: a split ("validation") on which each label's threshold is chosen anew first, and kept in the run's
-            model.json; for images that may have several labels.
-        model: an ONNX file that was exported from the run, which answers in its place.
-        tta: "mirror", "airbench", "crops" or "ten-crops": the views of each image whose logits are averaged.
-        size: pixels of a side, or height and width, that images are brought to in place of the model's own.
-        calibrate: fit the temperature first that makes probabilities mean what they say, and keep it in model.json, as
-            what the next four choose.
-        precision: share of right answers from which on an image is answered, promised with 95 % confidence.
-        coverage: share of images to answer, in place of `precision`.
-        conformal: share of images whose set of classes should hold the right one.
-        familiar: share of images like the training images that are not to be refused as unlike them, such as 0.99.
-        fit_on: the split of held-out images on which all these are chosen.
-        costs: a CSV file of what saying a class costs where another is true.
-
-    Returns:
-        What metrics.json holds: accuracy, loss, count, per_class, …
-
-    Raises:
-        UserError: if the run, the split or the data is missing, or if the data is not the run's.
-    """
-    use_compilation_cache()
-    run = open_run(str(workdir))
-    return evaluate_run(
-        run,
-        split=split,
-        batch_size=batch_size,
-        checkpoint=checkpoint,
-        weights=weights,
-        source=source,
-        choose_on=thresholds,
-        model=None if model is None else Path(model),
-        tta=tta,
-        size=size,
-        wanted=Wanted(
-            temperature=calibrate,
-            precision=precision,
-            coverage=coverage,
-            conformal=conformal,
-            familiar=familiar,
-            split=fit_on,
-        ),
-        costs=None if costs is None else Path(costs),
-    )
 
 
 def evaluate_run(run: RunDirectory, **options: Any) -> dict[str, Any]:

@@ -64,6 +64,20 @@ class Runs:
         top = min(values.values()) if less else max(values.values())
         return {i for i, value in values.items() if abs(value - top) < _DIVIDED}
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns each run with its figures, as metrics.json has them; None where it has none."""
+        about = ("model", "step", "image_size", "split", "count")
+        return [
+            {
+                "run": row.name,
+                **{name: getattr(row, name) for name in about},
+                "source": row.data,
+                **{key: row.figures.get(key) for key, _, _ in self.columns},
+                "interval": None if row.interval is None else {"low": row.interval[0], "high": row.interval[1]},
+            }
+            for row in self.rows
+        ]
+
     def to_csv(self) -> str:
         """Returns the table as CSV: shares are fractions, and what a run does not have is empty."""
         out = io.StringIO()

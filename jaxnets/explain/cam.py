@@ -10,16 +10,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, Int32, UInt8
 
 from jaxnets.dtypes import widest
 from jaxnets.explain.score import score
 from jaxnets.explain.stage import logits_and_output
+from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.efficientnet.network import EfficientNet
 from jaxnets.preprocess import Preprocess
 
 Explain = Callable[[Any, UInt8[Array, "b h w c"], Int32[Array, " b"]], Float[Array, "b rows columns"]]
 Features = Float[Array, "b rows columns k"]
 Combine = Callable[[Features, Features], Float[Array, "b rows columns"]]
+
+
+_PIXELS = 2 * 224 * 224  # of the images that a CPU takes at a time
+
+
+def at_once(model: nn.Module, images: UInt8[Array, "b h w c"]) -> int:
+    """Returns how many images of a batch go forward and back together; it divides their number.
+
+    EfficientNets on a CPU take as many as leave little memory between the layers: large pieces are new from the system
+    at each call, page by page. Maps of EfficientNet-Lite0's first stage for 16 images took 2.2 times the processor time
+    of a forward pass and 438 MiB; two at a time they take 1.6 times as much and 66 MiB. Convolutions of all channels
+    are slower within a loop than that saves (ResNet-18: 3.2 times as much, where all together take 1.9).
+    """
+    count, height, width, _ = images.shape
+    if jax.default_backend() != "cpu" or not isinstance(model, EfficientNet):
+        return count
+    most = max(_PIXELS // (height * width), 1)
+    return max(n for n in range(1, min(count, most) + 1) if count % n == 0)
 
 
 def gradcam(activation: Features, gradient: Features) -> Float[Array, "b rows columns"]:
@@ -56,10 +77,19 @@ def make_cam(combine: Combine, model: nn.Module, preprocess: Preprocess, layer: 
     wide = widest(model.dtype)
 
     def explain(variables: Any, images: Array, labels: Array) -> Array:
+        count = at_once(model, images)
+        if count == len(images):
+            return together(variables, images, labels)
+        some = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), (images, labels))
+        found = lax.map(lambda part: together(variables, *part), some)
+        return found.reshape(len(images), *found.shape[2:])
+
+    def together(variables: Any, images: Array, labels: Array) -> Array:
         def seen(change: Array | None) -> tuple[Array, Array]:
             return logits_and_output(model, preprocess, variables, images, layer, change)
 
-        shape = jax.eval_shape(lambda: seen(None)[1])
+        with plain_convolutions():  # of the same shapes, and traced in half the time
+            shape = jax.eval_shape(lambda: seen(None)[1])
 
         def total(change: Array) -> tuple[Array, Array]:
             logits, activation = seen(change)

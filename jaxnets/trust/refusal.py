@@ -16,6 +16,7 @@ class Conformal:
 
     quantile: float  # 0 … 1: the set holds the classes of probability ≥ 1 − quantile
     coverage: float  # share of images whose set holds the right class
+    images: int | None = None  # held out, that the quantile was chosen on; None: a run of before does not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,10 @@ def read_refusal(saved: Any) -> Refusal | None:
         )
         if quantile is None or coverage is None:
             raise UserError(f"must have quantile and coverage in refusal.conformal, found {quoted(str(conformal))}")
-        conformal = Conformal(quantile=quantile, coverage=coverage)
+        images = found.get("images")
+        if images is not None and (type(images) is not int or images < 1):
+            raise UserError(f"must have a number of images in refusal.conformal, found {quoted(str(images))}")
+        conformal = Conformal(quantile=quantile, coverage=coverage, images=images)
     return Refusal(
         probability=_number(saved.get("probability"), "refusal.probability", 1.0),
         energy=_number(saved.get("energy"), "refusal.energy"),

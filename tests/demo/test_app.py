@@ -437,6 +437,29 @@ print(*filter(None, (module.__file__ for module in ours)), sep='\\n')
                 assert found & installed or found <= {"jaxlib", "ml-dtypes"}, f"{file} imports {package}"
 
 
+def test_the_page_answers_and_explains_without_what_the_space_does_not_install(digits_run):
+    """What is imported within functions, too: neither matplotlib nor scikit-learn is in the Space's requirements."""
+    assert not {"matplotlib", "scikit-learn"} & requirements_of_the_space().keys()
+    code = f"""import sys; sys.path[:0] = ['demo']
+sys.modules.update(dict.fromkeys(('matplotlib', 'sklearn', 'skimage', 'shap')))
+import numpy as np, images, records
+shown = images.open_shown({str(digits_run)!r}, engine='jax')
+image = np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8)
+(row,) = shown.rows([image])
+print(images.headline(shown, row))
+print(shown.explain(image, images.MOST_PROBABLE, shown.stages[0])[1])
+images.drawable(image[..., 0] / 255)  # of methods with grains
+for part in (records.curves, records.page, records.metrics, records.per_class, records.configuration):
+    part(shown.run)
+records.card(shown)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said, caption = done.stdout.splitlines()
+    assert said in [str(digit) for digit in range(10)]
+    assert "as stage1 sees it" in caption
+
+
 def packages_imported_by(file: str) -> set[str]:
     """Returns what a module imports when it is imported itself."""
     tree = ast.parse(Path(file).read_text())

@@ -140,21 +140,27 @@ def test_another_class_gives_another_map(page):
     field.send_keys("goldfish")
     wait_for(lambda: find(page, "ul[role=listbox] li")).click()
     wait_for(lambda: "goldfish" in text_of(page, "#caption-0"))
-    wait_for(lambda: map_of(page, 0) not in ("", first))
+    other = wait_for(lambda: map_of(page, 0) not in ("", first) and map_of(page, 0))
+    assert other != first
+    assert "goldfish" in text_of(page, "#caption-0")
 
 
 def test_a_sample_is_a_click_away(page):
+    assert "%" not in text_of(page, "#prediction-0")
     wait_for(lambda: find(page, "#samples button")).click()
-    wait_for(lambda: "%" in text_of(page, "#prediction-0"))
+    shown = wait_for(lambda: "%" in text_of(page, "#prediction-0") and text_of(page, "#prediction-0"))
+    assert any(label in shown for label in jaxnets.load("efficientnet_lite0").labels)
 
 
 def test_what_is_no_image_gets_a_message_and_the_next_image_its_prediction(page, tmp_path):
     (tmp_path / "broken.png").write_text("hello")
     upload(page, tmp_path / "broken.png")
     wait_for(lambda: "broken.png is not an image that can be read" in text_of(page, "body"))
+    assert "%" not in text_of(page, "#prediction-0")
     page.find_element("css selector", "#image button[aria-label='Remove Image']").click()
     upload(wait_for(lambda: find(page, "#image input[type=file]") and page), PHOTOS / "rocket.jpg")
-    wait_for(lambda: "%" in text_of(page, "#prediction-0"))
+    shown = wait_for(lambda: "%" in text_of(page, "#prediction-0") and text_of(page, "#prediction-0"))
+    assert shown.splitlines()[0] == "missile"  # ImageNet has no rocket
 
 
 def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
@@ -179,8 +185,9 @@ def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
 
 def test_a_run_s_tab_draws_its_curves_and_lists_its_configuration(page):
     tab(page, 3)
-    wait_for(lambda: len(page.find_elements("css selector", ".vega-embed, .vega-container canvas, svg.marks")) >= 1)
-    wait_for(lambda: "batch_size" in text_of(page, "body") and "75,002" in text_of(page, "body"))
+    drawn = wait_for(lambda: page.find_elements("css selector", ".vega-embed, .vega-container canvas, svg.marks"))
+    assert drawn[0].size["width"] > 100
+    assert wait_for(lambda: "batch_size" in text_of(page, "body") and "75,002" in text_of(page, "body"))
 
 
 def test_a_phone_has_nothing_to_scroll_sideways(browser, address):

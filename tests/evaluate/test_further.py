@@ -12,9 +12,10 @@ from PIL import Image
 from jaxnets.config import resolve
 from jaxnets.data.dataset import open_dataset
 from jaxnets.errors import UserError
-from jaxnets.evaluate import further
 from jaxnets.evaluate import run as room
-from jaxnets.evaluate.further import add_options, ask_further, check_options, corrupted_images, corruption_names
+from jaxnets.evaluate.ask import ask, evaluate
+from jaxnets.evaluate.further import Further, corrupted_images, corruption_names
+from jaxnets.evaluate.options import Options, add_options
 from jaxnets.evaluate.run import judge_run
 from jaxnets.pretrained.imagenet import class_names as imagenet_names
 from jaxnets.run.directory import ModelCard, RunDirectory
@@ -64,21 +65,14 @@ def run(tmp_path, table, monkeypatch):
     return make
 
 
-def _options(*given: str) -> argparse.Namespace:
+def _options(*given: str) -> Options:
     parser = argparse.ArgumentParser()
-    for name in ("--workdir", "--source", "--model", "--tta"):
-        parser.add_argument(name)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--weights", default="ema")
-    parser.add_argument("--batch-size", type=int)
     add_options(parser)
-    return parser.parse_args(given)
+    return Options.parsed(parser.parse_args(given))
 
 
-def _ask(made: RunDirectory, *given: str) -> further.Further:
-    options = _options("--workdir", str(made.path), *given)
-    check_options(options)
-    return ask_further(options, judge_run(made, class_map=options.class_map, tta=options.tta))
+def _ask(made: RunDirectory, *given: str) -> Further:
+    return ask(_options("--workdir", str(made.path), *given)).further
 
 
 def test_a_run_is_compared_with_another(run):
@@ -159,15 +153,29 @@ def test_a_test_set_of_imagenet_is_answered_among_its_classes(tmp_path, monkeypa
     assert found["per_class"]["stingray"]["recall"] == 1
 
 
+def test_python_is_answered_as_the_command_is_in_the_same_words(run, tmp_path):
+    good, worse = run("good"), run("worse")
+    given = ("--against", str(worse.path), "--by", "site", "--corruptions", "contrast", "--corrupt-images", "9")
+    asked = ask(_options("--workdir", str(good.path), *given, "--unlike", "digits", "--tta", "mirror")).metrics
+    words = {"by": "site", "corruptions": "contrast", "corrupt_images": 9, "unlike": "digits", "tta": "mirror"}
+    found = evaluate(good.path, against=worse.path, **words, out=tmp_path / "report", no_page=True)
+    assert found == asked
+    assert {"against", "by_group", "robustness", "unlike", "tta"} <= found.keys()
+    written = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert written["by_group"] == json.loads(json.dumps(found["by_group"]))
+    rows = evaluate(table=[good.path, worse.path])["table"]
+    assert [row["run"] for row in rows] == [str(good.path), str(worse.path)]
+    assert rows[0]["accuracy"] > rows[1]["accuracy"]
+
+
 def test_a_table_over_runs_is_written_as_csv_and_as_a_page(run, tmp_path, capsys):
     paths = [str(run(name).path) for name in ("good", "worse")]
-    options = _options("--table", *paths)
-    options.out = tmp_path / "out"
-    check_options(options)
+    answer = ask(_options("--table", *paths))
     from rich.console import Console
 
-    further.show_table(options, Console(width=200))
+    answer.further.show(Console(width=200))
     assert "worse" in capsys.readouterr().out
+    assert answer.write(tmp_path / "out") == ["runs.csv", "runs.html"]
     rows = list(csv.DictReader((tmp_path / "out" / "runs.csv").open()))
     assert [row["run"] for row in rows] == paths
     assert float(rows[0]["accuracy"]) > float(rows[1]["accuracy"])
@@ -194,7 +202,7 @@ def test_a_table_over_runs_is_written_as_csv_and_as_a_page(run, tmp_path, capsys
 )
 def test_what_contradicts_itself_is_refused_before_anything_is_evaluated(given, said):
     with pytest.raises(UserError, match=said):
-        check_options(_options(*given))
+        _options(*given)
 
 
 def test_corruptions_are_meant_by_name_by_family_or_all():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from jaxnets.evaluate.ranking import curves
 from jaxnets.evaluate.single_label import judge
 from tests.evaluate import made
 
@@ -114,3 +115,18 @@ def test_a_temperature_leaves_the_answers_and_changes_how_sure_they_are():
     z = p.logits.astype(np.float64) / 3
     expected = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "one value"])
+def test_the_points_of_the_curves_are_scikit_learn_s(kind):
+    random = np.random.default_rng(3)
+    has = random.random(200) < 0.3
+    scores = random.normal(size=200) + has
+    scores = {"smooth": scores, "ties": np.round(scores), "one value": np.zeros(200)}[kind].astype(np.float32)
+    found = curves(has, scores)
+    false, true, _ = sk.roc_curve(has, scores, drop_intermediate=False)
+    np.testing.assert_allclose(found.false, false, atol=1e-12)
+    np.testing.assert_allclose(found.true, true, atol=1e-12)
+    precision, recall, _ = sk.precision_recall_curve(has, scores)
+    np.testing.assert_allclose(found.precision, precision[::-1], atol=1e-12)
+    np.testing.assert_allclose(found.true, recall[::-1], atol=1e-12)

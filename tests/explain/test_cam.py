@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnets.explain import cam
+from jaxnets.explain.cam import gradcam as gradcam_of
+from jaxnets.explain.cam import make_cam
 from jaxnets.explain.methods import METHODS
 from jaxnets.explain.stage import logits_and_output, stages
+from jaxnets.models.forward import forward
 from tests.tiny import SEEN, classifier, images
 
 
@@ -70,6 +74,36 @@ def test_gradcam_plus_plus_is_finite_where_a_stage_ends_without_a_relu():
     activation = jnp.full((1, 2, 2, 1), -1.0).at[0, 0, 0, 0].set(-1.0)  # 2 + 0.5 · (−4) = 0
     found = np.asarray(gradcam_plus_plus(activation, gradient))
     assert (found == 0).all()
+
+
+def test_images_are_explained_some_at_a_time_as_they_are_together(monkeypatch):
+    made = classifier("lite", engine_name="jax")
+    fitted = np.stack([made.preprocess.fit(image) for image in images(4)])
+    labels = np.arange(4, dtype=np.int32)
+    found = {}
+    for count in (4, 2):
+        monkeypatch.setattr(cam, "_PIXELS", count * SEEN.height * SEEN.width)
+        assert cam.at_once(made.model, fitted) == count
+        assert cam.at_once(made.model, fitted[:3]) == (3 if count == 4 else 1)
+        explain = make_cam(gradcam_of, made.model, made.preprocess, stages(made.model)["stage2"])
+        found[count] = np.asarray(jax.jit(explain)(made.variables, fitted, labels))
+    assert found[4].max() > 0
+    np.testing.assert_allclose(found[2], found[4], rtol=1e-4, atol=1e-6 * found[4].max())
+    assert cam.at_once(classifier("cifar").model, fitted) == 4
+
+
+def test_no_gradient_of_weights_or_of_earlier_layers_is_computed():
+    """Back from the logits to the stage takes what going there took, so that all is less than two passes forward."""
+    made = classifier("cifar", engine_name="jax")
+    fitted = np.stack([made.preprocess.fit(image) for image in images(2)])
+
+    def operations(function, *arguments):
+        return jax.jit(function).lower(made.variables, fitted, *arguments).compile().cost_analysis()["flops"]
+
+    once = operations(lambda variables, images: forward(made.model, made.preprocess, variables, images))
+    for stage, least, most in (("stage1", 1.2, 2.1), ("stage2", 1.0, 1.1)):
+        explain = make_cam(gradcam_of, made.model, made.preprocess, stages(made.model)[stage])
+        assert least < operations(explain, np.zeros(2, np.int32)) / once < most, stage
 
 
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "integrated_gradients"])

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxnets import UserError, create_model
@@ -49,13 +50,18 @@ def test_a_norm_of_one_value_is_refused_with_its_layer(kind, size, images, field
 
 @pytest.mark.parametrize(("images", "size"), [(2, (2, 2)), (1, (3, 2))])
 def test_a_norm_of_two_values_is_trained(images, size):
-    trained(network("cifar"), images, size)
+    model = network("cifar")
+    assert min(norm.height * norm.width * images for norm in describe(model, *size, 1).norms) == 2
+    logits, changed = trained(model, images, size)
+    assert logits.shape == (images, model.num_classes)
+    assert changed["batch_stats"]
 
 
 def test_making_and_evaluating_a_network_asks_for_no_statistics():
     x = jnp.zeros((1, 1, 1, 3))
     variables = BatchNorm(train=True).init(jax.random.key(0), x)
-    BatchNorm(train=False).apply(variables, x)
+    y = BatchNorm(train=False).apply(variables, x + 2)  # one value, of which there is no variance
+    np.testing.assert_allclose(y, 2 / np.sqrt(1 + BatchNorm.epsilon), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("images", "warned"), [(2, "2 values"), (15, "15 values"), (16, None), (128, None)])

@@ -127,9 +127,10 @@ def test_workers_compute_side_by_side():
 
     async def body(model, batcher):
         batcher._compute = lambda images: (meeting.wait(), np.zeros((len(images), 1), np.float32))[1]
-        await asyncio.gather(*(batcher.submit([numbered(i)]) for i in range(2)))
+        return await asyncio.gather(*(batcher.submit([numbered(i)]) for i in range(2)))
 
     run(body, workers=2, most=1)
+    assert not meeting.broken  # by a worker that waited for the other in vain
 
 
 def test_what_is_idle_takes_a_request_of_any_size():

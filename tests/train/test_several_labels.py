@@ -1,8 +1,10 @@
 """Images that may have several labels, from the source to the answer."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,8 +24,9 @@ from jaxnets.data.pipeline import evaluation_batches, train_stream
 from jaxnets.data.sources import ArraySplit, Source, Subset, classes_by_rarity
 from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError
-from jaxnets.evaluate.run import evaluate
+from jaxnets.evaluate.ask import evaluate
 from jaxnets.export.onnx_export import export_onnx, onnx_logits
+from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy
 from jaxnets.run.checkpoints import read_progress
 from jaxnets.run.directory import RunDirectory
@@ -271,6 +274,151 @@ def test_an_onnx_file_says_with_its_thresholds_what_the_library_does(trained):
     found = 1 / (1 + np.exp(-onnx_logits(content, classifier)(images))) > json.loads(kept["thresholds"])
     names = [tuple(sorted(np.array(json.loads(kept["labels"]))[row])) for row in found]
     assert names == [tuple(sorted(each)) for each in classifier.labels_of(classifier.predict(images))]
+
+
+def logits_of(classifier, images):
+    return np.asarray(forward(classifier.model, classifier.preprocess, classifier.variables, images), np.float64)
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained, tmp_path_factory):
+    """The run, with a temperature fitted on validation images of which some labels are wrong; and what was said."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("calibrated") / "tags")
+    head, *rows = (folder / "tags.csv").read_text().splitlines()
+    for number, row in enumerate(rows):
+        file, labels, split = row.split(",")
+        if split == "val" and number % 4 == 0:
+            labels = "|".join(name for name in NAMES if (name in labels) != (name == NAMES[number // 4 % 3]))
+        rows[number] = f"{file},{labels},{split}"
+    (folder / "tags.csv").write_text("\n".join([head, *rows]))
+    run = folder / "run"
+    config = json.loads((run / "config.json").read_text())
+    source = f"csv:{folder}/tags.csv"
+    (run / "config.json").write_text(json.dumps(config).replace(f"csv:{trained}/tags.csv", source))
+    return run, evaluate(run, source=source, calibrate=True, familiar=0.9), source
+
+
+def test_the_temperature_of_several_labels_is_that_of_the_least_cross_entropy_on_validation(calibrated):
+    from scipy.optimize import minimize_scalar
+
+    workdir, report, source = calibrated
+    logits = logits_of(load(workdir, engine="jax"), made(24, 2).images)
+    rows = csv.DictReader(Path(source.partition(":")[2]).read_text().splitlines())
+    has = np.array([[name in row["labels"] for name in NAMES] for row in rows if row["split"] == "val"])
+    loss = lambda t: np.logaddexp(0, np.where(has, -1, 1) * logits / t).mean()  # noqa: E731
+    expected = minimize_scalar(loss, bounds=(0.05, 50), method="bounded", options={"xatol": 1e-8}).x
+    assert report["temperature"] == pytest.approx(expected, rel=1e-4)
+    assert expected > 1.2
+    assert RunDirectory(workdir).read_model().temperature == report["temperature"]
+    on_validation = evaluate(workdir, source=source, split="validation")
+    assert on_validation["log_loss"] == pytest.approx(loss(expected), rel=1e-5)
+    assert on_validation["log_loss"] < on_validation["uncalibrated"]["log_loss"] == pytest.approx(loss(1), rel=1e-5)
+
+
+def test_a_temperature_of_several_labels_changes_probabilities_and_no_label(trained, calibrated):
+    before, after = load(trained / "run", engine="jax"), load(calibrated[0], engine="jax")
+    images = made(32, 1).images
+    expected = 1 / (1 + np.exp(-logits_of(before, images) / after.temperature))
+    np.testing.assert_allclose(after.predict(images), expected, atol=1e-5)
+    assert after.labels_of(after.predict(images)) == before.labels_of(before.predict(images))
+    report, plain = calibrated[1], evaluate(trained / "run")
+    for key in ("accuracy", "macro_f1", "micro_f1", "hamming_loss", "mean_average_precision", "loss"):
+        assert report[key] == pytest.approx(plain[key], rel=1e-6), key
+    assert report["uncalibrated"]["ece"] == pytest.approx(plain["ece"], abs=1e-6)
+    rows = zip(report["per_class"].values(), before.thresholds, strict=True)
+    for row, threshold in rows:
+        kept = np.log(threshold / (1 - threshold))
+        assert np.log(row["threshold"] / (1 - row["threshold"])) == pytest.approx(kept / after.temperature, rel=1e-5)
+
+
+def test_calibrated_labels_are_the_same_by_library_predict_service_demo_and_exports(
+    calibrated, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("onnxruntime")
+    from jaxnets.evaluate.asked import open_onnx
+    from jaxnets.export.hub_folder import hub_folder
+    from jaxnets.export.stablehlo import export_stablehlo, stablehlo_logits
+    from tests.demo.conftest import ROOT
+
+    workdir = calibrated[0]
+    classifier = load(workdir, engine="jax")
+    images = made(32, 1).images[:6]
+    noise = np.random.default_rng(3).integers(0, 256, (1, 8, 9, 1)).astype(np.uint8)
+    images = np.concatenate([images, noise])
+    expected = classifier.rows(images)
+    answers = classifier.answer(images)
+    assert answers[-1].reason.startswith("unlike the training images")
+    assert any(len(answer.labels) > 1 for answer in answers)
+
+    def same(rows, names, thresholds=classifier.thresholds):
+        np.testing.assert_allclose(rows, expected[:, :3], atol=1e-5)
+        assert [set(each) for each in names] == [set(answer.labels) for answer in answers]
+        assert list(thresholds) == pytest.approx(list(classifier.thresholds), rel=1e-6)
+
+    onnx = load(workdir, engine="onnx")
+    assert onnx.engine.name == "onnx"
+    np.testing.assert_allclose(onnx.rows(images), expected, rtol=1e-4, atol=1e-5)
+    same(onnx.predict(images), [answer.labels for answer in onnx.answer(images)])
+
+    hub_folder(str(workdir), "owner/tags")[0].write(tmp_path / "hub")
+    again = load(tmp_path / "hub", engine="jax")
+    same(again.predict(images), [answer.labels for answer in again.answer(images)], again.thresholds)
+
+    files = []
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{number}.png")
+        files.append(tmp_path / f"{number}.png")
+
+    def read(found):
+        rows = [[{row["label"]: row["probability"] for row in each["top"]}[name] for name in NAMES] for each in found]
+        return rows, [[row["label"] for row in each["labels"]] for each in found]
+
+    models = Models([Served.parse(f"tags={workdir}", "best")], limits=Limits(timeout=60), open_=load)
+    app = make_app(models, models.limits)
+    forms = [("files", (file.name, file.read_bytes())) for file in files]
+    found = ask(app, "POST", "/v1/models/tags/predict?top=3", files=forms).json()["predictions"]
+    same(*read(found))
+    assert found[-1]["reason"].startswith("unlike the training images")
+    (described,) = ask(app, "GET", "/v1/models").json()["models"]
+    assert described["temperature"] == classifier.temperature
+    same(*read(found), described["thresholds"])
+
+    monkeypatch.setattr("sys.argv", ["predict", "--model", str(workdir), "--json", "--top", "3", *map(str, files)])
+    with pytest.raises(SystemExit):
+        predict.main()
+    same(*read([json.loads(line) for line in capsys.readouterr().out.splitlines()]))
+
+    monkeypatch.syspath_prepend(ROOT / "demo")
+    from images import answer, open_shown
+
+    shown = open_shown(str(workdir), engine="jax")
+    rows = shown.rows(list(images))
+    same(rows[:, :3], [answer(shown, row) for row in rows])
+
+    seen = np.stack([classifier.preprocess.fit(image) for image in images])
+    content = export_onnx(classifier, normalised_inside=True)
+    (tmp_path / "tags.onnx").write_bytes(content)
+    file = open_onnx(tmp_path / "tags.onnx")
+    assert (file.temperature, file.refusal) == (classifier.temperature, classifier.refusal)
+    for logits in (onnx_logits(content, classifier), stablehlo_logits(export_stablehlo(classifier))):
+        p = 1 / (1 + np.exp(-logits(seen)))
+        names = [np.array(NAMES)[row > np.array(file.thresholds)] for row in p]
+        names[-1] = []  # its energy and distance are outputs of their own
+        same(p, names, file.thresholds)
+    judged = evaluate(workdir, source=calibrated[2], model=tmp_path / "tags.onnx")
+    assert judged["log_loss"] == pytest.approx(calibrated[1]["log_loss"], rel=1e-4)
+    assert judged["macro_f1"] == calibrated[1]["macro_f1"]
+
+
+def test_thresholds_chosen_after_a_temperature_are_those_chosen_before_it(calibrated, tmp_path):
+    workdir, _, source = calibrated
+    run = RunDirectory(shutil.copytree(workdir, tmp_path / "run"))
+    card = run.read_model()
+    evaluate(run.path, source=source, thresholds="validation")
+    with_temperature = run.read_model().thresholds
+    run.write_model(replace(card, temperature=None, refusal=None, fitted_on=None))
+    evaluate(run.path, source=source, thresholds="validation")
+    assert run.read_model().thresholds == with_temperature
 
 
 def test_each_label_that_is_said_is_explained_and_where_none_is_the_most_probable(trained):

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom
+from scipy.stats import beta, betabinom, binom
 
 from jaxnets.errors import UserError
+from jaxnets.evaluate.decisions import in_words
 from jaxnets.trust.bounds import at_least, for_coverage, for_precision, interval, upper
-from jaxnets.trust.conformal import fit_quantile, prediction_set, sizes_and_hits
+from jaxnets.trust.conformal import expected, fit_quantile, prediction_set, sizes_and_hits
 
 
 def answers(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,3 +136,47 @@ def test_too_few_images_for_a_coverage_are_refused():
         fit_quantile(p, labels, 0.99)
     p, labels = probabilities(99, 0)
     assert 0 < fit_quantile(p, labels, 0.99) <= 1
+
+
+def test_the_coverage_that_chance_allows_is_that_of_the_beta_binomial_distribution():
+    for n, coverage, m in ((5974, 0.9, 10_000), (269, 0.98, 360), (20, 0.9, 7), (99, 0.99, 1)):
+        k = math.ceil((n + 1) * coverage - 1e-9)
+        reference = betabinom(m, k, n + 1 - k)
+        np.testing.assert_allclose(expected(n, coverage, m), [reference.ppf(0.025) / m, reference.ppf(0.975) / m])
+
+
+def test_coverage_lies_in_its_range_in_95_of_100_cases():
+    """With scores without ties, whose quantile the range knows nothing of but how many there were."""
+    random = np.random.default_rng(0)
+    low, high = expected(200, 0.9, 500)
+    assert (low, high) == (0.848, 0.944)
+    inside = 0
+    for _ in range(2000):
+        own = random.random((700, 1))  # of the right class: the others' do not matter
+        p, labels = np.concatenate([own, np.full((700, 1), 2.0)], 1), np.zeros(700, np.int64)  # nothing is added
+        quantile = fit_quantile(p[:200], labels[:200], 0.9)
+        inside += low <= sizes_and_hits(p[200:], labels[200:], quantile)[1].mean() <= high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_classes_as_improbable_as_the_last_that_is_covered_are_in_the_set():
+    """1 − p rounds in float32, at times to what leaves p itself out."""
+    for seed in range(50):
+        p = np.random.default_rng(seed).uniform(0.001, 0.1, 1).astype(np.float32)
+        rows = np.repeat(np.concatenate([1 - p, p])[None], 40, 0)
+        quantile = fit_quantile(rows, np.ones(40, np.int64), 0.9)
+        assert prediction_set(rows[0], quantile) == [0, 1]
+        sizes, hits = sizes_and_hits(rows, np.ones(40, np.int64), quantile)
+        assert hits.all()
+        assert (sizes == 2).all()
+
+
+def test_what_the_coverage_says_of_the_images():
+    sets = {"coverage": 0.8876, "low": 0.881, "high": 0.894, "wanted": 0.9, "mean_size": 2.9}
+    usual = {"held_out": 5974, "expected_low": 0.8903, "expected_high": 0.9095}
+    (less,) = in_words({"sets": {**sets, **usual}})
+    assert "5,974 held-out images, that is 89.03% to 90.95% of images like them" in less
+    assert "these images are harder than the held-out ones" in less
+    assert "as it is here" in in_words({"sets": {**sets, **usual, "coverage": 0.9}})[0]
+    assert "easier" in in_words({"sets": {**sets, **usual, "coverage": 0.93}})[0]
+    assert in_words({"sets": sets})[0].endswith("2.90 classes on the average")  # a run of before

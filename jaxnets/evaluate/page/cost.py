@@ -74,7 +74,11 @@ def _activations(evaluation: Evaluation) -> int | None:
         return forward(classifier.model, p, variables, images)
 
     image = jax.ShapeDtypeStruct((1, p.height, p.width, p.channels), jnp.uint8)
-    analysis = jax.jit(one).lower(classifier.variables, image).compile().memory_analysis()
+    # Nobody runs it, and on a CPU the buffers are assigned before its code is made quick, which takes the most time.
+    options: dict[str, str | bool] | None = (
+        {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
+    )
+    analysis = jax.jit(one).lower(classifier.variables, image).compile(compiler_options=options).memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxnets import figures
 from jaxnets.evaluate.page.classes import short
 from jaxnets.evaluate.page.section import Section, drawing, paragraph, side_by_side
+from jaxnets.evaluate.ranking import curves
 from jaxnets.evaluate.run import Evaluation
 from jaxnets.evaluate.several_labels import JudgedSeveral
 from jaxnets.run.curves import draw, read_rows
@@ -45,8 +46,6 @@ def thresholds(evaluation: Evaluation) -> Section:
 
 def draw_curves(evaluation: Evaluation, chosen: list[int]) -> tuple["Figure", "Figure"]:
     """Returns the ROC curves and the precision-recall curves of some classes."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
     judged, names = evaluation.judged, evaluation.predictions.class_names
     roc, recall = (figures.new_figure(4.4, 3.6) for _ in range(2))
     left, right = roc.subplots(), recall.subplots()
@@ -55,11 +54,10 @@ def draw_curves(evaluation: Evaluation, chosen: list[int]) -> tuple["Figure", "F
         labels = evaluation.predictions.labels
         has = labels[:, number] if labels.ndim == 2 else labels == number
         scores = evaluation.predictions.logits if labels.ndim == 2 else judged.probabilities
-        false, true, _ = roc_curve(has, scores[:, number])
+        false, true, precise = curves(has, scores[:, number])
         left.plot(*_thin(false, true), label=f"{short(names[number])} {judged.ranking.roc_auc[number]:.3f}")
-        precise, found, _ = precision_recall_curve(has, scores[:, number])
         area = judged.ranking.average_precision[number]
-        right.step(*_thin(found, precise), where="post", label=f"{short(names[number])} {area:.3f}")
+        right.step(*_thin(true, precise), where="pre", label=f"{short(names[number])} {area:.3f}")
     left.set(xlabel="false alarms among all others", ylabel="found (recall)", xlim=(-0.01, 1), ylim=(0, 1.02))
     right.set(xlabel="found (recall)", ylabel="right among those (precision)", xlim=(0, 1.01), ylim=(0, 1.02))
     left.legend(loc="lower right", title="area")

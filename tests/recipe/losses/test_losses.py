@@ -116,7 +116,11 @@ def test_a_threshold_that_tells_classes_apart_is_not(threshold, smoothing):
         "label_smoothing": smoothing,
         "sigmoid_cross_entropy": {"threshold": threshold},
     }
-    check_threshold(resolve({"loss": loss}).loss, 4)
+    spec = resolve({"loss": loss}).loss
+    check_threshold(spec, 4)
+    zero = np.zeros((1, 4), np.float32)  # a probability of one half: the gradient's sign says what is right
+    gradient = jax.grad(lambda z: find_loss(spec)(z, soft_target(np.array([2], np.int32), 4, smoothing)).sum())(zero)
+    np.testing.assert_array_equal(gradient[0] < 0, [False, False, True, False])
 
 
 def test_where_one_class_is_right_the_answer_is_the_chance_that_it_is_the_only_one():
