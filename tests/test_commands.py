@@ -91,7 +91,7 @@ def test_the_report_holds_what_the_design_says(run, trained):
     assert list(report["per_class"]) == [str(digit) for digit in range(10)]
     assert f"{report['accuracy']:.2%} ({report['correct']} of 360)" in done.stdout
     files = {file.name for file in (trained[0] / "report").iterdir()}
-    assert {"index.html", "metrics.json", "predictions.csv", "confusion.png", "learning-loss.png"} <= files
+    assert {"index.html", "metrics.json", "predictions.csv", "confusion.png", "learning.png"} <= files
     assert len((trained[0] / "report" / "predictions.csv").read_text().splitlines()) == 1 + 360
     assert report["cost"]["parameters"] == 75_002
     assert report["interval"]["low"] < report["accuracy"] < report["interval"]["high"]

@@ -92,9 +92,9 @@ def thinned(points: list[Point]) -> list[Point]:
 
 
 def draw(rows: Sequence[Row], best_step: int | None = None) -> "Figure | None":
-    """Returns the curves as one figure; None where there is nothing to show. A thin line marks the best step."""
-    found = curves(rows)
-    if not found:
+    """Returns the curves as one figure; None where all that there is lies at one step. A thin line marks the best."""
+    found, x = curves(rows), horizontal(rows)
+    if len({point[0] for curve in found for points in curve.lines.values() for point in points}) < 2:
         return None
     from jaxnets import figures
 
@@ -106,7 +106,6 @@ def draw(rows: Sequence[Row], best_step: int | None = None) -> "Figure | None":
     figure.subplots_adjust(
         left=0.13 / across, right=0.99, bottom=0.45 / height, top=1 - 0.28 / height, wspace=0.18, hspace=0.42
     )
-    x = horizontal(rows)
     best = next((row[x] for row in rows if row["step"] == best_step and _is_number(row.get(x))), None)
     along = [float(row[x]) for row in rows if _is_number(row.get(x))]
     with figures.style():
@@ -143,7 +142,7 @@ def _panel(axes: Any, curve: Curve, x: str, best: float | None) -> None:
 
 def _around(low: float, high: float) -> tuple[float, float]:
     """Returns the ends of an axis that shows what lies between two numbers."""
-    margin = 0.03 * (high - low) or 1.0
+    margin = 0.03 * (high - low)
     return low - margin, high + margin
 
 

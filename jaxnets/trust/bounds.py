@@ -45,10 +45,11 @@ def at_least(right: int, count: int, risk: float = 1 - CONFIDENCE) -> float:
 def for_precision(confidences: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], precision: float) -> Chosen:
     """Returns the confidence from which on answers have at least a precision, with as many answers as can be.
 
-    Geifman & El-Yaniv 2017, "Selective classification for deep neural networks", algorithm 1: a binary search over the
-    number of answers, in which each of the ⌈log₂ n⌉ + 1 bounds that are tried may be wrong with an equal share of
-    1 − CONFIDENCE. So the promise holds for the one that was chosen by looking, where a bound that is tried as if it
-    were the only one would be too good.
+    Half of 1 − CONFIDENCE is the risk that is taken with answering all images, which is tried first: with few images,
+    where the search below has no power, a good model needs no bound. The other half is for Geifman & El-Yaniv 2017,
+    "Selective classification for deep neural networks", algorithm 1: a binary search over the number of answers, in
+    which each of the ⌈log₂ n⌉ + 1 bounds that are tried may be wrong with an equal share of it. So the promise holds
+    for the one that was chosen by looking, where a bound that is tried as if it were the only one would be too good.
 
     Args:
         confidences: the probability of each image's answer.
@@ -61,17 +62,20 @@ def for_precision(confidences: Float[np.ndarray, " n"], right: Bool[np.ndarray, 
     order = np.argsort(-confidences, kind="stable")
     sorted_, hits = confidences[order], np.cumsum(right[order])
     n = len(sorted_)
-    trials = math.ceil(math.log2(max(n, 2))) + 1
-    risk = (1 - CONFIDENCE) / trials
-    needed = math.ceil(math.log(risk) / math.log(precision))
+    half = (1 - CONFIDENCE) / 2
+    needed = math.ceil(math.log(half) / math.log(precision))
     if n < needed:
         raise UserError(
             f"a precision of {precision:g} cannot be promised from {n} held-out images: at least {needed} are needed, "
             f"even if all are right. Hold more out (--config.data.validation), or ask for less"
         )
+    everything = Chosen(0.0, n, int(hits[-1]), at_least(int(hits[-1]), n, half))
+    if everything.at_least >= precision:
+        return everything
+    risk = half / (math.ceil(math.log2(max(n, 2))) + 1)
     low, high = 0, n  # images that may be answered; more than can be
     best: Chosen | None = None
-    seen: list[Chosen] = []
+    seen = [everything]
     while low < high:
         middle = (low + high + 1) // 2
         count = int(np.searchsorted(-sorted_, -sorted_[middle - 1], side="right"))  # with all of equal confidence

@@ -110,6 +110,8 @@ def test_a_page_asks_for_nothing_and_its_links_lead_somewhere(case, tmp_path):
     assert ODD in page.text
     assert all(content.startswith(b"\x89PNG") for content in found.files.values())
     assert {"classes.png", "reliability.png", "coverage.png"} <= set(found.files)
+    assert ("all labels right" in page.text) == (case == "several")
+    assert ("--precision" in page.text) == (case != "several")  # which is refused there
 
 
 def test_of_a_thousand_classes_the_page_stays_small(tmp_path):

@@ -45,7 +45,7 @@ def described(config, *, parameters=False, width=None, mesh=None) -> list[str]:
 
 def test_a_run_is_described_in_a_line_for_each_thing(one_device):
     config, model, data, devices = described(short(data={"mean": (0.5,), "std": (0.25,)}), mesh=one_device)
-    assert config.startswith("config: batch_size=16 steps=4 log_every_steps=3 eval_every_steps=4 model.name=")
+    assert config.startswith("config: batch_size=16 steps=4 log_every_steps=3 eval_every_steps=4 drawings=false ")
     assert " data.mean=0.5, data.std=0.25, " in config
     assert "optimizer." not in config  # as the defaults have it
     assert model == "model: resnet8_cifar, 1,240 parameters"

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxnets.data.dataset import open_dataset
 from jaxnets.data.pipeline import train_stream
 from jaxnets.models.registry import create_model
-from jaxnets.run.curves import Curve, curves, read_rows
+from jaxnets.run.curves import Curve, curves, draw, read_rows
 from jaxnets.train.build import build, make_recipe, model_fields
 from jaxnets.train.display import Display
 from jaxnets.train.drawings import CURVES, FIRST_BATCH, Drawings, NoDrawings
@@ -72,6 +72,12 @@ def test_a_resumed_run_draws_its_whole_curve_once(tmp_path, one_device, monkeypa
     )
     assert loss.lines["train"] == [(row["step"], row["train/loss"]) for row in rows_of(tmp_path) if "train/loss" in row]
     assert config.steps == 6
+
+
+def test_a_run_of_one_step_has_no_curves():
+    head = [{"step": 0, "epoch": 0.0, "eval/accuracy": 0.99, "eval/loss": 0.04}, {"step": 0, "test/accuracy": 0.98}]
+    assert draw(head, 0) is None  # a head that was solved on features
+    assert draw([*head, {"step": 3, "epoch": 0.1, "eval/accuracy": 1.0}], 3) is not None
 
 
 def test_a_process_that_keeps_no_log_draws_nothing():

@@ -47,6 +47,22 @@ def test_a_promised_precision_is_broken_as_seldom_as_promised():
     assert answered.count(0) <= 10
 
 
+def test_a_good_model_may_answer_all_images_where_few_are_held_out():
+    right = np.arange(129) != 100
+    chosen = for_precision(np.linspace(0.99, 0.6, 129), right, 0.95)
+    assert (chosen.bound, chosen.answered, chosen.right) == (0, 129, 128)
+    assert chosen.at_least == pytest.approx(beta.ppf(0.025, 128, 2))
+    broken = 0  # how often all images of a model are answered whose precision is a little too low
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        try:
+            for_precision(random.uniform(size=129), random.uniform(size=129) < 0.945, 0.95)
+        except UserError:
+            continue
+        broken += 1
+    assert broken <= 15
+
+
 def test_a_bound_of_equal_confidences_answers_all_of_them_or_none():
     confidences = np.repeat([0.9, 0.6], 200)
     right = np.arange(400) % 2 == 1

@@ -47,19 +47,21 @@ def calibration(evaluation: Evaluation) -> Section:
         at_least = judged.coverage.confidence[judged.coverage.share <= share]
         rows.append((percent(accuracy), percent(share), f"{at_least[-1]:.4f}" if share else "–"))
     html += table(("accuracy", "answered", "if as sure as"), rows, numbers=(1, 2))
-    html += paragraph(
-        "These thresholds are read off the images they are judged by, and flatter: --precision chooses one on the "
-        "validation split, and keeps it with the run.",
-        "dim",
-    )
+    instead = "" if several else ": --precision chooses one on the validation split, and keeps it with the run"
+    html += paragraph(f"These thresholds are read off the images they are judged by, and flatter{instead}.", "dim")
     if said := in_words(evaluation.metrics):
-        html += "".join(paragraph(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in said)
+        html += "".join(paragraph(_as_on_the_page(sentence)) for sentence in said)
     return Section(
         "How sure it is",
         html,
         "calibration",
         {"reliability.png": figures.png(reliable), "coverage.png": figures.png(covered)},
     )
+
+
+def _as_on_the_page(said: str) -> str:
+    """Returns what a terminal shows as a sentence of the page, with its per cents as the tables have them."""
+    return f"{said[0].upper()}{said[1:]}.".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def draw_reliability(found: Reliability) -> "Figure":

@@ -61,7 +61,7 @@ details { margin-top: 8px; } summary { cursor: pointer; color: var(--accent); }
   main { max-width: none; padding: 0; } nav { display: none; } section { border: 0; border-top: 1px solid var(--line);
   border-radius: 0; padding: 8px 0; } .tall { max-height: none; overflow: visible; } .tall th { position: static; }
   .wide svg { min-width: 0; } details::details-content { content-visibility: visible; }
-  tr, .case, .tile, figure { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  tr, .case, .tile, figure { break-inside: avoid; } h2, h3, h2 + p { break-after: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); } .columns { grid-template-columns: 1fr 1fr; }
   .images { grid-template-columns: repeat(6, 1fr); } .trio { grid-template-columns: 1fr 1fr; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }

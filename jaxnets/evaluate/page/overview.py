@@ -25,6 +25,7 @@ _FIGURES: tuple[tuple[str, str, str, bool], ...] = (
     ("maximal_calibration_error", "largest calibration error", "of any bin; few images make it large", True),
     ("aurc", "area under risk and coverage", "mean share of wrong answers when only the surest are given", True),
 )
+_ALL_RIGHT = "share of images with all their labels said and no other"  # what accuracy is where there are several
 _AVERAGED = ("macro", "micro", "weighted")
 
 
@@ -48,9 +49,11 @@ def title(evaluation: Evaluation) -> str:
 def summary(evaluation: Evaluation) -> Section:
     """Returns all figures of the split as one table."""
     metrics = evaluation.metrics
+    names = {"accuracy": ("all labels right", _ALL_RIGHT)} if isinstance(evaluation.judged, JudgedSeveral) else {}
     rows = [
-        (name, percent(metrics[key], 2) if share else number(metrics[key], 4), about)
+        (shown, percent(metrics[key], 2) if share else number(metrics[key], 4), what)
         for key, name, about, share in _FIGURES
+        for shown, what in (names.get(key, (name, about)),)
         if key in metrics
     ]
     averaged = [
