@@ -102,8 +102,8 @@ class Mix:
         own, share = self._weights(draw, height, width)
         if self.mode == "pair":  # both of a pair have the same
             own, share = (jnp.concatenate([x, x[: size // 2][::-1]]) for x in (own, share))
-        levels = images.astype(jnp.float32)
-        mixed = jnp.round(own * levels + (1 - own) * self._partners(levels)).astype(jnp.uint8)
+        levels, partners = images.astype(jnp.float32), self._partners(images).astype(jnp.float32)
+        mixed = jnp.round(own * levels + (1 - own) * partners).astype(jnp.uint8)
         share = share[:, None].astype(target.dtype)
         return mixed, share * target + (1 - share) * self._partners(target)
 

@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float32, Num, UInt8
 
 Levels = Num[Array, "..."]  # whole numbers 0 … 255, of any dtype
@@ -38,6 +39,14 @@ def grey(image: Float32[Array, "b h w c"]) -> Float32[Array, "b h w 1"]:
     return jnp.floor((weighed + 32768.0) * 2.0**-16)
 
 
+def brightness(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w 1"]:
+    """Returns `grey` in whole numbers: a compiler for TPUs keeps an array of what is made of floats, in four bytes."""
+    if images.shape[-1] == 1:
+        return images
+    red, green, blue = (int(weight) * images[..., i : i + 1].astype(jnp.int32) for i, weight in enumerate(_LUMA))
+    return ((red + green + blue + 32768) >> 16).astype(jnp.uint8)
+
+
 def smooth(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
     """Returns the mean over 3×3 pixels in which the middle one counts five times, Pillow's `ImageFilter.SMOOTH`.
 
@@ -46,10 +55,31 @@ def smooth(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
     height, width = images.shape[1:3]
     if min(height, width) < 3:
         return images
-    block = 4.0 * images[:, 1:-1, 1:-1].astype(jnp.float32)
-    for row, column in itertools.product(range(3), range(3)):
-        block += images[:, row : row + height - 2, column : column + width - 2].astype(jnp.float32)
-    inner = jnp.floor(block * (1 / 13) + 0.5).astype(jnp.uint8)
+    inner = lax.platform_dependent(images, tpu=smooth_of_padded, default=smooth_of_slices)
     y, x = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
-    return jnp.where(border, images, jnp.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    return jnp.where(border, images, inner)
+
+
+def smooth_of_slices(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+    """Returns the mean, and nothing of use at the border."""
+    height, width = images.shape[1:3]
+    inner = _mean([images[:, row : row + height - 2, column : column + width - 2] for row, column in _SQUARE])
+    return jnp.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+def smooth_of_padded(images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+    """Returns the same; a compiler for TPUs says of slices that each reads its pixels anew."""
+    around = [((0, 0, 0), (2 - row, row, 0), (2 - column, column, 0), (0, 0, 0)) for row, column in _SQUARE]
+    wide = _mean([lax.pad(images, jnp.zeros((), images.dtype), pads) for pads in around])
+    return lax.optimization_barrier(wide)[:, 1:-1, 1:-1]
+
+
+_SQUARE = tuple(itertools.product(range(3), range(3)))
+
+
+def _mean(pixels: list[UInt8[Array, "b h w c"]]) -> UInt8[Array, "b h w c"]:
+    block = 4.0 * pixels[4].astype(jnp.float32)
+    for pixel in pixels:
+        block += pixel.astype(jnp.float32)
+    return jnp.floor(block * (1 / 13) + 0.5).astype(jnp.uint8)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
 from jaxnets.recipe.augment.op import Keys
-from jaxnets.recipe.augment.policy.blend import blend, grey, smooth
+from jaxnets.recipe.augment.policy.blend import blend, brightness, smooth
 from jaxnets.recipe.augment.policy.dialect import Dialect
 from jaxnets.recipe.augment.policy.layer import Kind, Layer, Policy
 from jaxnets.recipe.augment.policy.lookup import histogram, lookup
@@ -49,14 +49,13 @@ def change_levels(images: UInt8[Array, "b h w c"], layer: Layer, dialect: Dialec
     """Applies a layer's ops that are not geometric."""
     _, height, width, _ = images.shape
     pixels = height * width
-    exact = images.astype(jnp.float32)
-    brightness = grey(exact)
+    grey = brightness(images)
     if dialect.contrast_from_area:
         mean = jnp.full(len(images), min(pixels // 256, 255), jnp.int32)
     else:
-        mean = (2 * brightness.astype(jnp.int32).sum((1, 2, 3)) + pixels) // (2 * pixels)
+        mean = (2 * grey.astype(jnp.int32).sum((1, 2, 3), dtype=jnp.int32) + pixels) // (2 * pixels)
     changed = lookup(images, once(tables(layer, histogram(images), mean)))
     kind, factor = (x[:, None, None, None] for x in (layer.kind, layer.amount))
-    lesser = jnp.where(kind == Kind.SHARPNESS, smooth(images), brightness.astype(jnp.uint8))
-    blended = blend(lesser.astype(jnp.float32), exact, factor).astype(jnp.uint8)
+    lesser = jnp.where(kind == Kind.SHARPNESS, smooth(images), grey)
+    blended = blend(lesser.astype(jnp.float32), images.astype(jnp.float32), factor).astype(jnp.uint8)
     return jnp.where((kind == Kind.COLOR) | (kind == Kind.SHARPNESS), blended, changed)

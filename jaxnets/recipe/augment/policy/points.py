@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32
+from jaxtyping import Array, Bool, Float32, Shaped
 
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
 
-Grid = Float32[Array, "b h w"]
+Grid = Float32[Array, "b *grid"]  # of rows and columns, and of channels where asked
 
 
 class Points(NamedTuple):
@@ -16,7 +16,7 @@ class Points(NamedTuple):
 
     y: Grid  # row of the image
     x: Grid
-    covered: Bool[Array, "b h w"]  # it is there, and no cutout hides it
+    covered: Bool[Array, "b *grid"]  # it is there, and no cutout hides it
 
 
 def sources(
@@ -49,15 +49,20 @@ def _source(layer: Layer, y: Grid, x: Grid, height: int, width: int, corner: flo
     to_y = only(Kind.TRANSLATE_Y) + down * corner + middle[0] * (1 - cosine) - middle[1] * sine
 
     def line(by_x: Array, by_y: Array, start: Array) -> Grid:
-        return by_x[:, None, None] * x + by_y[:, None, None] * y + start[:, None, None]
+        return spread(by_x, x) * x + spread(by_y, y) * y + spread(start, x)
 
     return line(sine + down, cosine, to_y), line(cosine, across - sine, to_x)
 
 
-def _hole(layer: Layer, y: Grid, x: Grid, height: int, width: int) -> Bool[Array, "b h w"]:
+def _hole(layer: Layer, y: Grid, x: Grid, height: int, width: int) -> Bool[Array, "b *grid"]:
     """Tells which points lie within the square of a cutout, which spans an even number of pixels."""
     if layer.centre is None:
         return jnp.zeros(y.shape, bool)
-    half = jnp.where(layer.kind == Kind.CUTOUT, layer.amount, 0.0)[:, None, None]
-    row, column = (jnp.floor(layer.centre[:, i, None, None] * side) for i, side in enumerate((height, width)))
+    half = spread(jnp.where(layer.kind == Kind.CUTOUT, layer.amount, 0.0), y)
+    row, column = (spread(jnp.floor(layer.centre[:, i] * side), y) for i, side in enumerate((height, width)))
     return (y >= row - half) & (y < row + half) & (x >= column - half) & (x < column + half)
+
+
+def spread(x: Shaped[Array, " b"], grid: Shaped[Array, "b *grid"]) -> Shaped[Array, "b *ones"]:
+    """Returns values of each image so that they go with a grid."""
+    return x.reshape(-1, *[1] * (grid.ndim - 1))

@@ -6,6 +6,7 @@ fast algorithm for general raster rotation), a pixel or two away from where it b
 therefore first becomes what its pixel of the result shall be, which takes its own neighbours alone, and then is moved.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
+from jaxnets.recipe.augment.policy.choose import choose
 from jaxnets.recipe.augment.policy.draws import chosen
-from jaxnets.recipe.augment.policy.points import Points
+from jaxnets.recipe.augment.policy.points import Points, spread
 
-Places = Int32[Array, "b h w"]
+Places = Int32[Array, "b h w c"]
 Flags = Bool[Array, " b"]
 
 # Pixels from where whole shears take a pixel to its source, at most, of whatever two ops are drawn up to magnitude 30
@@ -47,16 +49,37 @@ class Shear(NamedTuple):
 
     def __call__(self, line: Int32[Array, "b ..."]) -> Int32[Array, "b ..."]:
         """Returns whole numbers that do not depend on how a compiler rounds: two places must agree on them."""
-        slope, offset = (x.reshape(-1, *[1] * (line.ndim - 1)) for x in (self.slope, self.offset))
+        slope, offset = spread(self.slope, line), spread(self.offset, line)
         return (slope * (2 * line - self.last) + 2 * offset + (1 << self.bits)) >> (self.bits + 1)
+
+
+class Turn(NamedTuple):
+    """What is done to a canvas before it is sheared, and undone of that in the end."""
+
+    flipped: bool
+    swapped: bool
+    flipped_then: bool
+    swapped_back: bool
+
+
+# By no, one, two and three quarters: with rows and columns in their places, or changed so that columns are sheared
+# first. One of them is left out by one quarter and one by two, where the others do.
+_TURNS = (
+    Turn(False, False, False, False),
+    Turn(False, True, False, True),
+    Turn(False, True, True, False),
+    Turn(True, True, True, True),
+    Turn(True, True, False, False),
+    Turn(True, False, False, True),
+)
 
 
 class Shears(NamedTuple):
     """What makes the result of a canvas: it is turned, moved, and turned back."""
 
-    mirrored: Flags  # left to right, first of all
-    flipped: Flags  # upside down
+    flipped: Flags  # upside down, first of all
     swapped: Flags  # rows become columns
+    flipped_then: Flags  # upside down, once more: left to right where rows and columns changed places
     swapped_back: Flags  # at the end
     first: Shear  # along rows
     second: Shear  # along columns
@@ -75,17 +98,16 @@ def sample_by_shears(
             functions that keep areas.
         rounded: points are whole by default.
     """
-    _, height, width, _ = images.shape
+    b, height, width, channels = images.shape
     side = max(height, width) + 2 * _MARGIN
     long = side + math.ceil(_LEAST_SHEAR * side) + 2 * _MARGIN
     above, before = (side - height) // 2, (side - width) // 2
-    shears = _find_shears(*_linear(points, len(images), side, above, before), side, long)
-    row, column = _results_of(shears, len(images), side)
+    shears = _find_shears(*_linear(points, b, side, above, before), side, long)
+    row, column = _results_of(shears, (b, side, side, channels))
     found = points((row - above).astype(jnp.float32), (column - before).astype(jnp.float32))
     y, x = jnp.clip(found.y, 0, height - 1), jnp.clip(found.x, 0, width - 1)
     reach = _ROUNDED_REACH if rounded else _LINEAR_REACH
     canvas = _moved(_nearby(images, y, x, above, before, reach), shears, long)
-    above, before = above - _MARGIN, before - _MARGIN
     return canvas[:, above : above + height, before : before + width]
 
 
@@ -110,10 +132,9 @@ def _find_shears(across: Line, down: Line, side: int, long: int) -> Shears:
     along columns by c, after one along rows by what is missing to b. Columns, rows, columns is the same of what has its
     rows and columns swapped before and after.
     """
-    turns = [(quarters, back) for quarters in range(4) for back in (False, True)]
     found, costs = [], []
-    for quarters, back in turns:
-        (a, b, to_x), (c, d, to_y) = _turned(across, down, quarters, back)
+    for turn in _TURNS:
+        (a, b, to_x), (c, d, to_y) = _turned(across, down, turn)
         still = jnp.abs(c) < 0.1 / side
         first = jnp.where(still, b, (a - 1) / jnp.where(still, 1, c))
         third = b - first * d
@@ -129,49 +150,45 @@ def _find_shears(across: Line, down: Line, side: int, long: int) -> Shears:
     bits = 27 - side.bit_length()  # what a line moves, in these parts of a pixel, stays below 2^31
     slopes = [_parts(slope, 2, bits) for slope in (first, second, third)]
     offsets = [_parts(offset, 4 * side, bits) for offset in (to_x, to_y, jnp.zeros_like(third))]
-    flags = [
-        chosen(jnp.asarray(each), best) for each in zip(*[(*_turn(*turn), turn[1]) for turn in turns], strict=True)
-    ]
+    flags = [chosen(jnp.asarray(each), best) for each in zip(*_TURNS, strict=True)]
     # All that read these must agree to the bit: a compiler shall not compute them twice.
     slopes, offsets, flags, start = lax.optimization_barrier((slopes, offsets, flags, start))
     by_rows, by_columns, again = (Shear(*both, bits, side - 1) for both in zip(slopes, offsets, strict=True))
-    mirrored, flipped, swapped, back = flags
-    return Shears(mirrored, flipped, swapped, back, by_rows, by_columns, again, start)
+    flipped, swapped, flipped_then, back = flags
+    return Shears(flipped, swapped, flipped_then, back, by_rows, by_columns, again, start)
 
 
 def _parts(x: Float32[Array, " b"], most: int, bits: int) -> Int32[Array, " b"]:
     return jnp.round(jnp.clip(x, -most, most) * 2.0**bits).astype(jnp.int32)
 
 
-def _turn(quarters: int, back: bool) -> tuple[bool, bool, bool]:
-    """Returns whether columns are mirrored, rows are, and both then change places."""
-    return quarters in (1, 2), quarters in (2, 3), (quarters in (1, 3)) != back
-
-
-def _turned(across: Line, down: Line, quarters: int, back: bool) -> tuple[Line, Line]:
+def _turned(across: Line, down: Line, turn: Turn) -> tuple[Line, Line]:
     """Returns the lines where the image was turned and, should rows and columns change places `back`, the result."""
-    mirrored, flipped, swapped = _turn(quarters, back)
-    if mirrored:
-        across = Line(*(-x for x in across))
-    if flipped:
+    if turn.flipped:
         down = Line(*(-x for x in down))
-    if swapped:
+    if turn.swapped:
         across, down = down, across
-    if back:
+    if turn.flipped_then:
+        down = Line(*(-x for x in down))
+    if turn.swapped_back:
         across, down = (Line(line.by_y, line.by_x, line.offset) for line in (across, down))
     return across, down
 
 
-def _results_of(shears: Shears, count: int, side: int) -> tuple[Places, Places]:
-    """Returns the row and column of the result that each pixel of the canvas is moved to."""
-    numbers = jnp.arange(side, dtype=jnp.int32)
-    row = jnp.broadcast_to(numbers[:, None], (count, side, side))
-    column = jnp.broadcast_to(numbers, (count, side, side))
-    mirrored, flipped, swapped, back = (
-        flags[:, None, None] for flags in (shears.mirrored, shears.flipped, shears.swapped, shears.swapped_back)
+def _results_of(shears: Shears, shape: tuple[int, int, int, int]) -> tuple[Places, Places]:
+    """Returns the row and column of the result that each pixel of the canvas is moved to.
+
+    For each of its channels: all that is made of these can then be computed where it is needed, and none is an array
+    of its own in between.
+    """
+    side = shape[1]
+    row, column = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (1, 2))
+    flipped, swapped, flipped_then, back = (
+        spread(flags, row) for flags in (shears.flipped, shears.swapped, shears.flipped_then, shears.swapped_back)
     )
-    row, column = jnp.where(flipped, side - 1 - row, row), jnp.where(mirrored, side - 1 - column, column)
+    row = jnp.where(flipped, side - 1 - row, row)
     row, column = jnp.where(swapped, column, row), jnp.where(swapped, row, column)
+    row = jnp.where(flipped_then, side - 1 - row, row)
     column = column - shears.first(row)
     row = row - shears.second(column)
     column = column - shears.third(row)
@@ -180,8 +197,8 @@ def _results_of(shears: Shears, count: int, side: int) -> tuple[Places, Places]:
 
 def _nearby(
     images: UInt8[Array, "b h w c"],
-    y: Float32[Array, "b s s"],
-    x: Float32[Array, "b s s"],
+    y: Float32[Array, "b s s c"],
+    x: Float32[Array, "b s s c"],
     above: int,
     before: int,
     reach: int,
@@ -192,14 +209,10 @@ def _nearby(
     to the point, a part of the next, none of those beyond. Up to the part all are whole levels, so that it is what a
     blend of two gives. Nothing is chosen: a compiler may compute the point anew for each share, and differ.
     """
-    _, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     side = y.shape[1]
-    margins = [(ahead + reach, side - ahead - length + reach) for ahead, length in ((above, height), (before, width))]
-    padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
     numbers = jnp.arange(side, dtype=jnp.float32)
-    offsets = y - (numbers[:, None] - above) + reach, x - (numbers - before) + reach
-    # For each channel and kept, or a compiler makes an array of each share below.
-    y, x = lax.optimization_barrier(tuple(jnp.broadcast_to(at[..., None], (*at.shape, channels)) for at in offsets))
+    y, x = y - (numbers[:, None, None] - above) + reach, x - (numbers[:, None] - before) + reach
 
     def blend(values: Sequence[Array], at: Array) -> Array:
         made = values[0]
@@ -207,52 +220,62 @@ def _nearby(
             made = made + (second - first) * jnp.clip(at - number, 0, 1)
         return made
 
+    def pixel(down: int, right: int) -> Array:
+        top, left = above + reach - down, before + reach - right
+        around = [(0, 0, 0), (top, side - height - top, 0), (left, side - width - left, 0), (0, 0, 0)]
+        return lax.pad(images, jnp.zeros((), images.dtype), around).astype(jnp.float32)
+
     def row(down: int) -> Array:
-        pixels = [padded[:, down : down + side, right : right + side] for right in range(2 * reach + 1)]
-        return blend([pixel.astype(jnp.float32) for pixel in pixels], x)
+        return blend([pixel(down, right) for right in range(2 * reach + 1)], x)
 
     return blend([row(down) for down in range(2 * reach + 1)], y).astype(jnp.uint8)
 
 
-def _moved(canvas: UInt8[Array, "b s s c"], shears: Shears, long: int) -> UInt8[Array, "b t t c"]:
-    """Returns the canvas with its pixels where they belong, as `_results_of` says, without its margins."""
+def _moved(canvas: UInt8[Array, "b s s c"], shears: Shears, long: int) -> UInt8[Array, "b s s c"]:
+    """Returns the canvas with its pixels where they belong, as `_results_of` says."""
     side = canvas.shape[1]
-    inner = slice(_MARGIN, side - _MARGIN)
-    mirrored, flipped, swapped, back = (
-        flags[:, None, None, None] for flags in (shears.mirrored, shears.flipped, shears.swapped, shears.swapped_back)
+    flipped, swapped, flipped_then, back = (
+        spread(flags, canvas) for flags in (shears.flipped, shears.swapped, shears.flipped_then, shears.swapped_back)
     )
     canvas = lax.optimization_barrier(canvas)
-    canvas = jnp.where(mirrored, canvas[:, :, ::-1], canvas)
-    canvas = jnp.where(flipped, canvas[:, ::-1], canvas)
-    canvas = jnp.where(swapped, jnp.swapaxes(canvas, 1, 2), canvas)
-    canvas = lax.optimization_barrier(canvas)
+    canvas = lax.optimization_barrier(jnp.where(flipped, canvas[:, ::-1], canvas))
+    canvas = lax.optimization_barrier(jnp.where(swapped, jnp.swapaxes(canvas, 1, 2), canvas))
+    canvas = jnp.where(flipped_then, canvas[:, ::-1], canvas)
     lines = jnp.broadcast_to(jnp.arange(side, dtype=jnp.int32), (len(canvas), side))
     # Both sides wrap around, so that every shear only changes places; columns between stand for numbers from `start`.
     start = shears.start[:, None]
     between = start + (jnp.arange(long, dtype=jnp.int32) - start) % long
     canvas = _rolled(canvas, shears.first(lines) % long, 2, long)
-    canvas = _rolled(canvas, shears.second(between) % side, 1, side, inner)
-    canvas = _rolled(canvas, shears.third(lines[:, inner]) % long, 2, long, inner)
+    canvas = _rolled(canvas, shears.second(between) % side, 1, side)
+    canvas = lax.optimization_barrier(_rolled(canvas, shears.third(lines) % long, 2, long))
+    canvas = lax.optimization_barrier(canvas[:, :, :side])
     return jnp.where(back, jnp.swapaxes(canvas, 1, 2), canvas)
 
 
 def _rolled(
-    canvas: UInt8[Array, "b h w c"], amount: Int32[Array, "b n"], axis: int, length: int, kept: slice = slice(None)
+    canvas: UInt8[Array, "b h w c"], amount: Int32[Array, "b n"], axis: int, length: int
 ) -> UInt8[Array, "b h2 w2 c"]:
     """Returns each row (axis 2) or column (axis 1), of this length, with what lies `amount` pixels ahead.
 
     In two digits: each is a choice among as many whole moves as a digit has values, in one pass.
     """
-    base = math.isqrt(length - 1) + 1
+    base = 1 << length.bit_length() // 2
     for step, digits in ((base, amount // base), (1, amount % base)):
-        digit = jnp.expand_dims(digits, (axis, 3))
-        rest = [(0, 0)] * 4
-        rest[axis] = (0, length - canvas.shape[axis])
-        twice = jnp.concatenate([jnp.pad(canvas, rest)] * 2, axis)
-        first, end, _ = (kept if step == 1 else slice(None)).indices(length)
-        moved = lax.slice_in_dim(twice, first, end, axis=axis)
-        for value in range(1, -(-length // base) if step == base else base):
-            there = lax.slice_in_dim(twice, value * step + first, value * step + end, axis=axis)
-            moved = jnp.where(digit == value, there, moved)
-        canvas = lax.optimization_barrier(moved)
+        canvas = lax.optimization_barrier(canvas)
+        windows = [_from(canvas, axis, length, move) for move in range(0, length if step == base else base, step)]
+        canvas = choose(jnp.expand_dims(digits, (axis, 3)), windows)
     return canvas
+
+
+def _from(canvas: UInt8[Array, "b h w c"], axis: int, length: int, first: int) -> UInt8[Array, "b h2 w2 c"]:
+    """Returns a canvas, filled up to a length, that begins with this place and goes on with those before it.
+
+    It is padded on either side and not cut, of which a compiler would say that it reads the canvas for each cut.
+    """
+    size, ends = canvas.shape[axis], []
+    for start in (0, length):
+        if start < first + length and start + size > first:
+            around = [(0, 0, 0)] * 4
+            around[axis] = (start - first, first + length - start - size, 0)
+            ends.append(lax.pad(canvas, jnp.zeros((), canvas.dtype), around))
+    return functools.reduce(jnp.bitwise_or, ends)

@@ -1,20 +1,22 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 from PIL import Image, ImageEnhance, ImageOps
 
-from jaxnets.recipe.augment.policy.blend import blend
+from jaxnets.recipe.augment.policy.blend import blend, smooth_of_padded, smooth_of_slices
+from jaxnets.recipe.augment.policy.choose import choose
 from jaxnets.recipe.augment.policy.dialect import Dialect
 from jaxnets.recipe.augment.policy.engine import apply
 from jaxnets.recipe.augment.policy.layer import Kind, Layer
 from jaxnets.recipe.augment.policy.lookup import (
     count_by_products,
     count_by_scattering,
+    look_up_by_choosing,
     look_up_by_gathering,
-    look_up_by_products,
 )
 from jaxnets.recipe.augment.policy.tables import autocontrast
 from jaxnets.recipe.augment.policy.warp import warp
@@ -225,7 +227,7 @@ def test_every_two_levels_blend_as_pillows(factor):
     np.testing.assert_array_equal(np.asarray(found), expected)
 
 
-def test_products_of_matrices_count_and_look_up_as_a_gather_does():
+def test_products_count_and_choices_look_up_as_scatters_and_gathers_do():
     batch = np.stack(images())
     tables = np.random.default_rng(2).integers(0, 256, (4, 3, 256)).astype(np.int32)
     counts = count_by_scattering(batch)
@@ -233,4 +235,19 @@ def test_products_of_matrices_count_and_look_up_as_a_gather_does():
     np.testing.assert_array_equal(count_by_products(batch), counts)
     looked_up = look_up_by_gathering(batch, tables)
     np.testing.assert_array_equal(looked_up[1, ..., 2], tables[1, 2][batch[1, ..., 2]])
-    np.testing.assert_array_equal(look_up_by_products(batch, tables), looked_up)
+    np.testing.assert_array_equal(look_up_by_choosing(batch, tables), looked_up)
+
+
+def test_smoothing_reads_padded_images_as_it_reads_slices():
+    inner = np.s_[:, 1:-1, 1:-1]
+    batch = np.stack(images())
+    np.testing.assert_array_equal(smooth_of_padded(batch)[inner], smooth_of_slices(batch)[inner])
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 16])
+def test_bits_of_an_index_choose_what_it_numbers(count):
+    random = np.random.default_rng(3)
+    options = random.integers(0, 256, (count, 2, 5, 3), np.uint8)
+    index = random.integers(0, count, (2, 5, 1), np.int32)
+    found = choose(jnp.asarray(index), list(jnp.asarray(options)))
+    np.testing.assert_array_equal(found, np.take_along_axis(options, index[None], 0)[0])
