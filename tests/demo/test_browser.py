@@ -160,7 +160,8 @@ def test_what_is_no_image_gets_a_message_and_the_next_image_its_prediction(page,
     page.find_element("css selector", "#image button[aria-label='Remove Image']").click()
     upload(wait_for(lambda: find(page, "#image input[type=file]") and page), PHOTOS / "rocket.jpg")
     shown = wait_for(lambda: "%" in text_of(page, "#prediction-0") and text_of(page, "#prediction-0"))
-    assert shown.splitlines()[0] == "missile"  # ImageNet has no rocket
+    classifier = jaxnets.load("efficientnet_lite0")
+    assert classifier.labels_of(classifier.predict(PHOTOS / "rocket.jpg"))[0][0] in shown.splitlines()
 
 
 def test_a_batch_gives_a_table_and_its_csv(page, tmp_path):
