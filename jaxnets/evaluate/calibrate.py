@@ -3,7 +3,6 @@
 All of it is chosen on held-out images that are not those of the test split, and kept in the run's model.json.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -151,7 +150,6 @@ def fit(
         refusal = replace(
             refusal,
             conformal=Conformal(quantile=quantile, coverage=wanted.conformal, images=len(predictions)),
-            wanted=_worded(refusal.wanted, f"sets of coverage {wanted.conformal:g}"),
         )
         notes.append(f"sets of coverage {wanted.conformal:g}: the classes of probability {1 - quantile:.4g} and more")
     on = FittedOn(step=classifier.step, weights=weights, split=predictions.split, images=len(predictions))
@@ -229,8 +227,7 @@ def _familiar(
         vectors = profiles(classifier, data.split(predictions.split), _numbers(predictions), data.threads)
         distances = spread.distances(vectors)
         distance = bounds.upper(distances, each)
-    wanted = _worded(refusal.wanted, f"familiar {share:g}")
-    refusal = replace(refusal, energy=most, distance=distance, wanted=wanted)
+    refusal = replace(refusal, energy=most, distance=distance, familiar=share)
     said = f"energy {most:.4g}" + ("" if distance is None else f" and distance {distance:.4g}")
     notes.append(f"unlike the training images: above {said}, which {share:.4g} of images like these are not")
     return refusal, spread, notes
@@ -267,7 +264,8 @@ def _sure(
     )
     if temperature is None:
         note += "; the probabilities are not calibrated (--calibrate)"
-    return replace(refusal, probability=found.bound, wanted=_worded(refusal.wanted, aim)), [note]
+    chosen = replace(refusal, probability=found.bound, precision=wanted.precision, coverage=wanted.coverage)
+    return chosen, [note]
 
 
 def _with_earlier(wanted: Wanted, card: ModelCard, *, stale: bool) -> tuple[Wanted, list[str]]:
@@ -275,7 +273,7 @@ def _with_earlier(wanted: Wanted, card: ModelCard, *, stale: bool) -> tuple[Want
 
     A bound of the probability holds at one temperature, for the images that the others leave; all for one checkpoint.
     """
-    earlier: dict[str, Any] = _aims(card.refusal.wanted if card.refusal else None)
+    earlier = _aims(card.refusal)
     if stale and card.temperature is not None:
         earlier["temperature"] = True
     if not (stale or wanted.temperature):
@@ -290,20 +288,13 @@ def _with_earlier(wanted: Wanted, card: ModelCard, *, stale: bool) -> tuple[Want
     return replace(wanted, **anew), [f"fitted anew as it was wanted before: {named}"]
 
 
-def _aims(wanted: str | None) -> dict[str, float]:
-    """Returns the shares that `Refusal.wanted` names, by the name of their option."""
-    found = re.finditer(r"(precision|familiar|sets of coverage|coverage) ([\d.]+)", wanted or "")
-    return {_OPTIONS.get(each[1], each[1]): float(each[2]) for each in found}
-
-
-_OPTIONS = {"sets of coverage": "conformal"}
-
-
-def _worded(wanted: str | None, aim: str) -> str:
-    """Returns what bounds were chosen for with one aim more, in place of an earlier one of its kind."""
-    kinds = r"precision|coverage" if re.match("precision|coverage", aim) else re.escape(aim.split()[0])
-    others = [each for each in (wanted or "").split("; ") if each and not re.match(kinds, each)]
-    return "; ".join([*others, aim])
+def _aims(refusal: Refusal | None) -> dict[str, Any]:
+    """Returns the shares that bounds and sets were chosen for, by their names in `Wanted`."""
+    if refusal is None:
+        return {}
+    shares = {name: getattr(refusal, name) for name in ("familiar", "precision", "coverage")}
+    shares["conformal"] = refusal.conformal.coverage if refusal.conformal else None
+    return {name: share for name, share in shares.items() if share is not None}
 
 
 def _numbers(predictions: Predictions) -> np.ndarray:

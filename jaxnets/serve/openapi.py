@@ -105,7 +105,9 @@ MODELS = _success(
                     "probability": 0.62,
                     "energy": -3.1,
                     "distance": None,
-                    "wanted": "precision 0.95",
+                    "familiar": 0.99,  # what the bounds were chosen for
+                    "precision": 0.95,
+                    "coverage": None,
                     "conformal": None,
                 },
                 "input": {"height": 224, "width": 224, "channels": 3},

@@ -26,13 +26,22 @@ class Refusal:
     probability: float | None = None  # of the most probable class, calibrated: below it the answer is unsure
     energy: float | None = None  # above it an image is unlike the training images (`jaxnets.trust.outliers`)
     distance: float | None = None  # in feature space, likewise
-    wanted: str | None = None  # what the bounds were chosen for, in words
+    familiar: float | None = None  # what energy and distance were chosen for: share of images like the training images
+    precision: float | None = None  # what the probability was chosen for: share of the answers that are right,
+    coverage: float | None = None  # or share of the images that are answered
     conformal: Conformal | None = None  # refuses nothing, but says which classes it may be
 
     @property
     def refuses(self) -> bool:
         """Whether there are images that it refuses."""
         return any(bound is not None for bound in (self.probability, self.energy, self.distance))
+
+    @property
+    def wanted(self) -> str:
+        """What the bounds and sets were chosen for, in words."""
+        shares = {"familiar": self.familiar, "precision": self.precision, "coverage": self.coverage}
+        said = [f"{name} {share:g}" for name, share in shares.items() if share is not None]
+        return "; ".join(said + ([f"sets of coverage {self.conformal.coverage:g}"] if self.conformal else []))
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -82,7 +91,7 @@ def read_refusal(saved: Any) -> Refusal | None:
         probability=_number(saved.get("probability"), "refusal.probability", 1.0),
         energy=_number(saved.get("energy"), "refusal.energy"),
         distance=_number(saved.get("distance"), "refusal.distance"),
-        wanted=None if saved.get("wanted") is None else str(saved["wanted"]),
+        **{key: _number(saved.get(key), f"refusal.{key}", 1.0) for key in ("familiar", "precision", "coverage")},
         conformal=conformal,
     )
 

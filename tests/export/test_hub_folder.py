@@ -40,7 +40,7 @@ def run(tmp_path_factory):
         several_labels=True,
         thresholds=tuple(np.linspace(0.1, 0.9, 10).tolist()),
         temperature=1.7,
-        refusal=Refusal(energy=-0.25, distance=0.3, wanted="precision 0.95"),
+        refusal=Refusal(energy=-0.25, distance=0.3, precision=0.95),
         fitted_on=FittedOn(step=1, weights="ema", split="validation", images=143),
     )
     data = {"source": f"csv:{SECRET}/labels.csv", "root": f"{SECRET}/images", "directory": f"{SECRET}/cache"}
