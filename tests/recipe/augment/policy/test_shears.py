@@ -59,6 +59,7 @@ def test_shears_take_what_a_gather_takes_whatever_is_drawn(shape, rounded):
     assert (difference > 0).mean() < 0.002
 
 
+@pytest.mark.slow
 def test_a_large_image_arrives_whole():
     layers = [
         Layer(np.array([Kind.ROTATE, Kind.SHEAR_Y, Kind.ROTATE], np.int32), np.array(amounts, np.float32))
