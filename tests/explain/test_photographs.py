@@ -23,7 +23,7 @@ CAMS = {"gradcam": gradcam, "gradcam++": gradcam_plus_plus, "layercam": layercam
 PIXELS = {
     "integrated_gradients": partial(make_integrated_gradients, steps=8),
     "smoothgrad": partial(make_smoothgrad, samples=8),
-    "occlusion": partial(make_occlusion, patch=48, stride=24),
+    "occlusion": partial(make_occlusion, patch=56, stride=56),
 }
 METHODS = [*CAMS, *(pytest.param(name, marks=pytest.mark.slow) for name in PIXELS)]
 

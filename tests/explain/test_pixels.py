@@ -15,6 +15,7 @@ from jaxnets.explain.occlusion import make_occlusion
 from jaxnets.preprocess import Preprocess
 from tests.tiny import classifier, images
 
+OF_ANY_NETWORK = [name for name, method in METHODS.items() if method.compiled and name != "rollout"]  # needs attention
 GREY = Preprocess(height=6, width=8, channels=1, mean=(0.3,), std=(0.5,))
 
 
@@ -93,7 +94,7 @@ def test_integrated_gradients_are_complete(family):
     np.testing.assert_allclose(maps.sum((1, 2)), gained, rtol=0.02)
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.compiled])
+@pytest.mark.parametrize("method", OF_ANY_NETWORK)
 def test_images_are_explained_alone_as_together(method):
     made = classifier("cifar", engine_name="jax")
     together = made.explain_batch(images(3), [0, 1, 2], method=method)
@@ -101,7 +102,7 @@ def test_images_are_explained_alone_as_together(method):
     np.testing.assert_allclose(together[1].heat, alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.compiled])
+@pytest.mark.parametrize("method", OF_ANY_NETWORK)
 def test_grey_images_are_explained(method):
     made = classifier("cifar", engine_name="jax", preprocess=GREY)
     image = np.random.default_rng(0).integers(0, 256, (12, 16), np.uint8)

@@ -38,7 +38,7 @@ def draw(key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
         return uniform(1, 3) if gate else uniform(-0.15, 0.15)
     if len(shape) == 1:
         return uniform(0.5, 1.5)
-    if len(shape) == 3:  # a transformer's class token and position embeddings
+    if len(shape) == 3 and shape[0] == 1:  # a transformer's class token and position embeddings
         return uniform(-0.5, 0.5)
     bound = math.sqrt(3 * 2 * gain * _VARIANCE / math.prod(shape[1:]))
     return uniform(-bound, bound)
