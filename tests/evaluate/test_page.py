@@ -11,7 +11,7 @@ import pytest
 from jaxnets.config import resolve
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import ArraySplit
-from jaxnets.evaluate.page import confusions, cost, curves, mistakes
+from jaxnets.evaluate.page import classes, confusions, cost, curves, mistakes
 from jaxnets.evaluate.page.confusions import draw
 from jaxnets.evaluate.page.images import Images
 from jaxnets.evaluate.page.report import report
@@ -112,6 +112,17 @@ def test_a_page_asks_for_nothing_and_its_links_lead_somewhere(case, tmp_path):
     assert {"classes.png", "reliability.png", "coverage.png"} <= set(found.files)
     assert ("all labels right" in page.text) == (case == "several")
     assert ("--precision" in page.text) == (case != "several")  # which is refused there
+
+
+def test_of_many_classes_those_that_no_image_has_or_is_said_to_have_are_left_out(tmp_path):
+    said = np.zeros((3, 60), np.float32)
+    said[[0, 1, 2], [5, 7, 9]] = 1  # of images of 5, 7 and 8
+    p = made.predictions([5, 7, 8], said.tolist())
+    text = Page(classes.classes(evaluation(p, tmp_path)).html).text
+    assert "Left out are 56 classes" in text
+    assert all(name in text for name in (p.class_names[i] for i in (5, 7, 8, 9)))
+    p = made.predictions([5, 7, 8], said[:, :10].tolist())
+    assert "Left out" not in Page(classes.classes(evaluation(p, tmp_path)).html).text
 
 
 def test_of_a_thousand_classes_the_page_stays_small(tmp_path):

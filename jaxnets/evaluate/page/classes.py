@@ -22,6 +22,7 @@ def classes(evaluation: Evaluation) -> Section:
     several = isinstance(evaluation.judged, JudgedSeveral)
     order = sorted(rows, key=lambda name: (rows[name]["f1"] is None, rows[name]["f1"] or 0.0))
     columns = ["images", *(["threshold"] if several else []), "precision", "recall", "F1", "ROC-AUC", "PR-AUC"]
+    shown = order if len(order) <= _BARS else [name for name in order if rows[name]["support"] or _is_said(rows[name])]
     body = [
         (
             name,
@@ -31,7 +32,7 @@ def classes(evaluation: Evaluation) -> Section:
             number(rows[name]["roc_auc"]),
             number(rows[name]["average_precision"]),
         )
-        for name in order
+        for name in shown
     ]
     drawn = draw(rows, order)
     html = paragraph(
@@ -41,7 +42,13 @@ def classes(evaluation: Evaluation) -> Section:
     )
     html += drawing(drawn, "F1 of each class", _caption(rows, order))
     html += table(("class", *columns), body, numbers=tuple(range(1, len(columns) + 1)), scroll=len(body) > 14)
+    if left_out := len(order) - len(shown):
+        html += paragraph(f"Left out are {left_out:,} classes that no image has or was said to have.", "dim")
     return Section("Classes", html, "classes", {"classes.png": figures.png(drawn)})
+
+
+def _is_said(row: dict[str, Any]) -> bool:
+    return row["precision"] is not None  # the share of those images that are
 
 
 def draw(rows: dict[str, dict[str, Any]], order: list[str]) -> "Figure":
