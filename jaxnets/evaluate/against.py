@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -171,5 +172,10 @@ def _reordered(other: Judged, first: Judged) -> tuple[float, ...] | None:
 
 
 def _different(names: Sequence[str]) -> list[str]:
-    """Returns the names, numbered where two are the same."""
+    """Returns of paths the shortest ends that tell them apart; numbered where two are the same."""
+    parts = [PurePath(name).parts for name in names]
+    for count in range(1, max(map(len, parts)) + 1):
+        ends = [str(PurePath(*each[-count:])) for each in parts]
+        if len(set(ends)) == len(names):
+            return ends
     return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]

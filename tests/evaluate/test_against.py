@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnets.errors import UserError
-from jaxnets.evaluate.against import Judged, compare
+from jaxnets.evaluate.against import Judged, _different, compare
 from jaxnets.evaluate.matching import aligned
 from jaxnets.evaluate.weighted import is_right
 from tests.evaluate.invented import predictions
@@ -125,3 +125,16 @@ def test_one_image_can_be_compared():
     one = predictions(1)
     (found,) = compare(Judged(name="a", predictions=one), [Judged(name="b", predictions=one)])
     assert found.to_json()["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "shown"),
+    [
+        (["/data/runs/a", "/data/runs/b"], ["a", "b"]),
+        (["runs/a", "old/a", "gs://bucket/a"], ["runs/a", "old/a", "bucket/a"]),
+        (["a", "/a", "x/a.onnx"], ["a", "/a", "x/a.onnx"]),
+        (["a", "b", "a"], ["a (1)", "b", "a (3)"]),
+    ],
+)
+def test_runs_are_called_by_the_shortest_ends_that_tell_them_apart(paths, shown):
+    assert _different(paths) == shown
