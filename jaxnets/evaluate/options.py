@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, fields
 from functools import cache
+from glob import glob
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -39,16 +40,14 @@ def _refuse(name: str, expected: str, value: Any) -> UserError:
     return UserError(f"{spelt(name)} must be {expected}, found {value!r}")
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str | os.PathLike):
-        raise _refuse(name, "text", value)
+def _text(name: str, value: Any, expected: str = "text") -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fsdecode(value):
+        raise _refuse(name, expected, value)
     return os.fsdecode(value)
 
 
 def _path(name: str, value: Any) -> Path:
-    if not isinstance(value, str | os.PathLike):
-        raise _refuse(name, "a path", value)
-    return Path(os.fsdecode(value))
+    return Path(_text(name, value, "a path"))
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -84,11 +83,15 @@ def _several(name: str, value: Any) -> tuple[str, ...]:
     return tuple(_text(name, each) for each in value)
 
 
-def _some(name: str, value: Any) -> tuple[str, ...]:
-    found = _several(name, value)
+def _runs(name: str, value: Any) -> tuple[str, ...]:
+    """Reads run directories: one, or any number, or a pattern (runs/*) where no shell has put them in its place."""
+    found: list[str] = []
+    for each in _several(name, value):
+        matching = [] if os.path.lexists(each) else sorted(glob(each))
+        found += matching or [each]
     if not found:
         raise _refuse(name, "one or more of them", value)
-    return found
+    return tuple(found)
 
 
 def _with(usual: Any, read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
@@ -271,7 +274,7 @@ class Options:
         _Word(
             "compare with other runs, or ONNX files of this run, on the same images: McNemar's test, intervals of the "
             "differences, and the images about which they disagree",
-            _some,
+            _runs,
             group=_MORE,
             nargs="+",
             metavar="RUN",
@@ -282,7 +285,7 @@ class Options:
         _Word(
             "a table over any number of runs (runs/*), from their reports where these are up to date; without "
             "--workdir nothing else is done, and --out writes it as runs.csv and runs.html",
-            _some,
+            _runs,
             group=_MORE,
             nargs="+",
             metavar="RUN",

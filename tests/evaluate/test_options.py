@@ -78,6 +78,9 @@ def test_what_is_typed_and_what_python_gives_are_the_same_options(typed, words):
         ({"split": 3}, "--split must be text, found 3"),
         ({"weights": "mean"}, "--weights must be ema or raw, found 'mean'"),
         ({"checkpoint": 1.5}, "--checkpoint must be a whole number, found 1.5"),
+        ({"out": ""}, "--out must be a path, found ''"),  # not the current directory
+        ({"workdir": ""}, "--workdir must be text, found ''"),
+        ({"against": ["b", ""]}, "--against must be text, found ''"),
         ({"costs": [[0, 1], [1, 0]]}, "--costs must be a path, found"),
         ({"against": []}, "--against must be one or more of them, found"),
         ({"against": 3}, "--against must be text, or a list of it, found 3"),
@@ -93,3 +96,12 @@ def test_what_is_typed_and_what_python_gives_are_the_same_options(typed, words):
 def test_a_wrong_word_or_value_is_named(words, said):
     with pytest.raises(UserError, match=said):
         jaxnets.evaluate(**{"workdir": "a", **words})
+
+
+def test_a_pattern_of_runs_is_what_it_matches_and_a_run_of_that_name_is_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a", "[x]", "x"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert Options.of(table="runs/*").table == ("runs/[x]", "runs/a", "runs/b", "runs/x")
+    assert Options.of(table=["runs/[x]", "runs/[ab]"]).table == ("runs/[x]", "runs/a", "runs/b")
+    assert Options.of(table=["runs/c*", "gs://bucket/*"]).table == ("runs/c*", "gs://bucket/*")

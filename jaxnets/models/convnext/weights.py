@@ -98,13 +98,8 @@ def _transformers_parameter(root: str, model: ConvNeXt, path: Path, shape: Shape
     return None
 
 
-def _transformers_fields(name: str) -> dict[str, Any]:
-    """Has another epsilon in its last norm than in all others."""
-    return {"last_norm_epsilon": _LAST_EPSILON}
-
-
 _HALVING = ("halving_norm", "halving_conv")
-_LAST_EPSILON = 1e-12
+_LAST_EPSILON = 1e-12  # transformers' usual one of the last norm; all others have 1e-6 there too
 
 # How torchvision evaluates its weights: all at 224 pixels, of images whose shorter side has so many.
 _TORCHVISION: Mapping[str, Preprocess] = {
@@ -138,7 +133,7 @@ LAYOUTS: tuple[Layout, ...] = (
             mark=f"{root}.embeddings.patch_embeddings.weight",
             module_key=partial(_transformers, root),
             parameter=partial(_transformers_parameter, root),
-            fields=_transformers_fields,
+            fields=lambda name: {"last_norm_epsilon": _LAST_EPSILON},
         )
         for root in ("convnext", "convnextv2")
     ),
@@ -151,9 +146,8 @@ def of_transformers(config: Mapping[str, Any]) -> Described:
     """Returns the model that transformers' config.json of a ConvNeXt, V1 or V2, describes."""
     blocks, features = config.get("depths", (3, 3, 9, 3)), config.get("hidden_sizes", (96, 192, 384, 768))
     size = _BY_STAGES.get(tuple(Stage(blocks=n, features=f) for n, f in zip(blocks, features, strict=True)))
-    version, fields = str(config["model_type"]), _transformers_fields("")
-    if "layer_norm_eps" in config:
-        fields["last_norm_epsilon"] = float(config["layer_norm_eps"])
+    version = str(config["model_type"])
+    fields: dict[str, Any] = {"last_norm_epsilon": float(config.get("layer_norm_eps", _LAST_EPSILON))}
     if version == "convnext" and config.get("layer_scale_init_value") == 0:
         fields["layer_scale"] = None
     return Described(
