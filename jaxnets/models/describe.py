@@ -13,7 +13,6 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.conventions import padding_of
 from jaxnets.models.layers import BatchNorm, Conv, Head
-from jaxnets.models.per_channel import PerChannel
 from jaxnets.models.registry import usual_size
 from jaxnets.models.sized import Sized
 from jaxnets.models.statistics import Norm
@@ -71,7 +70,7 @@ def _by_shapes(model: nn.Module, image: jax.ShapeDtypeStruct) -> Description:
             *own_size, result = layer.sized(*args)
             sizes.append(Size(*own_size))
             return result
-        if not isinstance(layer, Conv | BatchNorm | PerChannel | nn.Dense | Head) or context.method_name != "__call__":
+        if not isinstance(layer, Conv | BatchNorm | nn.Dense | Head) or context.method_name != "__call__":
             return call(*args, **kwargs)
         if isinstance(layer, BatchNorm):
             norms.append(_norm(layer, args))
@@ -105,8 +104,6 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
         )
     if isinstance(layer, BatchNorm):
         return Size((1 + layer.learned_scale) * channels, 0), shape
-    if isinstance(layer, PerChannel):
-        return Size(layer.numbers * channels, 0), shape
     features = layer.outputs if isinstance(layer, Head) else layer.features
     biases = features if getattr(layer, "use_bias", True) else 0
     places = shape[:-1]

@@ -8,13 +8,17 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnets.models.sized import Sized
 from jaxnets.models.steps import one_step
 
 
-class PerChannel(nn.Module):
+class PerChannel(Sized):
     """A layer of this kind; a subclass says how many numbers it learns of each channel."""
 
     numbers: ClassVar[int]
+
+    def sized(self, x: Array) -> tuple[int, int, Any]:
+        return self.numbers * x.shape[-1], 0, jnp.zeros(x.shape)
 
 
 @one_step
