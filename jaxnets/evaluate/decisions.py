@@ -94,14 +94,14 @@ def _usual(sets: Mapping[str, Any]) -> str:
         return ""
     low, high = sets["expected_low"], sets["expected_high"]
     if sets["coverage"] < low:
-        judged = "it is less, so that these images are harder than the held-out ones"
+        judged = "; here it is less, so that these images are harder than the held-out ones"
     elif sets["coverage"] > high:
-        judged = "it is more, so that these images are easier, or the most probable class alone covers more"
+        judged = "; here it is more, so that these images are easier, or the most probable class alone covers more"
     else:
-        judged = "as it is here"
+        judged = ", as it is here"
     return (
         f"; chosen on {sets['held_out']:,} held-out images, that is {low:.2%} to {high:.2%} of images like them in 95 "
-        f"of 100 cases, {judged}"
+        f"of 100 cases{judged}"
     )
 
 
