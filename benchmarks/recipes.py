@@ -43,6 +43,7 @@ class Training:
     epochs: float = 1.0  # share of the suite's: what costs twice as much for a step has half of them
     soup: bool = False  # of its kept checkpoints, in place of the best of them
     torch: bool = False  # the same recipe in PyTorch: torch_resnet20.py
+    taught: bool = False  # by --teacher
 
 
 SGD = {  # at the rate of cifar10-airbench's legacy/airbench94.py, for a mean in place of a sum over a batch
@@ -53,17 +54,14 @@ SGD = {  # at the rate of cifar10-airbench's legacy/airbench94.py, for a mean in
     "optimizer.weight_decay": 1.3e-3,
 }
 WHOLE_EPOCHS = {"steps": None, "eval_every_steps": None}  # in place of the config's own; they need --epochs
-NEEDS = {"torch": ("epochs",), "distillation": ("epochs", "teacher")}  # options that a suite cannot do without
+NEEDS = {"resnet20": ("epochs",)}  # options that a suite cannot do without
 SUITES: Mapping[str, Mapping[str, Training]] = {
     "cifar10": {"cifar10_fast": Training("cifar10_fast")},
     "fashion": {"fashion_mnist": Training("fashion_mnist")},
-    "torch": {
-        "jaxnets": Training("cifar10_resnet20", WHOLE_EPOCHS),
-        "PyTorch": Training("cifar10_resnet20", torch=True),
-    },
-    "distillation": {
-        "alone": Training("distill", {**WHOLE_EPOCHS, "distill.teacher": None}),
-        "with a teacher": Training("distill", WHOLE_EPOCHS),
+    "resnet20": {
+        "ResNet-20": Training("cifar10_resnet20", WHOLE_EPOCHS),
+        "in PyTorch": Training("cifar10_resnet20", torch=True),
+        "with a teacher": Training("distill", WHOLE_EPOCHS, taught=True),
     },
     "additions": {  # to cifar10_fast, in the same time
         "cifar10_fast": Training("cifar10_fast"),
@@ -86,7 +84,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, help="of each training (default: the config's own)")
     parser.add_argument("--parallel", type=int, default=1)
-    parser.add_argument("--teacher", help="a run of the same classes")
+    parser.add_argument("--teacher", help="a run of the same classes; without, distillation is left out")
     parser.add_argument("--torch", help="a Python interpreter that has torch and Pillow; without, PyTorch is left out")
     parser.add_argument("--workdirs", type=Path, help="where runs are kept (default: they are not)")
     parser.add_argument("--json", type=Path)
@@ -112,7 +110,9 @@ def main() -> None:
         (name, training, seed)
         for seed in range(options.seeds)
         for name, training in SUITES[options.suite].items()
-        if str(seed) not in found.get(name, {}) and (options.torch or not training.torch)
+        if str(seed) not in found.get(name, {})
+        and (options.torch or not training.torch)
+        and (options.teacher or not training.taught)
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -171,7 +171,7 @@ def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> d
         keys: dict[str, Any] = {"data.source": options.source, "seed": seed}
         if options.epochs:
             keys["epochs"] = options.epochs * training.epochs
-        if options.teacher:
+        if training.taught:
             keys["distill.teacher"] = options.teacher
         arguments = [f"--config.{key}={value}" for key, value in {**keys, **training.keys}.items()]
         command = [sys.executable, "-m", "jaxnets.main", "--config", training.config, "--workdir", str(workdir)]
