@@ -6,9 +6,9 @@ B is an ordinary run; the same command on the same B goes on where it stopped.
 import argparse
 
 from jaxnets import cli
-from jaxnets.compress.run import METHODS, compress
 from jaxnets.flags import changes_of
 from jaxnets.keys import ConfigParser
+from jaxnets.recipe.compress import METHODS
 
 
 def main() -> None:
@@ -37,12 +37,16 @@ def main() -> None:
 
 
 def _compress(options: argparse.Namespace, overrides: list[str]) -> int:
+    changes = dict(changes_of(overrides))
+
+    from jaxnets.compress.run import compress  # JAX and all that: after the keys are known to be right
+
     outcome = compress(
         options.workdir,
         options.out,
         method=options.method,
         keep=options.keep,
-        config=dict(changes_of(overrides)),
+        config=changes,
         quiet=False,
     )
     return outcome.status

@@ -335,11 +335,11 @@ def _product(walk: _Walk, equation: Any, labels: list[Label]) -> Label:
     return tuple(free)
 
 
-_POINTWISE = (
-    "add sub mul div rem max min pow neg exp exp2 log log1p expm1 tanh logistic erf erfc rsqrt sqrt cbrt square abs "
-    "sign integer_pow convert_element_type copy stop_gradient reduce_precision select_n clamp eq ne lt le gt ge and or not "
-    "is_finite add_any"
-)
+_POINTWISE = """
+add sub mul div rem max min pow integer_pow square neg abs sign exp exp2 expm1 log log1p tanh logistic erf erfc sqrt
+rsqrt cbrt clamp select_n eq ne lt le gt ge and or not is_finite add_any copy stop_gradient convert_element_type
+reduce_precision
+"""
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), _place_by_place),
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"), _without("axes")),

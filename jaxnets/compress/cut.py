@@ -76,6 +76,7 @@ def cut(config: Config, run: RunDirectory, display: Display) -> None:
     work = _Work(config, setup)
 
     coupling = couple(whole, variables, seen.height, seen.width, seen.channels)
+    choose(coupling, np.ones(coupling.count), config.compress.keep)  # what is out of reach is refused at once
     gates = jax.jit(make_gates(whole, seen, setup.built.recipe, seed=config.seed))
     matters = importance(coupling, work.placed(variables), gates, work.batches())
     kept = choose(coupling, matters, config.compress.keep)

@@ -14,13 +14,13 @@ from jaxnets.config import Config, with_changes
 from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.models.registry import create_model, family_of
+from jaxnets.recipe.compress import METHODS
 from jaxnets.recipe.prune import make_pruning
 from jaxnets.run.checkpoints import choose, read_progress, read_variables, steps
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.storage import Place, open_place
 from jaxnets.train.display import Display
 
-METHODS = ("magnitude", "channels")
 _KEEP = 0.5
 
 
@@ -68,7 +68,7 @@ def compress(
     if keep is not None and not 0 < keep <= 1:
         raise UserError(f"--keep must be a share above 0 and at most 1, found {keep:g}")
     source, target = RunDirectory(open_place(workdir)), RunDirectory(open_place(out))
-    if _same(source.path, target.path):
+    if _absolute(source.path) == _absolute(target.path):
         raise UserError(f"--out {out} is the run that is to be made smaller: give another directory, so that both stay")
     changes = dict(config or {})
     if others := [key for key in ("compress.method", "compress.keep", "model.pretrained") if key in changes]:
@@ -76,7 +76,7 @@ def compress(
     display = Display(quiet=quiet)
     use_compilation_cache()
     if target.is_run() and steps(target.checkpoints):
-        resolved = _going_on(target, method, keep, changes)
+        resolved = _going_on(source, target, method, keep, changes)
     else:
         resolved = _anew(source, target, method, keep, changes)
         display.say(
@@ -96,20 +96,31 @@ def compress(
     return _finished(source, target, resolved, display)
 
 
-def _same(a: Place, b: Place) -> bool:
-    return str(a) == str(b) or (isinstance(a, Path) and isinstance(b, Path) and a.resolve() == b.resolve())
+def _absolute(place: Place) -> str:
+    return str(place.resolve()) if isinstance(place, Path) else str(place)
 
 
 def _length(config: Config) -> str:
     return f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
 
 
-def _going_on(target: RunDirectory, method: str, keep: float | None, changes: dict[str, Any]) -> Config:
-    """Returns the config of a run that is there, as far as it may change."""
+def _going_on(
+    source: RunDirectory, target: RunDirectory, method: str, keep: float | None, changes: dict[str, Any]
+) -> Config:
+    """Returns the config of a run that is there, as far as it may change; what it came from need not be there.
+
+    Raises:
+        UserError: if it came of something else.
+    """
     found = target.read_config()
     if (spec := found.compress).method != method or keep not in (None, spec.keep):
         said = f"it has config.compress.method {spec.method}" + (f" and keep {spec.keep:g}" if spec.method else "")
         raise UserError(f"{target.path} holds another run ({said}): give another --out")
+    if found.model.pretrained != _absolute(source.path):
+        raise UserError(
+            f"{target.path} was made of {found.model.pretrained}, not of {source.path}: give that as --workdir, or "
+            f"another --out"
+        )
     return with_absolute_paths(with_changes(asdict(found), changes))
 
 
@@ -125,9 +136,8 @@ def _anew(
     card, step = run.read_model(), choose(run.checkpoints, "best")
     _clear(target)
     theirs = run.read_config()
-    path = str(source.path.resolve()) if isinstance(source.path, Path) else str(source.path)
     own = {**changes, "compress.method": method, "compress.keep": _KEEP if keep is None else keep}
-    config = with_absolute_paths(derived(theirs, path, own))
+    config = with_absolute_paths(derived(theirs, _absolute(source.path), own))
     if method == "channels":
         from jaxnets.compress.cut import check_family
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from jaxnets.schema import AboveZeroToOne, Count
 
+METHODS = ("magnitude", "channels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConfig:

@@ -1,5 +1,7 @@
 """Channels that belong together, which of them go, and what the network without them computes."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,7 @@ def test_what_norms_over_channels_is_refused(family):
 def chain(*widths):
     """Returns a coupling of 1×1 convolutions of so many places, each of which has a group of its own."""
     starts = np.cumsum([0, *widths])
-    numbers = [np.arange(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    numbers = [np.arange(a, b) for a, b in pairwise(starts)]
     axes = {(("params", str(i), "scale"), 0): own for i, own in enumerate(numbers)}
     products = tuple(Product(100, own, None) for own in numbers)
     return Coupling(count=starts[-1], axes=axes, products=products, prunable=np.ones(starts[-1], bool))
@@ -113,14 +115,16 @@ def test_importance_is_the_squared_derivative_by_a_gate_after_the_norm(enable_x6
     variables = jax.tree.map(lambda x: np.asarray(x + 0.1 * np.abs(random.normal(size=x.shape))), variables)
     coupling = couple(model, variables, *shape[1:])
     batches = [batch_at(0), batch_at(1)]
-    gates = jax.jit(make_gates(model, PREPROCESS, recipe, seed=0))
-    found = importance(coupling, variables, gates, batches)
+    with plain_convolutions():
+        gates = jax.jit(make_gates(model, PREPROCESS, recipe, seed=0))
+        found = importance(coupling, variables, gates, batches)
     prepare = make_prepare(recipe, model.num_classes, 0)
 
     @jax.jit
     def loss(variables, batch, number):
         examples = prepare(batch, number)
-        logits = model.apply(variables, PREPROCESS.normalise(examples.image, jnp.float64), train=False)
+        with plain_convolutions():
+            logits = model.apply(variables, PREPROCESS.normalise(examples.image, jnp.float64), train=False)
         return recipe.training_loss(logits, examples.target).mean()
 
     for channel in [group[0] for group in coupling.groups()][:3]:
