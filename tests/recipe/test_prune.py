@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.config import resolve
+from jaxnets.config import resolve, without_effect
 from jaxnets.errors import UserError
 from jaxnets.models.family import Structure
 from jaxnets.recipe.compress import CompressConfig
@@ -137,3 +137,11 @@ def test_what_a_config_may_not_say_of_it_is_refused(changed, match):
 def test_pruning_beside_what_contradicts_it_is_refused(other):
     with pytest.raises(UserError, match="magnitude"):
         resolve({"compress": {"method": "magnitude"}, **other})
+
+
+def test_keys_that_do_nothing_without_a_method_or_beside_another_are_named():
+    assert without_effect(resolve({"compress": {"keep": 0.3}})) == [
+        "config.compress.keep has no effect: config.compress.method is not set"
+    ]
+    (said,) = without_effect(resolve({"compress": {"method": "channels", "ramp": 0.3}}))
+    assert said == "config.compress.ramp has no effect: config.compress.method is channels"
