@@ -356,7 +356,7 @@ _RULES: dict[str, Rule] = {
 
 
 def widths_of(variables: Variables) -> dict[str, int]:
-    """Returns the features of each convolution, and of the dense layers inside gates, as a network's `widths`."""
+    """Returns the features of each convolution, and of the dense layers inside gates, as a network's `layer_widths`."""
     return {
         "/".join(path[:-1]): x.shape[-1]
         for path, x in flatten_dict(variables["params"]).items()

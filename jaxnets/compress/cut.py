@@ -46,9 +46,9 @@ def check_family(name: str) -> None:
     Raises:
         UserError: that names those that have.
     """
-    if "widths" in field_names(name):
+    if "layer_widths" in field_names(name):
         return
-    able = [family.network.__name__ for family in FAMILIES if "widths" in field_names(next(iter(family.entries)))]
+    able = [family.network.__name__ for family in FAMILIES if "layer_widths" in field_names(next(iter(family.entries)))]
     raise UserError(
         f"channels can be cut out of {' and '.join(able)}, and {name} is neither: prune single weights "
         f"(--method magnitude), or train a smaller model of its family"
@@ -82,7 +82,7 @@ def cut(config: Config, run: RunDirectory, display: Display) -> None:
     kept = choose(coupling, matters, config.compress.keep)
 
     smaller = coupling.cut(variables, kept)
-    built = build(config, data, {**setup.built.fields, "widths": widths_of(smaller)}, teacher=setup.teacher)
+    built = build(config, data, {**setup.built.fields, "layer_widths": widths_of(smaller)}, teacher=setup.teacher)
     setup = replace(setup, built=built)
     statistics = make_statistics(built.model, seen, built.recipe, seed=config.seed)
     smaller = with_statistics(work.placed(smaller), jax.jit(statistics), work.batches())

@@ -43,7 +43,7 @@ def test_the_smaller_network_computes_what_the_whole_one_does_with_zeros_in_plac
     assert coupling.multiply_adds(np.ones(coupling.count, bool)) == size(whole, *SHAPE).multiply_adds
     kept = choose(coupling, np.random.default_rng(1).uniform(size=coupling.count), 0.5)
     cut = coupling.cut(variables, kept)
-    smaller = network(family, "float64", widths=widths_of(cut))
+    smaller = network(family, "float64", layer_widths=widths_of(cut))
     found = size(smaller, *SHAPE)
     assert found.multiply_adds == coupling.multiply_adds(kept)
     assert found.parameters == sum(x.size for x in jax.tree.leaves(cut["params"]))

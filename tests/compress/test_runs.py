@@ -87,7 +87,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     if method == "channels":
         share = card.compressed["multiply_adds"]["after"] / card.compressed["multiply_adds"]["before"]
         assert abs(share - 0.5) < 0.05  # of so small networks a unit is a large share
-        assert card.fields["widths"] != before.fields.get("widths")
+        assert card.fields["layer_widths"] != before.fields.get("layer_widths")
         assert 0 in {row["step"] for row in rows_of(out)}  # what the cut left, before it was trained on
         return
     config = run.read_config()

@@ -154,7 +154,7 @@ class EfficientNet(Network):
     norm_group_size: int | None = None
     norm_decay: float = 0.99
     norm_epsilon: float = 1e-3
-    widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
+    layer_widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
@@ -175,7 +175,7 @@ class EfficientNet(Network):
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
-        conv: Callable[..., Conv] = partial(Conv, padding=self.padding, widths=self.widths, **dtypes)
+        conv: Callable[..., Conv] = partial(Conv, padding=self.padding, widths=self.layer_widths, **dtypes)
         norm = partial(
             BatchNorm,
             train=train,
@@ -206,7 +206,7 @@ class EfficientNet(Network):
                     norm=norm,
                     gate=gate,
                     stochastic_depth=StochasticDepth(next(rates), train, parent=None),
-                    widths=self.widths,
+                    widths=self.layer_widths,
                     name=f"stage{i}_block{j + 1}",
                 )(x)
                 entering = stage.features

@@ -225,14 +225,14 @@ class ResNet(Network):
     norm_group_size: int | None = None
     norm_decay: float = 0.9
     norm_epsilon: float = 1e-5
-    widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
+    layer_widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
     @nn.compact
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
-        conv = partial(Conv, widths=self.widths, **dtypes)
+        conv = partial(Conv, widths=self.layer_widths, **dtypes)
         norm = partial(
             BatchNorm,
             train=train,
@@ -251,7 +251,7 @@ class ResNet(Network):
             dropout=partial(Dropout, self.dropout, train=train) if self.dropout else None,
             groups=self.groups,
             group_width=self.group_width,
-            widths=self.widths,
+            widths=self.layer_widths,
         )
         block = _BLOCKS[self.block, self.preactivation]
         rates = iter(depth_rates(self.stochastic_depth, sum(stage.blocks for stage in self.stages)))
