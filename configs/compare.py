@@ -2,10 +2,10 @@
 
 python -m jaxnets.main --config compare --workdir runs/x --config.data.source=folder:DIR --config.model.name=NAME
 
-DIR holds train/ and test/ with a folder for each class; 500 images of each are used, a tenth of them held out. AdamW,
-cosine and crops are what ConvNeXt, ViT's DeiT and today's ResNets were published with (Liu et al. 2022, table 5), at
-strengths for a short training. `python benchmarks/recipes.py compare --source folder:DIR` trains the smallest of each
-family that are for ImageNet, from random weights.
+DIR holds train/ and test/ with a folder for each class; 500 images of each are trained on, and a tenth of all of train/
+is held out. AdamW, cosine and crops are what ConvNeXt, DeiT and today's ResNets were published with (Liu et al. 2022,
+table 5), at strengths for a short training. `python benchmarks/recipes.py compare --source folder:DIR` trains the
+smallest of each family that are for ImageNet, from random weights.
 """
 
 from jaxnets.config import default_config
@@ -15,6 +15,7 @@ def get_config():
     config = default_config()
     config.batch_size = 64
     config.epochs = 10.0
+    config.eval_every_steps = 156  # every second epoch
     config.data.source = "folder:data/cifar10"
     config.data.image_size = 64
     config.data.shots = 500
