@@ -32,8 +32,11 @@ def network(family, dtype="float32", **fields):
 @pytest.mark.parametrize(
     "family",
     [
-        *("cifar", "gated", "efficientnet"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bottleneck", "resnet-d", "resnext", "preactivated")),
+        *("cifar", "efficientnet"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("bottleneck", "gated", "resnet-d", "resnext", "preactivated")
+        ),
     ],
 )
 def test_the_smaller_network_computes_what_the_whole_one_does_with_zeros_in_place_of_what_is_cut(enable_x64, family):
@@ -89,27 +92,27 @@ def chain(*widths):
 def test_what_is_kept_is_a_multiple_and_comes_near_to_the_share():
     coupling = chain(64, 64, 16)
     random = np.random.default_rng(0)
-    for keep in (0.25, 0.5, 0.9, 1.0):
+    for keep in (0.3, 0.5, 0.9, 1.0):
         kept = choose(coupling, random.uniform(size=coupling.count), keep)
         left = [int(kept[group].sum()) for group in coupling.groups()]
-        assert [n % unit for n, unit in zip(left, (8, 8, 4), strict=True)] == [0, 0, 0]
-        assert abs(sum(left) / 144 - keep) <= 2 / 144 + 0.01
+        assert [n % unit for n, unit in zip(left, (16, 16, 8), strict=True)] == [0, 0, 0]
+        assert abs(sum(left) / 144 - keep) <= 4 / 144 + 0.01
 
 
 def test_what_matters_least_goes_first_and_no_group_goes_whole():
-    coupling = chain(32, 32)
-    matters = np.concatenate([np.linspace(1e-6, 2e-6, 32), np.linspace(1, 2, 32)])
+    coupling = chain(64, 64)
+    matters = np.concatenate([np.linspace(1e-6, 2e-6, 64), np.linspace(1, 2, 64)])
     kept = choose(coupling, matters, 0.5)
-    assert kept[:32].sum() == 8  # at least a unit stays
-    np.testing.assert_array_equal(np.flatnonzero(kept[:32]), np.arange(24, 32))
-    assert kept[32:].sum() == 24
+    np.testing.assert_array_equal(np.flatnonzero(kept[:64]), np.arange(48, 64))  # at least a unit stays
+    assert kept[64:].sum() == 48
 
 
 def test_a_share_that_cannot_be_reached_is_refused_with_the_least_that_can():
-    with pytest.raises(UserError, match=r"0\.125 of them are left"):
+    with pytest.raises(UserError, match=r"0\.25 of them are left"):
         choose(chain(64, 64), np.ones(128), 0.05)
 
 
+@pytest.mark.slow
 def test_importance_is_the_squared_derivative_by_a_gate_after_the_norm(enable_x64):
     """Against a difference quotient: the loss with the scale and the bias of one channel times 1 + ε."""
     model = tiny(jnp.float64)

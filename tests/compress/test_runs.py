@@ -53,8 +53,16 @@ def runs(tmp_path_factory):
         yield run
 
 
-@pytest.mark.parametrize("method", ["magnitude", "channels"])
-@pytest.mark.parametrize("name", ["resnet", pytest.param("efficientnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("resnet", "channels"),
+        *(
+            pytest.param(*both, marks=pytest.mark.slow)
+            for both in (("resnet", "magnitude"), ("efficientnet", "channels"), ("efficientnet", "magnitude"))
+        ),
+    ],
+)
 def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     """It is made, killed and gone on with; evaluated, loaded, explained, answered by ONNX Runtime and exported."""
     whole, out = runs(name), tmp_path / "smaller"
