@@ -131,7 +131,9 @@ def main() -> None:
     ):
 
         def measured(name: str, training: Training, seed: int) -> None:
-            workdir = Path(options.workdirs or folder, f"{options.suite} {name} {seed}".translate({ord(" "): "_", ord("/"): "-"}))
+            workdir = Path(
+                options.workdirs or folder, f"{options.suite} {name} {seed}".translate({ord(" "): "_", ord("/"): "-"})
+            )
             result = run(options, training, seed, workdir, Path(folder, f"cache {name} {seed}"))
             found.setdefault(name, {})[str(seed)] = result
             if options.json:

@@ -61,37 +61,45 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
             f"--keep {keep:g} of the multiply-adds cannot be reached: where each group of channels keeps no more than "
             f"it has to, an eighth or so, {share:g} of them are left; give that or more, or train a smaller model"
         )
+    missed = [np.concatenate([[0], np.cumsum(group.importance)]) for group in groups]  # of so many that are cut
+
+    def missing(left: np.ndarray) -> np.ndarray:
+        """Returns the importance of all that is cut, of each row `[n, groups]`."""
+        return sum((own[n - left[:, g]] for g, (own, n) in enumerate(zip(missed, sizes, strict=True))), np.zeros(1))
+
     now = whole
     while now > (1 + TOLERANCE) * goal:
-        after = np.asarray([_after(group, n) for group, n in zip(groups, left, strict=True)])
-        may = np.flatnonzero(after < left)
-        if not len(may):
+        ways = _ways(groups, left, back=False)
+        costs = cost(ways) if len(ways) else np.zeros(0)
+        ways, costs = ways[costs >= (1 - TOLERANCE) * goal], costs[costs >= (1 - TOLERANCE) * goal]
+        if not len(ways):
             break
-        candidates = np.tile(left, (len(may), 1))
-        candidates[np.arange(len(may)), may] = after[may]
-        costs = cost(candidates)
-        missed = np.asarray([
-            groups[g].importance[sizes[g] - left[g] : sizes[g] - after[g]].sum() for g in may
-        ])  # fmt: skip
-        fits = costs >= (1 - TOLERANCE) * goal
-        if not fits.any():  # each unit is too large: the nearest of all, this state included
-            best = int(np.argmin(np.abs(costs - goal)))
-            if abs(costs[best] - goal) < now - goal:
-                left = candidates[best]
-            break
-        score = np.where(fits, missed / np.maximum(now - costs, 1), np.inf)
-        best = int(np.argmin(score))
-        left, now = candidates[best], costs[best]
+        best = int(np.argmin((missing(ways) - missing(left[None])) / np.maximum(now - costs, 1)))
+        left, now = ways[best], costs[best]
+    if now > (1 + TOLERANCE) * goal:  # each unit is too large: another in its place, perhaps, or one more and one back
+        once = _ways(groups, left, back=True)
+        ways = np.concatenate([left[None], once, *(_ways(groups, each, back=True) for each in once)])
+        far = np.abs(cost(ways) - goal)
+        fits = far <= max(TOLERANCE * goal, far.min())
+        left = ways[fits][int(np.argmin(missing(ways[fits])))]
     kept = np.ones(coupling.count, bool)
     for group, n in zip(groups, left, strict=True):
         kept[group.channels[: len(group.channels) - n]] = False
     return kept
 
 
-def _after(group: Group, left: int) -> int:
-    """Returns how many channels of a group are left once another unit of them is cut; as many, where none may be."""
-    after = (left - 1) // group.unit * group.unit
-    return after if after >= group.least else left
+def _ways(groups: list[Group], left: np.ndarray, *, back: bool) -> np.ndarray:
+    """Returns what may be left `[n, groups]` once a unit of one group is cut, or with `back` put back."""
+    found = []
+    for number, (group, n) in enumerate(zip(groups, left, strict=True)):
+        fewer = (n - 1) // group.unit * group.unit
+        more = min(len(group.channels), (n // group.unit + 1) * group.unit)
+        counts = [fewer] if fewer >= group.least else []
+        counts += [more] if back and more > n else []
+        for count in counts:
+            found.append(left.copy())
+            found[-1][number] = count
+    return np.asarray(found).reshape(-1, len(groups))
 
 
 @dataclass(frozen=True)
