@@ -22,7 +22,9 @@ from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.run.storage import Place, in_bucket
+from jaxnets.schema import AUTO
 from jaxnets.train.around import Around
+from jaxnets.train.auto_batch import with_batch_size
 from jaxnets.train.books import Books
 from jaxnets.train.build import Built, build, model_fields, steps_of
 from jaxnets.train.display import Display
@@ -35,6 +37,7 @@ from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
+from jaxnets.train.opened import Opened
 from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
@@ -58,23 +61,29 @@ def train(
     *,
     stop: Stop | None = None,
     tests: bool = True,
+    opened: Opened | None = None,
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
     `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. `stop` ends
-    it in place of that. Without `tests` the test split is left alone where there is one for validation.
+    it in place of that. Without `tests` the test split is left alone where there is one for validation. Data that is
+    `opened` already is not opened again.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
     stop, hosts, run = stop or Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
+    opened = opened or Opened()
+
+    def prepare() -> tuple[Session, TrainState, Progress] | Outcome:
+        known = with_batch_size(config, run, hosts, mesh, opened, display.say)
+        setup = set_up(known, run, hosts, mesh, opened=opened)
+        return open_session(known, run, setup, display, around, held, tests=tests)
+
     around = Around(stop, hosts, Watch(stop, hosts, config.hang_minutes))
     with listening(stop, display.say), watching(around.watch, hosts), ExitStack() as held:
         try:
-            prepared = unless(
-                stop,
-                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held, tests=tests),
-            )
+            prepared = unless(stop, prepare)
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
             return Outcome(max(saved_steps(run.checkpoints), default=0), stop.status, stop.signal)
@@ -161,13 +170,22 @@ class Setup:
 
 
 def set_up(
-    config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None, source: Source | None = None
+    config: Config,
+    run: RunDirectory,
+    hosts: Hosts,
+    mesh: Mesh | None = None,
+    source: Source | None = None,
+    opened: Opened | None = None,
 ) -> Setup:
-    """Opens data and weights and builds the model, the quickest to be refused first; `source` may be open already.
+    """Opens data and weights and builds the model, the quickest to be refused first.
+
+    `source` may be open already, or the whole data set `opened`.
 
     Raises:
         UserError: for whatever the user can correct.
     """
+    if config.batch_size == AUTO:
+        raise UserError("config.batch_size auto is found where a training begins: give a number here")
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     # What is quick to find out comes first: opening the data may mean a download.
@@ -190,7 +208,8 @@ def set_up(
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
     start = None if saved else open_start(config)
-    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
+    own, pretrained = saved.preprocess if saved else None, start.preprocess if start else None
+    data = opened.open(config, own, pretrained) if opened else open_dataset(config, own, pretrained, source)
     judge = make_judge(config, data)
     cut = _cut(config, data, run.read_config().data.cut if saved else "")
     if cut == "host":
