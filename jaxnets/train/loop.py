@@ -312,16 +312,20 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config, hosts
     restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return setup.taught(restored[0]), restored[1]
-    start: Start | None
     if found is not None:
-        start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
-    else:
-        # A run that ended before its first checkpoint starts anew.
-        start, progress = setup.start or open_start(config), Progress(step=0)
+        start = Start(fields=built.fields, preprocess=None, variables=found[0])
+        return fresh_state(setup, start, config.seed, hosts), found[1]
+    # A run that ended before its first checkpoint starts anew.
+    return fresh_state(setup, setup.start or open_start(config), config.seed, hosts), Progress(step=0)
+
+
+def fresh_state(setup: Setup, start: Start | None, seed: int, hosts: Hosts) -> TrainState:
+    """Returns the state before the first step: with the weights to start from, or such as the network begins with."""
+    built, phases = setup.built, setup.phases
     if start is None:
-        return setup.taught(from_images(phases.first(), built.model, setup.data, hosts)), progress
+        return setup.taught(from_images(phases.first(), built.model, setup.data, hosts))
     fresh, channels = phases.first_without_variables(), setup.data.preprocess.channels
-    return setup.taught(start.into(fresh, built.model, channels, config.seed)), progress
+    return setup.taught(start.into(fresh, built.model, channels, seed))
 
 
 def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:
