@@ -54,8 +54,8 @@ def _range(options: argparse.Namespace, config: Config) -> int:
 
     from jaxnets import figures, terminal
     from jaxnets.run.directory import write_json
-    from jaxnets.run.storage import write_whole
     from jaxnets.sweep import range_test
+    from jaxnets.sweep.best import write_file
     from jaxnets.sweep.drawing import draw_range
 
     console = terminal.console()
@@ -69,7 +69,7 @@ def _range(options: argparse.Namespace, config: Config) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "range.json", {"model": config.model.name, "source": config.data.source, **found.to_json()})
     title = f"{config.model.name}, {config.optimizer.name}, batch {found.batch_size:,}"
-    write_whole(folder / "range.png", figures.png(draw_range(found, title)))
+    write_file(folder / "range.png", figures.png(draw_range(found, title)))
     for line in found.lines():
         console.print(terminal.shown(line), soft_wrap=True)
     console.print(terminal.shown(f"drawn in {folder / 'range.png'}"), soft_wrap=True)

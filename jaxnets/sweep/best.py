@@ -5,13 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.config import Config
+from jaxnets.errors import UserError
 from jaxnets.run.storage import write_whole
 from jaxnets.schema import flatten
 
 
 def write_best(path: Path, config: Config, values: Mapping[str, Any], said: str) -> None:
     """Writes a config file: `said` is what its first line tells of it, `values` are those that were sought."""
-    write_whole(path, config_file(config, values, f"{said}\n\npython -m jaxnets.main --config {path} --workdir DIR\n"))
+    command = f"python -m jaxnets.main --config {path} --workdir DIR"
+    write_file(path, config_file(config, values, f"{said}\n\n{command}\n"))
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Writes a file as a whole.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room or permission for it") from error
 
 
 def config_file(config: Config, values: Mapping[str, Any], docstring: str) -> str:

@@ -66,7 +66,7 @@ def _course(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
             if some:
                 label = "left early" if kind == "pruned" else "finished"
                 numbers = [trial.number for trial in some]
-                axes.plot(numbers, [value_of(trial) for trial in some], mark, color=colour, label=label)
+                axes.plot(numbers, [value_of(trial) or 0.0 for trial in some], mark, color=colour, label=label)
         finished = [trial for trial in trials if state(trial) == "complete"]
         so_far: list[float] = []
         for trial in finished:
@@ -85,8 +85,8 @@ def _parallel(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
         return ""
     drawn = _lines(study, trials)
     caption = (
-        "Each line is a trial, from its values to its figure: the better, the lighter. Dotted ones were left early, and "
-        "the thick one is the best."
+        "Each line is a trial, from its values to its figure: the better, the lighter. Dotted ones were left early, "
+        "and the thick one is the best."
     )
     return drawing(drawn, "Lines that lead from each trial's values to its figure.", caption, wide=True)
 
@@ -153,8 +153,8 @@ def _importance(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
     shares = _shares(study) if len(finished) >= _FEWEST and len({trial.value for trial in finished}) > 1 else {}
     if not shares:
         return paragraph(
-            f"With {len(finished)} trials that were run to their end, all of one figure or too few of them, nothing can "
-            f"be told of what matters."
+            f"With {len(finished)} trials that were run to their end, all of one figure or too few of them, nothing "
+            f"can be told of what matters."
         )
     drawn = figures.new_figure(1.6 * figures.WIDTH, 0.9 + 0.28 * len(shares))
     with figures.style():
@@ -165,8 +165,8 @@ def _importance(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
         axes.set_xlim(0, 1)
         axes.grid(visible=False, axis="y")
     caption = (
-        f"PED-ANOVA (Watanabe et al. 2023), of the {len(finished)} trials that were run to their end: how differently a "
-        f"key's values are spread among the better ones. With few trials it is a hint."
+        f"PED-ANOVA (Watanabe et al. 2023), of the {len(finished)} trials that were run to their end: how differently "
+        f"a key's values are spread among the better ones. With few trials it is a hint."
     )
     return drawing(drawn, "How much each key matters.", caption)
 

@@ -1,5 +1,6 @@
 """The largest batch that fits, asked for as seldom as can be: each question compiles a program."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,8 +76,8 @@ def _next(known: dict[int, float | None], room: float, fixed: float, quantum: in
         return aim if aim > low else None
     if high - low <= grain:
         return None
-    if guess is None or len(known) >= _STRAIGHT:
-        guess = (low + high) / 2
+    if guess is None or known[high] is None or len(known) >= _STRAIGHT:
+        guess = math.sqrt(low * high) if high > 4 * low else (low + high) / 2
     return min(max(_rounded(guess, quantum), low + grain), high - grain)
 
 
