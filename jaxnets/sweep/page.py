@@ -40,7 +40,9 @@ def page(config: Config, study: SharedStudy, ranked: "Sequence[FrozenTrial]") ->
 
 
 def _trials(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
-    head = ["trial", study.figure.replace("_", " "), "evaluations", *study.space, "ended"]
+    names = [key.rpartition(".")[2] for key in study.space]
+    names = names if len(set(names)) == len(names) else list(study.space)
+    head = ["trial", study.figure.replace("_", " "), "evaluations", *names, "ended"]
     rows = []
     for trial in ranked:
         values = values_of(study.space, trial.params)
@@ -74,6 +76,7 @@ def _course(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
             so_far.append(better(so_far[-1], value) if so_far else value)
         axes.step([trial.number for trial in finished], so_far, where="post", color=figures.ORANGE, label="best so far")
         axes.set_xlabel("trial")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(study.figure.replace("_", " "))
         axes.legend()
     return drawing(drawn, f"The {study.figure} of each trial, and the best so far.")
