@@ -178,12 +178,7 @@ class _Sweep:
 
     def _after(self, number: int, values: Mapping[str, Any], ended: Ended, seconds: float) -> None:
         with self._study.alone():
-            best = self._study.best()
-            if best is not None and best.number == number:
-                config = with_values(self._config, values)
-                text = f"{_words(self._study.figure)} {shown(self._study.figure, best.value)}"
-                said = f"The best of the sweep in {self._study.folder}: trial {number}, validation {text}."
-                write_best(self._study.folder / "best.py", config, values, said)
+            best = self._write_best()
             self._discard(best)
             done = len(self._study.done())
         figure = shown(self._study.figure, ended.value)
@@ -198,6 +193,16 @@ class _Sweep:
         mark = ", the best so far" if best is not None and best.number == number else ""
         self._say(f"trial {number} ({done}/{self._wanted})  {tried}: {how}{mark}  ({seconds:.0f} s)")
 
+    def _write_best(self) -> "FrozenTrial | None":
+        study = self._study
+        best = study.best()
+        if best is not None:
+            values = values_of(study.space, best.params)
+            text = f"trial {best.number}, validation {_words(study.figure)} {shown(study.figure, best.value)}"
+            said = f"The best of the sweep in {study.folder}: {text}."
+            write_best(study.folder / "best.py", with_values(self._config, values), values, said)
+        return best
+
     def _discard(self, best: "FrozenTrial | None") -> None:
         """Removes the checkpoints of all that is over and is not the best; its log and its config stay."""
         for trial in self._study.trials():
@@ -211,6 +216,7 @@ class _Sweep:
         if not ranked:
             return
         with study.alone():
+            self._write_best()  # a session that was killed may not have
             write_file(study.folder / "sweep.html", page(self._config, study, ranked))
         head = ("trial", _words(study.figure), *map(_last, study.space), "")
         rows = [

@@ -111,11 +111,13 @@ class SharedStudy:
         with self.alone():
             self._redo_lost()
             running = sum(state(trial) == "running" for trial in self.trials())
-            done = len(self.done())
+            begun = len(self.done()) + running
             trial: Trial | None = None
-            if done + running < wanted:
-                # Of the seed and what is known, so that a sweep that was killed goes on as it would have.
-                self.study.sampler = optuna.samplers.TPESampler(seed=(self._seed * 1_000_003 + done) % 2**32)
+            if begun < wanted:
+                # Of the seed and how many there are, so that a sweep that was killed goes on as it would have, and no
+                # two processes propose the same.
+                seed = (self._seed * 1_000_003 + begun) % 2**32
+                self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
                 trial = self.study.ask({key: distribution(values) for key, values in self.space.items()})
                 held = _hold(self._claim(trial.number))
                 redoes = trial.user_attrs.get("redoes")

@@ -84,13 +84,11 @@ def run_trial(trial: "Trial", config: Config, folder: Path, figure: str, opened:
         return Ended("pruned", watch.value, watch.evaluations, str(error))
     except UserError as error:
         return Ended("refused", watch.value, watch.evaluations, str(error))
-    if outcome.finished:
-        return Ended("complete", watch.value, watch.evaluations)
     if outcome.signal is not None:
         return Ended("interrupted", watch.value, watch.evaluations, signal=outcome.signal)
     if watch.pruned or watch.value is None:
         return Ended("pruned", watch.value, watch.evaluations)
-    return Ended("complete", watch.value, watch.evaluations)  # its time, config.max_hours, is over
+    return Ended("complete", watch.value, watch.evaluations)  # or its time, config.max_hours, is over
 
 
 def figure_of(config: Config, *, several_labels: bool) -> str:
