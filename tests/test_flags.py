@@ -79,8 +79,8 @@ def test_wrong_overrides_are_refused_with_their_key(overrides, expected):
         ("config.model.update({'lr': 1})", "is not a key (did you mean config.optimizer.learning_rate?)"),
         ("config.epochs = config.optimizer.lr", "is not a key (did you mean config.optimizer.learning_rate?)"),
         (
-            "config.log_every_steps = 'many'",
-            "sets 'log_every_steps' to many (str): a whole number, at least 1 expected",
+            "config.data.repeats = 'many'",
+            "sets 'repeats' to many (str): a whole number, at least 1 expected",
         ),
         ("config.epochs = 'abc'.nope", "fails: AttributeError: 'str' object has no attribute 'nope'"),
         ("raise RuntimeError('no such disk')", "fails: RuntimeError: no such disk"),
