@@ -59,6 +59,8 @@ def _course(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
     trials = sorted((trial for trial in ranked if value_of(trial) is not None), key=lambda trial: trial.number)
     if len(trials) < 2:
         return ""
+    from matplotlib.ticker import MaxNLocator
+
     better = min if study.figure == "loss" else max
     drawn = figures.new_figure(1.6 * figures.WIDTH, figures.HEIGHT)
     with figures.style():
@@ -76,7 +78,7 @@ def _course(study: SharedStudy, ranked: "Sequence[FrozenTrial]") -> str:
             so_far.append(better(so_far[-1], value) if so_far else value)
         axes.step([trial.number for trial in finished], so_far, where="post", color=figures.ORANGE, label="best so far")
         axes.set_xlabel("trial")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(study.figure.replace("_", " "))
         axes.legend()
     return drawing(drawn, f"The {study.figure} of each trial, and the best so far.")
