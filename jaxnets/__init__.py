@@ -4,13 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets import compress, evaluate, finetune, soup, train
+    from jaxnets import compress, evaluate, finetune, soup, sweep, train
     from jaxnets.classifier import Classifier, load
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
     from jaxnets.models.registry import create_model, list_models, preprocess_of
     from jaxnets.preprocess import Preprocess
     from jaxnets.pretrained.load import load_pretrained
+    from jaxnets.sweep.range_test import find_rate
 
 # Resolved on first use, so that `import jaxnets` is quick and touches no device.
 _HOMES = {
@@ -18,6 +19,7 @@ _HOMES = {
     "UserError": "jaxnets.errors",
     "get_config": "jaxnets.config_files:read_config",
     "create_model": "jaxnets.models.registry",
+    "find_rate": "jaxnets.sweep.range_test",
     "list_models": "jaxnets.models.registry",
     "load": "jaxnets.classifier",
     "load_pretrained": "jaxnets.pretrained.load",
@@ -26,7 +28,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-_CALLABLE = ("compress", "evaluate", "finetune", "soup", "train")  # packages that are functions too (jaxnets.callable)
+_CALLABLE = ("compress", "evaluate", "finetune", "soup", "sweep", "train")  # also functions (jaxnets.callable)
 
 __all__ = [
     "Classifier",
@@ -35,6 +37,7 @@ __all__ = [
     "compress",
     "create_model",
     "evaluate",
+    "find_rate",
     "finetune",
     "get_config",
     "list_models",
@@ -42,6 +45,7 @@ __all__ = [
     "load_pretrained",
     "preprocess_of",
     "soup",
+    "sweep",
     "train",
 ]
 

@@ -29,7 +29,9 @@ from jaxnets.recipe.progressive import ProgressiveConfig, refuse_contradictions
 from jaxnets.recipe.schedule import check as schedule_check
 from jaxnets.recipe.schedule.table import ScheduleConfig
 from jaxnets.schema import (
+    AUTO,
     AboveZeroToOne,
+    BatchSize,
     BetweenZeroAndOne,
     Count,
     Natural,
@@ -142,7 +144,10 @@ class MeshConfig:
 @dataclass(frozen=True, kw_only=True)
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
-    batch_size: Count = 128  # examples a step, over all devices
+    # Examples a step, over all devices. auto: as many as fit into memory, by the compiler's account when a run begins.
+    batch_size: BatchSize = 128
+    # MiB that batch_size auto may fill: of each accelerator, or on a CPU of the whole process; None: what there is.
+    memory_limit_mib: Count | None = None
     accumulate_steps: Count = 1  # micro-batches of a batch, one after the other, to need less memory
     epochs: Positive = 30.0  # passes over the training examples
     steps: Count | None = None  # when set, replaces epochs
@@ -187,7 +192,7 @@ RESUMABLE = frozenset({
     "keep_checkpoints", "patience", "max_hours", "hang_minutes", "profile_steps", "drawings", "data.placement",
     "data.device_limit_mib", "data.threads", "data.directory", "data.root", "data.skip_corrupt", "data.train_examples",
     "optimizer.learning_rate", "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
-    "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
+    "memory_limit_mib", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
 })  # fmt: skip
 
@@ -246,6 +251,7 @@ def without_effect(config: Config) -> list[str]:
         ("loss.class_weight_power", config.loss.class_weights == BALANCED, "loss.class_weights is not balanced"),
         *((f"loss.{name}.", config.loss.name == name, f"loss.name is {config.loss.name}") for name in losses),
         ("loss.label_smoothing", thresholds is None, "loss.sigmoid_cross_entropy.threshold makes targets 0 or 1 again"),
+        ("memory_limit_mib", config.batch_size == AUTO, f"config.batch_size is {config.batch_size}"),
         ("freeze.batch_norm", config.freeze.freezes, "nothing is frozen"),
         *optimizer_check.effects(config.optimizer),
         *schedule_check.effects(config.schedule, optimizer_check.CYCLED, config.optimizer.name),
@@ -284,7 +290,7 @@ def _mixing(config: Config) -> list[tuple[str, bool, str]]:
     ]
     if mixes:
         rules += [
-            ("mix.", config.batch_size > 1, "config.batch_size is 1, so that no image has a partner"),
+            ("mix.", config.batch_size != 1, "config.batch_size is 1, so that no image has a partner"),
             ("mix.", mix.probability > 0, "config.mix.probability is 0"),
         ]
     if mix.until_epoch is not None and config.steps is None:
@@ -311,6 +317,11 @@ def _refuse_contradictions(config: Config) -> None:
         raise UserError(
             f"config.accumulate_steps {micro_batches} makes micro-batches of {size} examples, which "
             f"config.batch_norm.group_size {group} does not divide: take a divisor of {size}"
+        )
+    if config.batch_size == AUTO and config.finetune.method is not None:
+        raise UserError(
+            f"config.batch_size auto is found for a training from its first step, and config.finetune.method "
+            f"{config.finetune.method} begins with a head: give a number"
         )
     check_distributed(config.distributed)
     for name in config.train_metrics:

@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -56,6 +57,18 @@ def _find(file: str) -> Path:
 
 def _read(path: Path) -> ConfigDict:
     """Returns what the file's `get_config()` returns."""
+    config = call_in_file(path, "get_config", "the config")
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
+    return config
+
+
+def call_in_file(path: Path, function: str, what: str) -> Any:
+    """Returns what a function without arguments in a Python file returns, which should be `what`.
+
+    Raises:
+        UserError: if the file has no such function, or fails.
+    """
     spec = importlib.util.spec_from_loader(_MODULE, loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -63,18 +76,15 @@ def _read(path: Path) -> ConfigDict:
     sys.modules[_MODULE] = module  # where its own dataclasses look for it
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        if not callable(getattr(module, "get_config", None)):
-            raise UserError(f"the config file {path} must define get_config(), which returns the config")
-        config = module.get_config()
+        if not callable(getattr(module, function, None)):
+            raise UserError(f"the config file {path} must define {function}(), which returns {what}")
+        return getattr(module, function)()
     except UserError:
         raise
     except Exception as error:  # a config file is a program, and may fail in any way
         raise UserError(_explain(error, path)) from error
     finally:
         sys.modules.pop(_MODULE, None)
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"get_config() of {path} must return a ConfigDict, found {type(config).__name__}")
-    return config
 
 
 def _explain(error: Exception, path: Path) -> str:

@@ -14,6 +14,10 @@ class UserError(Exception):
     status = 1  # of the command
 
 
+class Diverged(UserError):
+    """A training whose loss or weights are no numbers any more."""
+
+
 TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the command, run it again
 
 

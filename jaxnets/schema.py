@@ -60,6 +60,33 @@ class Size:
         return "pixels, one number for a square or HEIGHTxWIDTH (16x64)"
 
 
+class Auto(int):
+    """What `AUTO` is: a number that is not known yet, 0 as long as it is not."""
+
+    def __repr__(self) -> str:
+        return "auto"
+
+    __str__ = __repr__
+
+
+AUTO = Auto(0)
+
+
+class CountOrAuto:
+    """A whole number above 0, or the word auto, which is kept as `AUTO`: a run finds the number when it begins."""
+
+    def parse(self, value: Any) -> int | None:
+        """Returns the value as it is kept; None for what is neither."""
+        if isinstance(value, Auto) or (isinstance(value, str) and value.strip().lower() == "auto"):
+            return AUTO
+        if isinstance(value, float) and value.is_integer():  # 1e3 is a whole number too
+            value = int(value)
+        return value if _is_count(value) else None
+
+    def __str__(self) -> str:
+        return "a whole number, at least 1, or auto"
+
+
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """Returns height and width of what a key of the kind `Pixels` holds."""
     return (size, size) if isinstance(size, int) else size
@@ -78,6 +105,7 @@ ZeroToBelowOne = Annotated[float, Range(0, 1, without_high=True)]
 AboveZeroToOne = Annotated[float, Range(0, 1, without_low=True)]
 BetweenZeroAndOne = Annotated[float, Range(0, 1, without_low=True, without_high=True)]
 Pixels = Annotated[int | tuple[int, int], Size()]
+BatchSize = Annotated[int, CountOrAuto()]
 
 _T = TypeVar("_T")
 
@@ -119,7 +147,7 @@ def to_config_dict(spec: Any) -> ConfigDict:
 def keys(spec_type: type) -> Iterator[tuple[str, type, Any]]:
     """Yields each key's name, its plain type and what restrains it.
 
-    That is None, a Range, a Size, the tuple of its choices, or the type of a tuple's elements.
+    That is None, a Range, a Size, a CountOrAuto, the tuple of its choices, or the type of a tuple's elements.
     """
     for name, hint in typing.get_type_hints(spec_type, include_extras=True).items():
         if typing.get_origin(hint) is typing.ClassVar:
@@ -129,7 +157,7 @@ def keys(spec_type: type) -> Iterator[tuple[str, type, Any]]:
         restraint: Any = None
         if typing.get_origin(hint) is Annotated:
             hint, restraint = typing.get_args(hint)
-            if isinstance(restraint, Size):
+            if isinstance(restraint, Size | CountOrAuto):
                 hint = object  # of two types
         elif typing.get_origin(hint) is Literal:
             restraint = typing.get_args(hint)
@@ -170,11 +198,11 @@ def to_spec(spec_type: type[_T], given: Mapping[str, Any], prefix: str = "") -> 
 
 
 def _check(key: str, value: Any, kind: type, restraint: Any) -> Any:
-    if isinstance(restraint, Size):
-        size = restraint.parse(value)
-        if size is None:
+    if isinstance(restraint, Size | CountOrAuto):
+        parsed = restraint.parse(value)
+        if parsed is None:
             raise UserError(f"{key} must be {restraint}, found {value!r}")
-        return size
+        return parsed
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is tuple:

@@ -37,14 +37,14 @@ def test_resumable_keys_exist():
     [
         ({"bach_size": 1}, "config.bach_size is not a key (did you mean 'batch_size'?)"),
         ({"data": {"sourc": "digits"}}, "config.data.sourc is not a key (did you mean 'source'?)"),
-        ({"batch_size": "64"}, "config.batch_size must be int, found '64' (str)"),
-        ({"batch_size": True}, "config.batch_size must be int, found True (bool)"),
+        ({"batch_size": "64"}, "config.batch_size must be a whole number, at least 1, or auto, found '64'"),
+        ({"steps": True}, "config.steps must be int, found True (bool)"),
         *(
             ({"data": {"image_size": size}}, "config.data.image_size must be pixels")
             for size in ("16x", "x16", "16 20")
         ),
-        ({"batch_size": None}, "config.batch_size must be int, found None (NoneType)"),
-        ({"batch_size": 0}, "config.batch_size must be at least 1, found 0"),
+        ({"accumulate_steps": None}, "config.accumulate_steps must be int, found None (NoneType)"),
+        ({"accumulate_steps": 0}, "config.accumulate_steps must be at least 1, found 0"),
         ({"epochs": 0.0}, "config.epochs must be above 0, found 0.0"),
         ({"epochs": float("nan")}, "config.epochs must be above 0, found nan"),
         ({"data": {"validation": 1.0}}, "config.data.validation must be at least 0 and below 1, found 1.0"),

@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup", "compress"],
+    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup", "compress", "sweep"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],

@@ -19,8 +19,8 @@ def test_the_list_says_each_key_its_default_what_it_may_be_and_its_comment(monke
     lines = keys.describe_keys().splitlines()
     groups = [name.rpartition(".")[0] for name in keys.all_keys() if "." in name]
     assert [line for line in lines if line in keys.groups()] == list(dict.fromkeys(groups))
-    at = lines.index("  batch_size=128  (a whole number, at least 1)")
-    assert lines[at + 1] == "      examples a step, over all devices"
+    at = lines.index("  batch_size=128  (a whole number, at least 1, or auto)")
+    assert lines[at + 1].startswith("      Examples a step, over all devices. auto: ")
     assert any(line.startswith("  optimizer.learning_rate=0.1  (a number, above 0, or None)") for line in lines)
     assert all(f"  {name}=" in "\n".join(lines) for name in keys.all_keys())
 

@@ -13,6 +13,7 @@ from jaxnets.data.pipeline import train_stream
 from jaxnets.models.registry import create_model
 from jaxnets.recipe.augment.op import Keys
 from jaxnets.recipe.recipe import Recipe
+from jaxnets.schema import AUTO
 from jaxnets.train.build import make_recipe, model_fields
 from jaxnets.train.first_batch import describe_target as describe_target
 from jaxnets.train.first_batch import smoothing_floor
@@ -39,6 +40,8 @@ def feed(config: Config, data: Dataset, batches: int, images: int) -> Iterator[F
 
     Each stage is the train step's own `prepare`, with a recipe that ends there.
     """
+    if config.batch_size == AUTO:
+        config = replace(config, batch_size=Config().batch_size)
     classes = len(data.class_names)
     model = create_model(config.model.name, preprocess=data.preprocess, **model_fields(config, classes))
     recipe = make_recipe(config, data, model)

@@ -9,6 +9,12 @@ from contextlib import suppress
 from jaxnets import cli
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config
+from jaxnets.schema import AUTO
+
+_REMEDY = (
+    "take a smaller model or smaller images (config.data.image_size), compute some of it again "
+    "(config.model.remat_stages), or make micro-batches (config.accumulate_steps)"
+)
 
 
 def main() -> None:
@@ -49,15 +55,23 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
 
     from jaxnets.plan.planner import Planner, bracket
     from jaxnets.plan.table import Plan, as_json, rows
+    from jaxnets.train.auto_batch import first_batch
 
-    search = not sizes and not options.no_search
+    search = not sizes and not options.no_search and config.batch_size != AUTO
     plans = []
     for topology in [describe(name) for name in options.topology]:
         if options.batch_per_device:
             batches = [options.batch_per_device * len(topology.devices)]
         else:
             batches = options.batch_sizes or [config.batch_size]
+        if auto := batches == [AUTO]:
+            batches = [first_batch(config, len(topology.devices))]
         planner = Planner(replace(config, batch_size=batches[0]), topology, _say)
+        if auto:
+            best = planner.largest(batches[0])
+            if best is None:
+                raise UserError(f"config.batch_size auto: no batch fits {topology.name}: {_REMEDY}")
+            batches = [best.batch_size]
         steps = [planner.train(batch_size) for batch_size in batches]
         largest, refused = planner.search(steps) if search else bracket(steps)
         for step in steps:

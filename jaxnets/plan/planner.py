@@ -18,9 +18,11 @@ from jaxnets.plan.compiled import Program, Refusal, compile_program
 from jaxnets.plan.topology import Topology
 from jaxnets.preprocess import Preprocess
 from jaxnets.schema import sides
+from jaxnets.train.auto_batch import quantum_of
 from jaxnets.train.build import build, steps_of
 from jaxnets.train.evaluation import jit_eval_step
 from jaxnets.train.feed import jit_train_step, resides
+from jaxnets.train.largest import largest_batch
 from jaxnets.train.mesh import batch_like, check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.phases import Phases
 from jaxnets.train.start import open_start
@@ -172,6 +174,26 @@ class Planner:
     def evaluate(self, batch_size: int) -> StepPlan:
         step = jit_eval_step(self._built.eval_step, self.mesh)
         return self._plan("evaluation step", step, self.state.variables, round_up(batch_size, self.mesh))
+
+    def largest(self, first: int) -> StepPlan | None:
+        """Returns the largest batch that fits with a copy of the state, which is made to save it; None if none does.
+
+        It is sought as a run does that begins with config.batch_size auto, from a `first` batch on.
+        """
+        plans: dict[int, StepPlan] = {}
+        size = self.state_size
+        copied = size.variables + size.optimizer + size.ema
+
+        def need(batch_size: int) -> int | None:
+            plan = plans[batch_size] = self.train_memory(batch_size)
+            return plan.peak + copied if isinstance(plan.outcome, Program) else None
+
+        quantum = quantum_of(self.config, len(self.topology.devices))
+        room = _ROOM * self.topology.memory
+        found = largest_batch(
+            need, room, fixed=2 * copied + self.held, quantum=quantum, first=first, most=self.train_examples
+        )
+        return None if found.size is None else plans[found.size]
 
     def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
         """Returns the largest batch found that fits and the smallest found that the compiler refuses.

@@ -189,6 +189,27 @@ def _resident(examples: Examples, threads: int, mesh: Mesh, hosts: Hosts) -> tup
     return resident, aspects_there, put(labels, everywhere)
 
 
+def lower_step(
+    spec: DataConfig, examples: Examples, step: TrainStep, state: TrainState, batch_size: int, mesh: Mesh
+) -> Any:
+    """Returns what the feed of these examples would compile for states of these shapes, without reading any."""
+    if not resides(spec, examples):
+        batch = batch_like(batch_size, examples.shape, mesh, *examples.labels.shape[1:])
+        return jit_train_step(step, state, mesh).lower(state, batch)
+    whole, count = replicated(mesh), len(examples)
+    images, aspects, labels = (
+        jax.ShapeDtypeStruct(shape, dtype, sharding=whole)
+        for shape, dtype in (
+            ((count, *examples.shape), np.uint8),
+            ((count,), np.float32),
+            (examples.labels.shape, examples.labels.dtype),
+        )
+    )
+    rows = jax.ShapeDtypeStruct((_RESIDENT_STEPS, batch_size), np.int32, sharding=over_data(mesh, axis=1))
+    chunk = make_chunk(step, _RESIDENT_STEPS, over_data(mesh))
+    return jit_train_step(chunk, state, mesh).lower(state, images, aspects, labels, rows, rows, np.int32(0))
+
+
 class StreamFeed:
     """Batches are decoded ahead on the host and go to the devices one by one."""
 

@@ -22,7 +22,9 @@ from jaxnets.run.checkpoints import Progress
 from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.run.storage import Place, in_bucket
+from jaxnets.schema import AUTO
 from jaxnets.train.around import Around
+from jaxnets.train.auto_batch import with_batch_size
 from jaxnets.train.books import Books
 from jaxnets.train.build import Built, build, model_fields, steps_of
 from jaxnets.train.display import Display
@@ -35,6 +37,7 @@ from jaxnets.train.judge import Judge, make_judge
 from jaxnets.train.log import NoLog, RunLog
 from jaxnets.train.mesh import check_batch_size, make_mesh, over_data, round_up
 from jaxnets.train.meter import Meter, remedy_of
+from jaxnets.train.opened import Opened
 from jaxnets.train.phases import Phases
 from jaxnets.train.profiler import Profiler
 from jaxnets.train.saver import Checkpointer
@@ -58,23 +61,29 @@ def train(
     *,
     stop: Stop | None = None,
     tests: bool = True,
+    opened: Opened | None = None,
 ) -> Outcome:
     """Trains into `workdir`, or goes on with the run that is there; on all devices, unless a mesh is given.
 
     `started` is when the session began, as `time.monotonic` counts, for config.max_hours; by default now. `stop` ends
-    it in place of that. Without `tests` the test split is left alone where there is one for validation.
+    it in place of that. Without `tests` the test split is left alone where there is one for validation. Data that is
+    `opened` already is not opened again.
 
     Raises:
         UserError: for whatever the user can correct; what was saved before stays.
     """
     stop, hosts, run = stop or Stop(config.max_hours, started), Hosts(), RunDirectory(workdir)
+    opened = opened or Opened()
+
+    def prepare() -> tuple[Session, TrainState, Progress] | Outcome:
+        known = with_batch_size(config, run, hosts, mesh, opened, display.say)
+        setup = set_up(known, run, hosts, mesh, opened=opened)
+        return open_session(known, run, setup, display, around, held, tests=tests)
+
     around = Around(stop, hosts, Watch(stop, hosts, config.hang_minutes))
     with listening(stop, display.say), watching(around.watch, hosts), ExitStack() as held:
         try:
-            prepared = unless(
-                stop,
-                lambda: open_session(config, run, set_up(config, run, hosts, mesh), display, around, held, tests=tests),
-            )
+            prepared = unless(stop, prepare)
         except Stopped:  # before there was anything to save
             hosts.all(READY, False)
             return Outcome(max(saved_steps(run.checkpoints), default=0), stop.status, stop.signal)
@@ -161,13 +170,22 @@ class Setup:
 
 
 def set_up(
-    config: Config, run: RunDirectory, hosts: Hosts, mesh: Mesh | None = None, source: Source | None = None
+    config: Config,
+    run: RunDirectory,
+    hosts: Hosts,
+    mesh: Mesh | None = None,
+    source: Source | None = None,
+    opened: Opened | None = None,
 ) -> Setup:
-    """Opens data and weights and builds the model, the quickest to be refused first; `source` may be open already.
+    """Opens data and weights and builds the model, the quickest to be refused first.
+
+    `source` may be open already, or the whole data set `opened`.
 
     Raises:
         UserError: for whatever the user can correct.
     """
+    if config.batch_size == AUTO:
+        raise UserError("config.batch_size auto is found where a training begins: give a number here")
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     # What is quick to find out comes first: opening the data may mean a download.
@@ -195,7 +213,8 @@ def set_up(
             "python -m jaxnets.compress --workdir RUN --out DIR --method channels"
         )
     start = None if saved else open_start(config)
-    data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
+    own, pretrained = saved.preprocess if saved else None, start.preprocess if start else None
+    data = opened.open(config, own, pretrained) if opened else open_dataset(config, own, pretrained, source)
     judge = make_judge(config, data)
     cut = _cut(config, data, run.read_config().data.cut if saved else "")
     if cut == "host":
@@ -301,16 +320,20 @@ def _first_state(checkpointer: Checkpointer, setup: Setup, config: Config, hosts
     restored = None if found else checkpointer.restore(lambda step: phases.like(phases.before(step)))
     if restored:
         return setup.taught(restored[0]), restored[1]
-    start: Start | None
     if found is not None:
-        start, progress = Start(fields=built.fields, preprocess=None, variables=found[0]), found[1]
-    else:
-        # A run that ended before its first checkpoint starts anew.
-        start, progress = setup.start or open_start(config), Progress(step=0)
+        start = Start(fields=built.fields, preprocess=None, variables=found[0])
+        return fresh_state(setup, start, config.seed, hosts), found[1]
+    # A run that ended before its first checkpoint starts anew.
+    return fresh_state(setup, setup.start or open_start(config), config.seed, hosts), Progress(step=0)
+
+
+def fresh_state(setup: Setup, start: Start | None, seed: int, hosts: Hosts) -> TrainState:
+    """Returns the state before the first step: with the weights to start from, or such as the network begins with."""
+    built, phases = setup.built, setup.phases
     if start is None:
-        return setup.taught(from_images(phases.first(), built.model, setup.data, hosts)), progress
+        return setup.taught(from_images(phases.first(), built.model, setup.data, hosts))
     fresh, channels = phases.first_without_variables(), setup.data.preprocess.channels
-    return setup.taught(start.into(fresh, built.model, channels, config.seed)), progress
+    return setup.taught(start.into(fresh, built.model, channels, seed))
 
 
 def _frozen(setup: Setup, state: TrainState, step: int) -> str | None:

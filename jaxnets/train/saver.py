@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxnets.errors import UserError
+from jaxnets.errors import Diverged, UserError
 from jaxnets.models.family import Variables
 from jaxnets.run.checkpoints import (
     AMENDED,
@@ -93,7 +93,7 @@ class Checkpointer:
         if not in_bucket(self._directory):
             self._check_room(_nbytes(state))
         if not self._finite(state):
-            raise UserError(
+            raise Diverged(
                 f"the weights after step {progress.step} are not finite and were not saved: "
                 f"lower config.optimizer.learning_rate, or set config.optimizer.clip_norm"
             )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.data.examples import Examples
-from jaxnets.errors import UserError
+from jaxnets.errors import Diverged, UserError
 from jaxnets.metrics import table
 from jaxnets.metrics.metric import Sums, figures_of
 from jaxnets.metrics.thresholds import choose_thresholds
@@ -252,7 +252,7 @@ class Session:
         finite = np.isfinite(arrays["loss"])
         if not finite.all():
             first, kept = int(np.argmin(finite)), self.checkpointer.newest()
-            raise UserError(
+            raise Diverged(
                 f"the loss of step {start + first + 1} is {sums[first]['loss']}: lower config.optimizer.learning_rate, "
                 f"or set config.optimizer.clip_norm, and run the same command with it; "
                 + (f"the checkpoint of step {kept} is kept" if kept else "nothing was saved yet")
