@@ -65,7 +65,7 @@ def _evaluate(namespace: argparse.Namespace, _: list[str]) -> int:
         return 0
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(answer.write(folder)))
     console.print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
-    if answer.evaluation is not None:
+    if options.workdir is not None and answer.evaluation is not None:
         _show_elsewhere(answer.evaluation, folder, whole=options.is_of_the_run)
     return 0
 

@@ -35,7 +35,10 @@ def destinations(spec: TrackConfig) -> list[Destination]:
         _require("wandb", f"config.track.wandb {spec.wandb}")
         found.append(
             Destination(
-                title=f"W&B, project {spec.wandb}", place=f"wandb {spec.wandb}", open=partial(WandbRun, spec.wandb)
+                title=f"W&B, project {spec.wandb}",
+                place=f"wandb {spec.wandb}",
+                open=partial(WandbRun, spec.wandb),
+                own_files="; of what it took before, `wandb sync` finds files in wandb/ of the run directory",
             )
         )
     return found

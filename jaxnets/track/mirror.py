@@ -35,6 +35,7 @@ class Destination:
     title: str  # for people: MLflow at http://…
     place: str  # in the ledger
     open: Callable[[About, Kept], Remote]  # reaches the remote run, or begins it; it may raise anything
+    own_files: str = ""  # what is to be done with what its library took and could not send
 
 
 class Mirror:

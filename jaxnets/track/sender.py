@@ -129,11 +129,12 @@ class Sender:
             _log.warning("%s", error)
         what = f"{lacking} of {rows} rows were not sent" if lacking else "the last images, or its end, were not sent"
         _log.warning(
-            "%s: %s (%s); nothing is lost, %s sends them",
+            "%s: %s (%s); nothing is lost, %s sends them%s",
             self._mirror.destination.title,
             what,
             self._problem,
             self._command,
+            self._mirror.destination.own_files,
         )
 
 

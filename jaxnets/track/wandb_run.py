@@ -64,7 +64,8 @@ class WandbRun:
 
     def rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._log({"step": row["step"], **numbers_in(row)})
+            written = {"_timestamp": row["time"]} if "time" in row else {}
+            self._log({"step": row["step"], **written, **numbers_in(row)})
 
     def image(self, name: str, png: bytes, step: int) -> None:
         from PIL import Image
