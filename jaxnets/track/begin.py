@@ -101,7 +101,7 @@ def _covered(run: RunDirectory) -> int | None:
     return next((number for number, row in enumerate(read_rows(run.metrics)) if row["step"] > newest), None)
 
 
-def catch_up(run: RunDirectory, config: Config, *, row: bool = True, seconds: float = 60.0) -> None:
+def catch_up(run: RunDirectory, config: Config, *, row: bool = True, seconds: float = 120.0) -> None:
     """As `send`, for commands whose work is done: it waits so long at most, and what fails is only said."""
     if config.track.mlflow is None and config.track.wandb is None:
         return

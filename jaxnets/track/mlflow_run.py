@@ -21,6 +21,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
@@ -31,7 +32,9 @@ def client_of(uri: str) -> Any:
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient  # 2 s
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each table that it makes
+    # They tell of each table that is made, each new attempt, and each accelerator that is not here.
+    for library in ("alembic", "urllib3.connectionpool", "mlflow.onnx"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
 

@@ -145,6 +145,7 @@ _REASONS = {  # in what libraries say
     "Temporary failure in name resolution": "there is no such host, or no network",
     "Failed to resolve": "there is no such host, or no network",
     "Network is unreachable": "there is no network",
+    "filesystem tracking backend": "it takes no folder (give sqlite:///FILE, or set MLFLOW_ALLOW_FILE_STORE=true)",
     "readonly database": "it is read-only",
     "unable to open database file": "there is no such folder, or it cannot be written to",
 }

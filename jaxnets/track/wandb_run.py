@@ -77,7 +77,7 @@ class WandbRun:
         with TemporaryDirectory(prefix="jaxnets-") as temporary:
             for name, content in files.items():
                 (Path(temporary) / name).write_bytes(content)
-            artifact.add_dir(temporary)
+                artifact.add_file(str(Path(temporary) / name), name)
             self._run.log_artifact(artifact).wait() if mode() == "online" else self._run.log_artifact(artifact)
 
     def close(self, ended: Ended | None, why: str = "") -> None:

@@ -118,8 +118,11 @@ def test_a_report_is_sent_once_until_it_changes_with_its_numbers_as_a_row(tmp_pa
     assert service.rows == [{"step": 40, "test/accuracy": 0.9}]
     assert [sorted(files) for files in service.reports] == [["confusion.png", "index.html", "metrics.json"]]
     (folder / "index.html").write_bytes(b"changed")
-    service.mirror(tmp_path).report(folder, row=False)  # of an evaluation that is not the run's own
+    service.mirror(tmp_path).report(folder)
     assert (len(service.rows), len(service.reports)) == (1, 2)
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "accuracy": 0.8}))
+    service.mirror(tmp_path).report(folder, row=False)  # of an evaluation that is not the run's own
+    assert (len(service.rows), len(service.reports)) == (1, 3)
     assert row_of_report({**metrics, "step": None}) is None
 
 

@@ -34,12 +34,12 @@ def test_two_sessions_are_one_run_there_with_the_rows_of_metrics_jsonl(tmp_path,
             outcome = train(short(steps=steps, track=TRACKED), tmp_path / "a", Display(), one_device)
             assert outcome.finished
     rows = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [3, 4, 4, 6, 6, 6]
+    assert [row["step"] for row in rows] == [3, 4, 4, 4, 6, 6, 6]
     assert trackers.rows == rows
     assert trackers.ends == [("finished", "")] * 2
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("the bad")]
     assert len(said) == 4  # in each session that it fails, and what was not sent
-    assert "6 of 6 rows were not sent (no)" in said[-1]
+    assert "7 of 7 rows were not sent (no)" in said[-1]
     for steps in (4, 6):
         train(short(steps=steps), tmp_path / "b", Display(), one_device)
     assert_same_run(tmp_path / "a", tmp_path / "b")
@@ -57,5 +57,5 @@ def test_what_diverges_shows_as_failed_with_its_reason_and_without_rows_that_com
         train(short(steps=8, track=TRACKED), tmp_path, Display(), one_device)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] > 4
-    assert [row["step"] for row in trackers.rows] == [3, 4, 4]
+    assert [row["step"] for row in trackers.rows] == [3, 4, 4, 4]
     assert trackers.ends[-1] == ("failed", "the loss of step 5 is nan: lower it")
