@@ -50,6 +50,7 @@ class MlflowRun:
         self._client = client_of(uri)
         number = self._experiment(experiment, uri)
         run = (kept.id and self._there(kept.id)) or self._begun(number, about.key)
+        self._was = run.info.status if run is not None else "FINISHED"
         if run is None:
             tags = {_KEY: about.key, "mlflow.runName": about.name, "mlflow.user": os.environ.get("USER", "")}
             if "git.commit" in about.tags:
@@ -86,8 +87,12 @@ class MlflowRun:
             self._client.log_artifacts(self.id, temporary, folder or None)
 
     def close(self, ended: Ended | None, why: str = "") -> None:
-        self._client.set_tag(self.id, "ended", f"{ended}: {why}"[:_VALUE] if why else ended or "")
-        self._client.set_terminated(self.id, _STATUS[ended or "finished"])
+        if ended is not None:
+            self._client.set_tag(self.id, "ended", f"{ended}: {why}"[:_VALUE] if why else ended)
+            status = _STATUS[ended]
+        else:  # of a session that was killed, nothing else is known
+            status = "KILLED" if self._was == "RUNNING" else self._was
+        self._client.set_terminated(self.id, status)
 
     def _experiment(self, name: str, uri: str) -> str:
         found = self._client.get_experiment_by_name(name)

@@ -111,7 +111,7 @@ class Sender:
 
     def _failed(self, error: BaseException) -> None:
         first, self._problem = self._failures == 0 and self._next == 0.0, reason(error)
-        self._next = time.monotonic() + min(_AGAIN * 2**self._failures, _LATEST)
+        self._next = time.monotonic() + min(_AGAIN * 2 ** min(self._failures, 10), _LATEST)
         self._failures += 1
         if first and self._ended is None:
             _log.warning(

@@ -33,12 +33,14 @@ def test_mlflow_goes_on_in_the_same_run_with_each_point_once(store, png):
 
     first = MlflowRun(store, "once", ABOUT, Kept(key=ABOUT.key))
     first.rows([train(2), evaluation(2)])  # and it is killed before it has noted that
-    again = MlflowRun(store, "once", replace(ABOUT, params={"steps": "8"}), Kept(key=ABOUT.key))
+    later = replace(ABOUT, params={"steps": "8"})
+    again = MlflowRun(store, "once", later, Kept(key=ABOUT.key))
     assert again.id == first.id
     again.rows([train(2), evaluation(2), train(4)])
     again.image("curves", png, 4)
     again.files("report", {"metrics.json": b"{}"})
     again.close("failed", "the loss is nan")
+    MlflowRun(store, "once", later, Kept(key=ABOUT.key, id=first.id)).close(None)  # as what sends a report does
     client = client_of(store)
     run = client.get_run(first.id)
     assert [point.step for point in client.get_metric_history(first.id, "train/loss")] == [2, 4]
@@ -76,7 +78,10 @@ def test_wandb_goes_on_in_the_same_run_with_rising_steps(tmp_path, monkeypatch, 
     second = WandbRun("digits", about, Kept(key=ABOUT.key, id=first.id, sent=3))
     second.rows([train(4)])
     second.close("finished")
-    found = [record for file in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")) for record in records(file)]
+    deadline = time.monotonic() + 10  # its own process writes them
+    while sum(record.HasField("exit") for record in records_in(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found = records_in(tmp_path)
     assert {record.run.run_id for record in found if record.HasField("run")} == {ABOUT.key}
     rows = [
         {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
@@ -86,6 +91,10 @@ def test_wandb_goes_on_in_the_same_run_with_rising_steps(tmp_path, monkeypatch, 
     assert [(row["_step"], row["step"]) for row in rows] == [(0, 2), (1, 2), (2, 1), (3, 4)]
     assert rows[0]["_timestamp"] == train(2)["time"]
     assert "first_batch" in rows[2]
+
+
+def records_in(folder):
+    return [record for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")) for record in records(file)]
 
 
 def records(file):
