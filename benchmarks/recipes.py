@@ -131,7 +131,8 @@ def main() -> None:
     ):
 
         def measured(name: str, training: Training, seed: int) -> None:
-            workdir = Path(options.workdirs or folder, f"{options.suite} {name} {seed}".replace(" ", "_"))
+            own = f"{options.suite} {name} {seed}".replace(" ", "_").replace("/", "-")
+            workdir = Path(options.workdirs or folder, own)
             result = run(options, training, seed, workdir, Path(folder, f"cache {name} {seed}"))
             found.setdefault(name, {})[str(seed)] = result
             if options.json:
@@ -204,7 +205,7 @@ def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> d
         "validation": max((accuracy for _, accuracy in points(judged, "eval/accuracy", began)), default=None),
         "seconds": seconds,
         "processor": processor,
-        "images_per_second": statistics.median(speeds),
+        "images_per_second": statistics.median(speeds) if speeds else None,  # None: a head was solved, not trained
         "curve": points(workdir, "eval/accuracy", began),
     }
 
@@ -217,10 +218,11 @@ def spread(runs: list[dict[str, Any]], what: str) -> str:
 
 
 def times(runs: list[dict[str, Any]]) -> str:
-    seconds, processor, speed = (
-        statistics.mean(each[what] for each in runs) for what in ("seconds", "processor", "images_per_second")
+    seconds, processor = (statistics.mean(each[what] for each in runs) for what in ("seconds", "processor"))
+    speeds = [each["images_per_second"] for each in runs if each["images_per_second"] is not None]
+    return f"{seconds:.0f} s, {processor:.0f} s of processor" + (
+        f", {statistics.mean(speeds):.0f} images/s" if speeds else ""
     )
-    return f"{seconds:.0f} s, {processor:.0f} s of processor, {speed:.0f} images/s"
 
 
 if __name__ == "__main__":
