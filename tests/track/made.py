@@ -34,9 +34,9 @@ class Service:
 
     @property
     def rows(self) -> list[dict]:
-        """Those of its only run."""
-        (rows,) = self.rows_of.values()
-        return rows
+        """Those of its only run, none before it has begun."""
+        assert len(self.rows_of) <= 1
+        return next(iter(self.rows_of.values()), [])
 
     def destination(self, name: str = "made") -> Destination:
         return Destination(title=f"the {name}", place=name, open=self.open)
