@@ -142,6 +142,16 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    # URI of MLflow: http://HOST:PORT, sqlite:///FILE, postgresql://…, databricks; None: the run is not tracked there.
+    mlflow: str | None = None
+    experiment: str | None = None  # of MLflow; None: MLFLOW_EXPERIMENT_NAME, else jaxnets
+    # PROJECT or ENTITY/PROJECT of Weights & Biases, whose WANDB_MODE may be offline; None: not tracked there.
+    wandb: str | None = None
+    name: str | None = None  # of the run in both; None: that of the run directory
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0  # of initialisation, order, augmentation and splits
     # Examples a step, over all devices. auto: as many as fit into memory, by the compiler's account when a run begins.
@@ -183,6 +193,7 @@ class Config:
     distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
 
 
 # What a run may change between its sessions: its length, its rate (the remedy for a loss that diverged) and what has no
@@ -194,6 +205,7 @@ RESUMABLE = frozenset({
     "optimizer.learning_rate", "optimizer.learning_rate_per_256", "optimizer.clip_norm", "optimizer.adaptive_clip",
     "memory_limit_mib", "finetune.minutes", "accumulate_steps", "model.remat_stages", "mesh.shard_parameters",
     "distributed.coordinator", "distributed.processes", "distributed.process", "distributed.start_minutes",
+    "track.mlflow", "track.experiment", "track.wandb", "track.name",
 })  # fmt: skip
 
 
@@ -264,6 +276,8 @@ def without_effect(config: Config) -> list[str]:
             (f"compress.{key}", config.compress.method in (None, "magnitude"), "config.compress.method is channels")
             for key in ("layers", "ramp", "every_steps")
         ),
+        ("track.experiment", config.track.mlflow is not None, "config.track.mlflow is not set"),
+        ("track.name", config.track.mlflow or config.track.wandb, "the run is not tracked"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
         ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),
@@ -405,6 +419,7 @@ def _refuse_contradictions(config: Config) -> None:
             "are: leave one of them out"
         )
     refuse_contradictions(config.progressive)
+    check_tracking(config.track)
 
 
 def _refuse_thaws_of_nothing(config: Config) -> None:
@@ -422,6 +437,34 @@ def _refuse_thaws_of_nothing(config: Config) -> None:
                 f"config.freeze.{key} {epochs:g} is not before the end, config.epochs {config.epochs:g}, so that what "
                 f"is frozen would never train: thaw it earlier, train for longer, or leave it out to keep it frozen"
             )
+
+
+_STORES = re.compile(
+    r"https?://[^/].*|sqlite(\+\w+)?:///.+|(postgresql|mysql|mssql)(\+\w+)?://.+|databricks(-uc)?(://.+)?|file:.+"
+)
+_PROJECT = re.compile(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}")
+
+
+def check_tracking(track: TrackConfig, prefix: str = "config.track.") -> None:
+    """Refuses what names no place; whether there is such a place shows when it is reached."""
+    if track.mlflow is not None and not _STORES.fullmatch(track.mlflow):
+        raise UserError(
+            f"{prefix}mlflow must be the URI of MLflow: http://HOST:PORT of a server, sqlite:///FILE, or that of "
+            f"another database; found {track.mlflow!r}"
+        )
+    if track.mlflow is not None and re.match(r"https?://[^/]*:[^/]*@", track.mlflow):
+        raise UserError(
+            f"{prefix}mlflow would write its password into config.json: leave it out, and set "
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if track.wandb is not None and not _PROJECT.fullmatch(track.wandb):
+        raise UserError(
+            f"{prefix}wandb must be PROJECT or ENTITY/PROJECT of Weights & Biases, without / \\ # ? % : in their "
+            f"names, found {track.wandb!r}"
+        )
+    for key in ("experiment", "name"):
+        if (given := getattr(track, key)) is not None and not given.strip():
+            raise UserError(f"{prefix}{key} is empty: give a name, or leave it out")
 
 
 def check_distributed(hosts: DistributedConfig, prefix: str = "config.distributed.") -> None:

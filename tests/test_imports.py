@@ -16,7 +16,7 @@ ORDER = [
     ["config", "keys", "config_files"],  # puts together what each part of a recipe has for keys
     ["data"],
     ["run"],
-    ["doctor"],
+    ["doctor", "track"],
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],

@@ -10,13 +10,22 @@ from jaxnets.data.weights_file import with_absolute_path
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Returns the config with absolute paths to its data, its classes' weights and its teacher."""
+    """Returns the config with absolute paths to its data, its classes' weights, its teacher and its tracker's file."""
     return replace(
         config,
         data=sources.with_absolute_paths(config.data),
         loss=with_absolute_path(config.loss),
         distill=replace(config.distill, teacher=_absolute_model(config.distill.teacher)),
+        track=replace(config.track, mlflow=absolute_store(config.track.mlflow)),
     )
+
+
+def absolute_store(uri: str | None) -> str | None:
+    """Returns the URI of a tracker with the path of its database absolute, where that is a file."""
+    scheme, slashes, path = (uri or "").partition(":///")
+    if not slashes or not scheme.startswith("sqlite"):
+        return uri
+    return f"{scheme}:///{os.path.abspath(os.path.expanduser(path))}"
 
 
 def _absolute_model(text: str | None) -> str | None:

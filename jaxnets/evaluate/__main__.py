@@ -4,13 +4,16 @@ import argparse
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxnets import cli, terminal
 from jaxnets.cache import cache_directory, use_compilation_cache
 from jaxnets.config import DistributedConfig, check_distributed
 from jaxnets.evaluate.options import Options, add_options
 from jaxnets.run.storage import Place
+
+if TYPE_CHECKING:
+    from jaxnets.evaluate.run import Evaluation
 
 _SHARES = ("precision", "recall", "f1")  # of a class
 _SHARES_OF_SEVERAL = (*_SHARES, "average_precision")  # where images have several labels
@@ -62,7 +65,22 @@ def _evaluate(namespace: argparse.Namespace, _: list[str]) -> int:
         return 0
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(answer.write(folder)))
     console.print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
+    if options.workdir is not None and answer.evaluation is not None:
+        _show_elsewhere(answer.evaluation, folder, whole=options.is_of_the_run)
     return 0
+
+
+def _show_elsewhere(evaluation: "Evaluation", folder: Place, *, whole: bool) -> None:
+    """Shows a run's report where its curves are: of an evaluation of it as it is, its confusion matrix and figures."""
+    run = evaluation.run
+    if whole and isinstance(folder, Path) and isinstance(run.tensorboard, Path) and os.access(run.tensorboard, os.W_OK):
+        from jaxnets.track.report import show_confusion
+
+        show_confusion(run.tensorboard, folder, evaluation.metrics["step"])
+    if folder == run.report:
+        from jaxnets.track.begin import catch_up
+
+        catch_up(run, run.read_config(), row=whole)
 
 
 def _show(metrics: dict[str, Any]) -> None:

@@ -234,6 +234,12 @@ class Options:
         Word("of resamples and corruptions (default 0)", words.whole, group=_MORE, type=int),
     ] = 0
 
+    @property
+    def is_of_the_run(self) -> bool:
+        """Whether it is the run's own evaluation: its chosen weights as they are, on its own data."""
+        changed = (self.source, self.model, self.tta, self.size, self.class_map)
+        return changed == (None,) * len(changed) and (self.checkpoint, self.weights) == ("best", "ema")
+
     def __post_init__(self) -> None:
         _check(self)
 

@@ -44,6 +44,11 @@ def main() -> None:
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
     )
     parser.add_argument(
+        "--register",
+        metavar="NAME[@ALIAS]",
+        help="onnx, of a run: also make it a version of this name in the model registry of the run's MLflow",
+    )
+    parser.add_argument(
         "--web-runtime", type=Path, metavar="FILE.tgz", help="web: npm's onnxruntime-web (default: downloaded once)"
     )
     hub = parser.add_argument_group("the Hugging Face Hub", "in place of --format and --out; the model is a run")
@@ -76,6 +81,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--web-runtime is for --format web, found --format {options.format}")
     if options.calibration is not None and not options.int8:
         raise UserError("--calibration gives int8 its images: add --int8, or leave it out")
+    if options.register is not None and options.format != "onnx":
+        raise UserError(f"--register is for --format onnx, found --format {options.format}")
     from jaxnets.engine.onnx_file import check_writable, require
 
     if options.format == "safetensors" and options.out.suffix != ".safetensors":
@@ -91,6 +98,11 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     if options.format in ("onnx", "web"):
         require("onnx")
         require("onnxruntime")
+    asked = None
+    if options.register is not None:
+        from jaxnets.export.register import parse_registration
+
+        asked = parse_registration(options.register, options.model)
     runtime = None
     if options.format == "web":
         from jaxnets.export.web.runtime import open_runtime
@@ -109,12 +121,16 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
             _stablehlo(classifier, options) if options.format == "stablehlo" else _onnx(classifier, options, runtime)
         )
     print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
+    if asked is not None:
+        from jaxnets.export.register import register
+
+        print(register(options.out.read_bytes(), classifier, asked, said))
     return 0
 
 
 def _push(options: argparse.Namespace) -> int:
     """Puts a run on the Hub, or writes the folder that would be."""
-    file_options = ("format", "out", "calibration")
+    file_options = ("format", "out", "calibration", "register")
     given = [f"--{name}" for name in file_options if getattr(options, name) is not None]
     given += [f"--{name.replace('_', '-')}" for name in ("int8", "preprocessing_inside") if getattr(options, name)]
     if given:

@@ -29,6 +29,7 @@ from jaxnets.run.checkpoints import Progress, choose, read_variables, steps
 from jaxnets.run.directory import RunDirectory
 from jaxnets.run.storage import Place
 from jaxnets.schema import flatten
+from jaxnets.track.begin import catch_up
 from jaxnets.train.display import Display
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.log import RunLog
@@ -80,6 +81,7 @@ def finetune(
     try:
         with listening(stop, display.say):
             tune.finish()
+            catch_up(run, tune.config)
     except Stopped:
         return Outcome(outcome.step, stop.status, stop.signal)
     return Outcome(outcome.step)

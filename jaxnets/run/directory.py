@@ -128,6 +128,10 @@ class RunDirectory:
         return self.path / "report"
 
     @property
+    def tracking(self) -> Place:
+        return self.path / "tracking.json"
+
+    @property
     def spread(self) -> Place:
         return self.path / "spread.safetensors"
 

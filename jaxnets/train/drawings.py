@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jaxnets import exit
 from jaxnets.run.curves import draw, read_rows
+from jaxnets.track.mirror import CURVES, FIRST_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CURVES, FIRST_BATCH = "curves.png", "first_batch.png"
 _SHARE = 0.01  # of the session's time, that drawing curves may take
 _PATIENCE = 20.0  # seconds at the end of a session, for the first batch to be drawn
 _DOTS_PER_INCH = 110

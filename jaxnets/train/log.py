@@ -1,24 +1,21 @@
-"""What a run says of itself in files: metrics.jsonl, and the same for TensorBoard."""
+"""What a run says of itself: metrics.jsonl in the run directory, and the same for trackers."""
 
-import io
 import json
 import logging
-import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import numpy as np
-from PIL import Image
-from tensorboardX import SummaryWriter
 
 from jaxnets.errors import UserError
 from jaxnets.run.curves import read_rows
 from jaxnets.run.directory import RunDirectory, finite
 from jaxnets.run.storage import bucket_errors, in_bucket, kind_of, upload
+from jaxnets.track.sender import PATIENCE, Sender
+from jaxnets.track.tensorboard import TensorBoard
+from jaxnets.track.tracker import Ended
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +27,17 @@ class NoLog:
 
     def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None: ...
 
-    def publish(self) -> None:
-        """Makes sure that whoever reads the run finds what was written so far."""
+    def publish(self, step: int | None = None) -> None:
+        """Makes sure that whoever reads the run finds what was written so far.
 
-    def close(self) -> None: ...
+        With `step` none of it will come again, once the checkpoint of that step is there.
+        """
+
+    def close(self, ended: Ended = "finished", why: str = "") -> None: ...
 
 
 class RunLog(NoLog):
-    """Appends rows to metrics.jsonl and scalars to TensorBoard's event files."""
+    """Appends rows to metrics.jsonl and to TensorBoard's event files, and lets senders read them for other trackers."""
 
     def __init__(self, run: RunDirectory, resumed_step: int, *, evaluated: bool = True) -> None:
         """Rows past `resumed_step`, and unless it is `evaluated` those of its evaluation, will come again.
@@ -49,6 +49,7 @@ class RunLog(NoLog):
         folder = Path(self._own.name) if self._own else Path(run.path)
         self.path, self.tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
         self._closed = False
+        self._senders: Sequence[Sender] = ()
         self.written = 0  # rows, that this session has written
         self._lock = threading.Lock()  # between what publishes files and what writes them in another thread
         self._published: dict[Path, int] = {}  # sizes of files that a bucket has
@@ -58,11 +59,17 @@ class RunLog(NoLog):
                 with bucket_errors(run.path):
                     if kind_of(run.metrics):
                         self.path.write_bytes(run.metrics.read_bytes())
-            _keep_rows(self.path, resumed_step, evaluated)
+            self._lines = _keep_rows(self.path, resumed_step, evaluated)
             self._rows = self.path.open("a", encoding="utf-8")
-            self._tensorboard = SummaryWriter(str(self.tensorboard), purge_step=resumed_step + 1)
+            self._tensorboard = TensorBoard(self.tensorboard, resumed_step)
         except OSError as error:
             raise self._refusal(error) from error
+
+    def track(self, senders: Sequence[Sender]) -> None:
+        """Lets `senders` send what is written, from now on."""
+        self._senders = senders
+        for sender in senders:
+            sender.begin()
 
     def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         row = finite({"step": step, "epoch": round(epoch, 4), "time": round(time.time(), 3), **values})
@@ -70,10 +77,8 @@ class RunLog(NoLog):
             self._rows.write(json.dumps(row) + "\n")
             self._rows.flush()
             self.written += 1
-            for key, value in values.items():
-                if isinstance(value, int | float) and math.isfinite(value):
-                    self._tensorboard.add_scalar(key, value, step)
-            self._tensorboard.flush()
+            self._lines += 1
+            self._tensorboard.rows([row])
         except OSError as error:
             raise self._refusal(error) from error
         if time.monotonic() > self._next:
@@ -83,7 +88,10 @@ class RunLog(NoLog):
                 _log.warning("%s", error)
                 self._next = time.monotonic() + _PUBLISHED_EVERY
 
-    def publish(self) -> None:
+    def publish(self, step: int | None = None) -> None:
+        if step is not None:
+            for sender in self._senders:
+                sender.covered(self._lines, step)
         if self._own is None:
             return
         root = Path(self._own.name)
@@ -116,20 +124,24 @@ class RunLog(NoLog):
         """Puts an image among those of TensorBoard."""
         with self._lock:
             if not self._closed:
-                pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-                self._tensorboard.add_image(name, pixels, step, dataformats="HWC")
+                self._tensorboard.image(name, png, step)
 
-    def close(self) -> None:
+    def close(self, ended: Ended = "finished", why: str = "") -> None:
+        """Writes all to its end. After a session that `failed`, rows may come again that no checkpoint covers."""
         with self._lock:
             self._closed = True
         try:
             self._rows.close()
             self._tensorboard.close()
+            self.publish()
         except OSError as error:
             raise self._refusal(error) from error
-        self.publish()
-        if self._own:
-            self._own.cleanup()
+        finally:
+            deadline = time.monotonic() + PATIENCE
+            for sender in self._senders:
+                sender.close(None if ended == "failed" else self._lines, ended, why, deadline)
+            if self._own:
+                self._own.cleanup()
 
     def _refusal(self, error: OSError) -> UserError:
         return UserError(
@@ -138,7 +150,9 @@ class RunLog(NoLog):
         )
 
 
-def _keep_rows(path: Path, step: int, evaluated: bool) -> None:
+def _keep_rows(path: Path, step: int, evaluated: bool) -> int:
+    """Removes rows that will come again; returns how many stay."""
+
     def stays(row: dict[str, Any]) -> bool:
         return row["step"] < step or (row["step"] == step and (evaluated or "train/loss" in row))
 
@@ -146,3 +160,4 @@ def _keep_rows(path: Path, step: int, evaluated: bool) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     temporary.replace(path)
+    return len(rows)

@@ -23,6 +23,8 @@ from jaxnets.run.checkpoints import steps as saved_steps
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.run.storage import Place, in_bucket
 from jaxnets.schema import AUTO
+from jaxnets.track.begin import senders
+from jaxnets.track.destinations import destinations
 from jaxnets.train.around import Around
 from jaxnets.train.auto_batch import with_batch_size
 from jaxnets.train.books import Books
@@ -198,6 +200,7 @@ def set_up(
     frozen = frozen_layers(config.freeze, family_of(model).structure(model))
     if hosts.leads:
         run.check_writable()
+        destinations(config.track)
         for sentence in without_effect(config):
             _log.warning("%s", sentence)
         if frozen and config.model.pretrained is None:
@@ -371,6 +374,10 @@ def _session(
             run.write_model(replace(setup.card, thresholds=thresholds))
 
     log = RunLog(run, progress.step, evaluated=progress.evaluation is not None) if leads else None
+    if log:
+        devices = mesh.devices.flatten()
+        hardware = f"{len(devices)} × {devices[0].device_kind}, {around.hosts.processes} processes"
+        log.track(senders(run, config, log.path.parent, progress.step, hardware, display.say))
     draws = Draws(order=data.order, batch_size=config.batch_size, stop_step=setup.steps, boxes=built.boxes)
     metrics = (*table.TRAINING, *built.step_metrics)
     feed = make_feed(

@@ -70,7 +70,7 @@ class Session:
         self.over = False  # before its last step, for want of a better evaluation
         self.evaluated: tuple[int, dict[str, Any]] | None = None  # the last step that was, and what was found
         with ExitStack() as at_end:
-            at_end.callback(self.books.log.close)
+            at_end.push(self._close_log)
             at_end.callback(self._close_drawings)
             at_end.callback(self.display.stop)
             at_end.callback(self.profiler.close)
@@ -82,9 +82,8 @@ class Session:
                 with suppress(UserError):
                     self.checkpointer.close()
                 raise
-        finished = (self.over or step >= self.timetable.steps) and self.progress.evaluation is not None
         stop = self.around.stop
-        if not finished:
+        if not self._finished:
             return Outcome(step, stop.status, stop.signal)
         if said := self.judge.said(self.progress):
             self.display.say(f"finished at step {step} of {self.timetable.steps}: {said}")
@@ -176,6 +175,16 @@ class Session:
     def _best_step(self) -> int | None:
         return (self.progress.best or {}).get("step")
 
+    @property
+    def _finished(self) -> bool:
+        return (self.over or self.progress.step >= self.timetable.steps) and self.progress.evaluation is not None
+
+    def _close_log(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.books.log.close("finished" if self._finished else "stopped")
+        else:
+            self.books.log.close("failed", (str(error).splitlines() or [type(error).__name__])[0])
+
     def _close_drawings(self) -> None:
         self.drawings.close(self.progress.step, self._best_step)
 
@@ -228,10 +237,11 @@ class Session:
             if evaluation and self.progress.evaluation is None:
                 self.progress = replace(self.progress, evaluation=evaluation)
                 self.checkpointer.amend(self.progress)
+                self.books.log.publish(step)
             return
         window = dict(self.books.window.sums)
         self.progress = replace(self.progress, step=step, evaluation=evaluation, window=window)
-        self.books.log.publish()  # a resume finds the rows up to its checkpoint
+        self.books.log.publish(step)  # a resume finds the rows up to its checkpoint
         self.checkpointer.save(state, self.progress)
         self.saved = step
         self.around.stop.expect_save(self.checkpointer.slowest)
