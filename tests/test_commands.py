@@ -170,7 +170,7 @@ def write_images(folder, *, classes=("cat", "dog"), count=6):
                 Image.effect_noise((10, 10), 80).convert("RGB").save(folder / split / name / f"{i}.jpg")
 
 
-SHORT = (SMALLER, "--config.batch_size=4", "--config.steps=2", "--config.eval_every_steps=2")
+SHORT = (SMALLER, *(f"--config.{key}" for key in ("batch_size=4", "steps=2", "eval_every_steps=2", "drawings=false")))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,10 @@ OPTIONS = [
 
 
 # Of the digits with such batches an epoch has 91 steps: one stage thaws at step 12, the rest at 24.
-THAW = ["--config.freeze.before=stage3", "--config.freeze.stage_epochs=0.13", "--config.freeze.thaw_epoch=0.26"]
+THAW = [
+    *("--config.freeze.before=stage3", "--config.freeze.stage_epochs=0.13", "--config.freeze.thaw_epoch=0.26"),
+    "--config.drawings=false",
+]
 
 
 def start(workdir: Path, *options: str, optimised: bool) -> subprocess.Popen:
