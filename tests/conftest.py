@@ -8,10 +8,14 @@ from pathlib import Path
 
 _CACHE = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 os.environ["JAX_PLATFORMS"] = "cpu"
-_QUICK = "--xla_backend_optimization_level=0"  # compiling is what costs where arrays are small
+# Compiling is what costs where arrays are small. Without its emitters of fusions XLA compiles in a third of the time
+# what runs as fast, and may differ in the last bit.
+_QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {_QUICK}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # many small ones add up, and processes share them
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"  # what is mixed by accident is an error here
 
 import jax  # after the environment, which it reads when it is imported
@@ -36,8 +40,17 @@ _LONGEST = (
     "train/test_hosts.py",
     "test_commands.py",
     "train/test_resume.py",
+    "explain/test_photographs.py",
+    "launch/test_notebooks.py",
+    "test_families.py",
+    "train/test_thaw.py",
     "train/test_bucket.py",
     "plan/test_plan.py",
+    "train/test_progressive.py",
+    "train/test_step.py",
+    "train/test_several_labels.py",
+    "recipe/augment/policy/test_shears.py",
+    "test_readme.py",
     "pretrained/test_load.py",
     "train/test_failures.py",
     "train/test_stop.py",
@@ -91,6 +104,17 @@ def objects() -> Iterator[bucket.Bucket]:
         for name, value in variables.items():
             patch.setenv(name, value)
         yield served
+
+
+@pytest.fixture
+def optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and evaluation take longer to compile and run faster, for runs of hundreds of steps."""
+    quick = jax.stages.Lowered.compile
+
+    def compiled(self: jax.stages.Lowered, compiler_options: dict | None = None) -> jax.stages.Compiled:
+        return quick(self, {"xla_backend_optimization_level": 1, **(compiler_options or {})})
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def test_training_shows_what_was_changed_the_model_the_data_and_its_progress(tra
     assert devices == "devices: 8 × cpu; 4 steps of 16 examples"
     assert all(line.startswith("step ") for line in progress)
     assert progress[-1].startswith("step 4/4")
+    assert {"curves.png", "first_batch.png"} <= {file.name for file in trained[0].iterdir()}
 
 
 def test_the_same_command_on_a_finished_run_says_so(run, trained):
@@ -170,7 +171,7 @@ def write_images(folder, *, classes=("cat", "dog"), count=6):
                 Image.effect_noise((10, 10), 80).convert("RGB").save(folder / split / name / f"{i}.jpg")
 
 
-SHORT = (SMALLER, "--config.batch_size=4", "--config.steps=2", "--config.eval_every_steps=2")
+SHORT = (SMALLER, *(f"--config.{key}" for key in ("batch_size=4", "steps=2", "eval_every_steps=2", "drawings=false")))
 
 
 @pytest.fixture(scope="module")

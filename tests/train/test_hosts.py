@@ -136,7 +136,7 @@ def test_two_processes_evaluate_a_run_together(one, tmp_path):
     assert "accuracy" not in done[1][1]  # one of them reports
 
 
-ENDLESS = ("--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1")
+ENDLESS = ("--config.batch_size=16", "--config.steps=100000", "--config.log_every_steps=1", "--config.drawings=false")
 
 
 def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path):
