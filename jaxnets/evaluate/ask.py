@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxnets.evaluate.calibrate import Wanted
 from jaxnets.evaluate.card.write import card_of
 from jaxnets.evaluate.files import write_file
 from jaxnets.evaluate.further import Further, ask_further, table_over, tabulate
+from jaxnets.evaluate.opened import open_model
 from jaxnets.evaluate.options import Options, described, signature
 from jaxnets.evaluate.run import Evaluation, judge_run
 from jaxnets.evaluate.runs_table import Runs
@@ -94,7 +96,7 @@ def ask(options: Options) -> Answer:
     Raises:
         UserError: if it cannot be answered.
     """
-    if options.workdir is None:
+    if options.workdir is None and options.model is None:
         runs, found = table_over(options), Further()
         tabulate(runs, found)
         return Answer(options=options, evaluation=None, further=found, runs=runs)
@@ -106,15 +108,21 @@ def ask(options: Options) -> Answer:
         familiar=options.familiar,
         split=options.fit_on,
     )
+    if options.workdir is not None:
+        run, model = open_run(options.workdir), options.model
+    else:
+        assert options.model is not None  # Options has checked it
+        assert options.source is not None
+        run, model = open_model(options.model, options.source, options.checkpoint, options.weights), None
     evaluation = judge_run(
-        open_run(options.workdir),
+        run,
         split=options.split,
         batch_size=options.batch_size,
         checkpoint=options.checkpoint,
         weights=options.weights,
         source=options.source,
         choose_on=options.thresholds,
-        model=options.model,
+        model=None if model is None else Path(model),
         tta=options.tta,
         size=options.size,
         class_map=options.class_map,

@@ -124,11 +124,11 @@ def ask_further(options: "Options", evaluation: "Evaluation") -> Further:
 
 def _against(options: "Options", evaluation: "Evaluation", found: Further) -> None:
     from jaxnets.evaluate.against import Judged, compare
+    from jaxnets.evaluate.opened import open_model
     from jaxnets.evaluate.page.against import against, signed
     from jaxnets.evaluate.page.images import Images
     from jaxnets.evaluate.run import judge_run
     from jaxnets.evaluate.weighted import TITLES, shown
-    from jaxnets.run.directory import open_run
 
     def judged(of: "Evaluation", name: str) -> Judged:
         return Judged(name=name, predictions=of.predictions, temperature=of.temperature, thresholds=of.asked.thresholds)
@@ -138,7 +138,8 @@ def _against(options: "Options", evaluation: "Evaluation", found: Further) -> No
         given |= {"class_map": options.class_map, "tta": options.tta}
         if path.endswith(".onnx"):
             return judged(judge_run(evaluation.run, model=Path(path), **given), path)
-        return judged(judge_run(open_run(path), weights=options.weights, size=options.size, **given), path)
+        run = open_model(path, options.source or evaluation.config.data.source, weights=options.weights)
+        return judged(judge_run(run, weights=options.weights, size=options.size, **given), path)
 
     name = str(options.workdir if options.model is None else options.model)
     comparisons = compare(judged(evaluation, name), [other(path) for path in options.against or ()], seed=options.seed)

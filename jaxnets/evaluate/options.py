@@ -5,20 +5,16 @@ field, so that whatever one can be asked, the other can.
 """
 
 import argparse
-import operator
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from functools import cache
-from glob import glob
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from jaxnets.errors import UserError, nearest
-
-Size = int | tuple[int, int]
+from jaxnets.evaluate import words
+from jaxnets.evaluate.words import Size, Word, spelt
 
 _TRUST = "when to believe it"
 _MORE = "comparing, groups, robustness"
@@ -27,124 +23,6 @@ _GROUPS: Mapping[str, str | None] = {
     _TRUST: "fitted on held-out images, kept in model.json, and used wherever the run answers",
     _MORE: None,
 }
-
-
-class _Word:
-    """What an option takes: `read` turns what Python gives into what the field holds, `command` goes to argparse."""
-
-    def __init__(self, help: str, read: Callable[[str, Any], Any], *, group: str = "", **command: Any) -> None:
-        self.help, self.read, self.group, self.command = help, read, group, command
-
-
-def _refuse(name: str, expected: str, value: Any) -> UserError:
-    return UserError(f"{spelt(name)} must be {expected}, found {value!r}")
-
-
-def _text(name: str, value: Any, expected: str = "text") -> str:
-    if not isinstance(value, str | os.PathLike) or not os.fsdecode(value):
-        raise _refuse(name, expected, value)
-    return os.fsdecode(value)
-
-
-def _path(name: str, value: Any) -> Path:
-    return Path(_text(name, value, "a path"))
-
-
-def _flag(name: str, value: Any) -> bool:
-    if value is not True and value is not False:
-        raise _refuse(name, "True or False", value)
-    return bool(value)
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise _refuse(name, "a whole number", value) from error
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        if isinstance(value, bool | str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise _refuse(name, "a number", value) from error
-
-
-def _several(name: str, value: Any) -> tuple[str, ...]:
-    """Reads names or paths: one, or any number of them."""
-    if isinstance(value, str | os.PathLike):
-        return (_text(name, value),)
-    if not isinstance(value, Iterable):
-        raise _refuse(name, "text, or a list of it", value)
-    return tuple(_text(name, each) for each in value)
-
-
-def _runs(name: str, value: Any) -> tuple[str, ...]:
-    """Reads run directories: one, or any number, or a pattern (runs/*) where no shell has put them in its place."""
-    found: list[str] = []
-    for each in _several(name, value):
-        matching = [] if os.path.lexists(each) else sorted(glob(each))
-        found += matching or [each]
-    if not found:
-        raise _refuse(name, "one or more of them", value)
-    return tuple(found)
-
-
-def _with(usual: Any, read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """Reads True as what the option means where it stands alone, and False as if it were left out."""
-
-    def either(name: str, value: Any) -> Any:
-        return usual if value is True else None if value is False else read(name, value)
-
-    return either
-
-
-def _checkpoint(name: str, value: Any) -> str | int:
-    return _text(name, value) if isinstance(value, str | os.PathLike) else _whole(name, value)
-
-
-def _weights(name: str, value: Any) -> str:
-    if value not in ("ema", "raw"):
-        raise _refuse(name, "ema or raw", value)
-    return str(value)
-
-
-def _count(name: str, value: Any) -> str:
-    """Reads a number of images, or all; `further.corrupted_images` says what it means."""
-    return value if isinstance(value, str) else str(_whole(name, value))
-
-
-def _size(name: str, value: Any) -> Size:
-    """Reads pixels of a side, or of height and width: a number, two, or text as 64x48."""
-    if isinstance(value, str):
-        return read_size(value)
-    given = value if isinstance(value, tuple | list) else (value,)
-    sides = tuple(_whole(name, each) for each in given)
-    if len(sides) not in (1, 2) or not all(0 < each < 10_000 for each in sides):
-        raise _refuse(name, "pixels of a side, or height and width, up to 9999", value)
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def read_size(text: str) -> Size:
-    """Returns a side, or height and width, from what --size says.
-
-    Raises:
-        UserError: if it is neither.
-    """
-    found = re.fullmatch(r"([1-9]\d{0,3})(?:[x×]([1-9]\d{0,3}))?", text.strip())
-    if found is None:
-        raise UserError(f"--size must be pixels of a side, or HEIGHTxWIDTH, up to 9999, found {text!r}")
-    height, width = found.groups()
-    return int(height) if width is None else (int(height), int(width))
-
-
-def spelt(name: str) -> str:
-    """Returns an option as the command has it, which is how messages name it."""
-    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,51 +35,56 @@ class Options:
 
     workdir: Annotated[
         str | None,
-        _Word("the run directory, or gs://BUCKET/RUN", _text),
+        Word("the run directory, or gs://BUCKET/RUN", words.text),
     ] = None
     split: Annotated[
         str,
-        _Word("test (default), train, or validation where there is one", _text),
+        Word("test (default), train, or validation where there is one", words.text),
     ] = "test"
     batch_size: Annotated[
         int | None,
-        _Word("examples at a time; changes the speed, not the result", _whole, type=int),
+        Word("examples at a time; changes the speed, not the result", words.whole, type=int),
     ] = None
     checkpoint: Annotated[
         str | int,
-        _Word("best (default), newest, or a step", _checkpoint),
+        Word("best (default), newest, or a step", words.checkpoint),
     ] = "best"
     weights: Annotated[
         Literal["ema", "raw"],
-        _Word("ema (default), if averaged, or raw", _weights, choices=("ema", "raw")),
+        Word("ema (default), if averaged, or raw", words.weights, choices=("ema", "raw")),
     ] = "ema"
     source: Annotated[
         str | None,
-        _Word("new data to evaluate on, or where the run's own lies now (as config.data.source)", _text),
+        Word("new data to evaluate on, or where the run's own lies now (as config.data.source)", words.text),
     ] = None
     model: Annotated[
-        Path | None,
-        _Word("an ONNX file exported from the run, which is judged instead", _path, type=Path, metavar="FILE.onnx"),
+        str | None,
+        Word(
+            "an ONNX file exported from the run, which is judged instead; without --workdir, a model that no run here "
+            "has trained, on the data of --source: a name as efficientnet_lite0, hf:OWNER/REPO, a file of weights",
+            words.text,
+            metavar="M",
+        ),
     ] = None
     tta: Annotated[
         str | None,
-        _Word(
+        Word(
             "test-time augmentation, the mean of the logits: mirror, airbench (mirror and shifts by a pixel), crops, "
             "ten-crops",
-            _text,
+            words.text,
             metavar="VIEWS",
         ),
     ] = None
     size: Annotated[
         Size | None,
-        _Word("pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)", _size),
+        Word("pixels that images are brought to: a side, or HEIGHTxWIDTH (default: the model's)", words.size),
     ] = None
     thresholds: Annotated[
         str | None,
-        _Word(
+        Word(
             "of several labels: choose first, on this split (validation), from which probability on each is said, and "
             "keep that in the run's model.json",
-            _with("validation", _text),
+            words.or_alone("validation", words.text),
             nargs="?",
             const="validation",
             metavar="SPLIT",
@@ -209,35 +92,41 @@ class Options:
     ] = None
     out: Annotated[
         Path | None,
-        _Word("folder for the report (default: DIR/report; from Python none is written without it)", _path, type=Path),
+        Word(
+            "folder for the report (default: DIR/report; from Python none is written without it)", words.path, type=Path
+        ),
     ] = None
     parquet: Annotated[
         bool,
-        _Word("predictions.parquet in place of predictions.csv", _flag),
+        Word("predictions.parquet in place of predictions.csv", words.flag),
     ] = False
     no_page: Annotated[
         bool,
-        _Word("figures and predictions alone, without the page", _flag),
+        Word("figures and predictions alone, without the page", words.flag),
     ] = False
     calibrate: Annotated[
         bool,
-        _Word("fit the temperature that makes probabilities honest", _flag, group=_TRUST),
+        Word("fit the temperature that makes probabilities honest", words.flag, group=_TRUST),
     ] = False
     precision: Annotated[
         float | None,
-        _Word(
-            "answer only where P of the answers are right (95 %% sure)", _number, group=_TRUST, type=float, metavar="P"
+        Word(
+            "answer only where P of the answers are right (95 %% sure)",
+            words.number,
+            group=_TRUST,
+            type=float,
+            metavar="P",
         ),
     ] = None
     coverage: Annotated[
         float | None,
-        _Word("answer the surest C of the images", _number, group=_TRUST, type=float, metavar="C"),
+        Word("answer the surest C of the images", words.number, group=_TRUST, type=float, metavar="C"),
     ] = None
     familiar: Annotated[
         float | None,
-        _Word(
+        Word(
             "refuse what is unlike the training images, by energy and distance; SHARE (0.99) of images like them stay",
-            _with(0.99, _number),
+            words.or_alone(0.99, words.number),
             group=_TRUST,
             type=float,
             nargs="?",
@@ -247,9 +136,9 @@ class Options:
     ] = None
     conformal: Annotated[
         float | None,
-        _Word(
+        Word(
             "sets of classes that hold the right one for C of the images",
-            _number,
+            words.number,
             group=_TRUST,
             type=float,
             metavar="C",
@@ -257,13 +146,13 @@ class Options:
     ] = None
     fit_on: Annotated[
         str,
-        _Word("the held-out images (validation)", _text, group=_TRUST, metavar="SPLIT"),
+        Word("the held-out images (validation)", words.text, group=_TRUST, metavar="SPLIT"),
     ] = "validation"
     costs: Annotated[
         Path | None,
-        _Word(
+        Word(
             "what saying a class (column) costs where another is true (row)",
-            _path,
+            words.path,
             group=_TRUST,
             type=Path,
             metavar="FILE.csv",
@@ -271,10 +160,10 @@ class Options:
     ] = None
     against: Annotated[
         tuple[str, ...] | None,
-        _Word(
-            "compare with other runs, or ONNX files of this run, on the same images: McNemar's test, intervals of the "
-            "differences, and the images about which they disagree",
-            _runs,
+        Word(
+            "compare with other runs, models by name, or ONNX files of this run, on the same images: McNemar's test, "
+            "intervals of the differences, and the images about which they disagree",
+            words.runs,
             group=_MORE,
             nargs="+",
             metavar="RUN",
@@ -282,10 +171,10 @@ class Options:
     ] = None
     table: Annotated[
         tuple[str, ...] | None,
-        _Word(
+        Word(
             "a table over any number of runs (runs/*), from their reports where these are up to date; without "
             "--workdir nothing else is done, and --out writes it as runs.csv and runs.html",
-            _runs,
+            words.runs,
             group=_MORE,
             nargs="+",
             metavar="RUN",
@@ -293,19 +182,19 @@ class Options:
     ] = None
     by: Annotated[
         str | None,
-        _Word(
+        Word(
             "every figure by the value of a column of the source's table; numbers of many values by four ranges",
-            _text,
+            words.text,
             group=_MORE,
             metavar="COLUMN",
         ),
     ] = None
     corruptions: Annotated[
         tuple[str, ...] | None,
-        _Word(
+        Word(
             "the error on corrupted images, as ImageNet-C: the 15 of its mean (default), all (and four more), or those "
             "named",
-            _with((), _several),
+            words.or_alone((), words.several),
             group=_MORE,
             nargs="*",
             metavar="NAME",
@@ -313,36 +202,36 @@ class Options:
     ] = None
     corrupt_images: Annotated[
         str | None,
-        _Word(
+        Word(
             "images that are corrupted, drawn by --seed: a number (default 1000) or all",
-            _count,
+            words.count,
             group=_MORE,
             metavar="N",
         ),
     ] = None
     unlike: Annotated[
         str | None,
-        _Word(
+        Word(
             "how well images of another kind are told from the run's own: a source as config.data.source, or a folder "
             "of images",
-            _text,
+            words.text,
             group=_MORE,
             metavar="SOURCE",
         ),
     ] = None
     class_map: Annotated[
         str | None,
-        _Word(
+        Word(
             "the test sets of ImageNet as they are published: imagenet, imagenet-v2, imagenet-a, imagenet-r, "
             "imagenet-sketch, or real:FILE for real.json",
-            _text,
+            words.text,
             group=_MORE,
             metavar="NAME",
         ),
     ] = None
     seed: Annotated[
         int,
-        _Word("of resamples and corruptions (default 0)", _whole, group=_MORE, type=int),
+        Word("of resamples and corruptions (default 0)", words.whole, group=_MORE, type=int),
     ] = 0
 
     def __post_init__(self) -> None:
@@ -376,13 +265,13 @@ class Options:
 def _read(of: Field[Any], value: Any) -> Any:
     if value is None:
         if of.default is not None:
-            raise _refuse(of.name, f"something like {of.default!r}", value)
+            raise words.refuse(of.name, f"something like {of.default!r}", value)
         return None
     return _words()[of.name].read(of.name, value)
 
 
 @cache
-def _words() -> Mapping[str, _Word]:
+def _words() -> Mapping[str, Word]:
     return {name: hint.__metadata__[0] for name, hint in get_type_hints(Options, include_extras=True).items()}
 
 
@@ -396,9 +285,14 @@ def _check(options: Options) -> None:
 
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, found {options.batch_size}")
-    if options.workdir is None and not options.table:
-        raise UserError("--workdir is needed, the run that is evaluated; or --table RUN… for a table over several")
-    if options.workdir is None:
+    if options.workdir is None and options.model is not None:
+        _check_model(options)
+    elif options.workdir is None and not options.table:
+        raise UserError(
+            "--workdir is needed, the run that is evaluated; or --model M for a model that no run here has trained, or "
+            "--table RUN… for a table over several"
+        )
+    elif options.workdir is None:
         _check_alone(options)
     if options.corrupt_images is not None and options.corruptions is None:
         raise UserError("--corrupt-images says how many images --corruptions takes: give both, or neither")
@@ -412,6 +306,25 @@ def _check(options: Options) -> None:
         from jaxnets.engine.onnx_file import require
 
         require("pyarrow", "parquet")
+
+
+# What is kept in a run's model.json.
+_KEPT = ("thresholds", "calibrate", "precision", "coverage", "familiar", "conformal")
+
+
+def _check_model(options: Options) -> None:
+    if str(options.model).endswith(".onnx"):
+        raise UserError(
+            f"--model {options.model} is judged as the run that it was exported from: give that as --workdir"
+        )
+    if options.source is None:
+        raise UserError(f"--model {options.model} was trained by no run here: say with --source on which images")
+    for name in _KEPT:
+        if getattr(options, name):
+            raise UserError(
+                f"{spelt(name)} is kept in a run, and --model {options.model} is none: fine-tune it first (python -m "
+                f"jaxnets.main --config finetune), or leave {spelt(name)} out"
+            )
 
 
 # What a table over runs has a use for, without a run of its own.
@@ -429,11 +342,16 @@ def _check_alone(options: Options) -> None:
 def _check_there(path: str) -> None:
     """Refuses what is no run and no ONNX file, before the first model is asked."""
     from jaxnets.run.directory import open_run
+    from jaxnets.run.resolve import resolve
 
     if not path.endswith(".onnx"):
-        open_run(path)
+        found = resolve(path)
+        if found.is_run:
+            open_run(found.location)
     elif not Path(path).is_file():
-        raise UserError(f"--against {path}: there is no such file; give run directories, or ONNX files of this run")
+        raise UserError(
+            f"--against {path}: there is no such file; give run directories, models, or ONNX files of this run"
+        )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -443,7 +361,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     }
     for each in fields(Options):
         word = _words()[each.name]
-        told = {"action": "store_true"} if word.read is _flag else word.command
+        told = {"action": "store_true"} if word.read is words.flag else word.command
         places[word.group].add_argument(spelt(each.name), default=each.default, help=word.help, **told)
 
 

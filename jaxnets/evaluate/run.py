@@ -19,6 +19,7 @@ from jaxnets.evaluate.asked import Asked, OnnxModel, open_onnx
 from jaxnets.evaluate.calibrate import Wanted, check, fit
 from jaxnets.evaluate.class_maps import find_class_map, open_mapped, real_figures, restricted
 from jaxnets.evaluate.decisions import decided
+from jaxnets.evaluate.opened import OpenedModel
 from jaxnets.evaluate.predictions import Predictions, collect
 from jaxnets.evaluate.report import metrics_report
 from jaxnets.evaluate.several_labels import JudgedSeveral, judge_several
@@ -195,7 +196,7 @@ def _who(
         UserError: if it cannot be opened, is not of this run, or cannot be asked at this size.
     """
     if model is None:
-        classifier = load(run.path, checkpoint, weights)
+        classifier = run.classifier if isinstance(run, OpenedModel) else load(run.path, checkpoint, weights)
         if size is not None:
             classifier = at_size(classifier, size)
         return classifier, classifier
@@ -328,19 +329,27 @@ def _open(config: Config, card: ModelCard, split: str, source: str | None) -> La
         return data
     root = config.data.root if _is_same(source, config.data.source) else None  # of other data, beside its table
     given = replace(config, data=replace(config.data, source=source, root=root))
-    try:
-        data = open_dataset(given, card.preprocess)
-        # In the run's own folder, changed, what was held out still is, whereas all of it was trained on.
-        own = _is_same(source, config.data.source) and data.class_names == card.class_names
-        if own or not _changes(data, card):
-            return data
-    except UserError:  # data to evaluate on need not be fit to train on
-        pass
+    known = _of_run(given, card, own=_is_same(source, config.data.source)) if card.data else None
+    if known is not None:
+        return known
     found = open_evaluation(given, card.preprocess, card.class_names)
     if "all" not in found.splits:
         return found
     warning = f"all images of {source} are evaluated: if the model was trained on some of them, it looks too good"
     return replace(found, notes=(*found.notes, warning))
+
+
+def _of_run(given: Config, card: ModelCard, *, own: bool) -> Dataset | None:
+    """Returns data as the run had it, with what was held out; None where it is other data.
+
+    In the run's own folder, changed, what was held out still is, whereas all of it was trained on.
+    """
+    try:
+        data = open_dataset(given, card.preprocess)
+    except UserError:  # data to evaluate on need not be fit to train on
+        return None
+    own = own and data.class_names == card.class_names
+    return data if own or not _changes(data, card) else None
 
 
 def _changes(data: Dataset, card: ModelCard) -> list[str]:

@@ -13,6 +13,7 @@ from jaxnets.errors import UserError
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
     from jaxnets.export.calibration import Calibration
+    from jaxnets.export.web.runtime import Runtime
 
 _log = logging.getLogger("jaxnets.export")
 
@@ -23,23 +24,27 @@ def main() -> None:
         description="Write a model as a file for other programs, checked first; or put a run on the Hugging Face Hub.",
     )
     cli.add_model_option(parser)
-    parser.add_argument("--format", choices=("onnx", "stablehlo", "safetensors"))
+    parser.add_argument("--format", choices=("onnx", "stablehlo", "safetensors", "web"))
     parser.add_argument(
         "--out",
         type=Path,
-        help="the file to write; of safetensors a folder, or a file in one, for timm's config.json lies beside it",
+        help="the file to write (web: FILE.html, a page that needs no server); of safetensors a folder, or a file in "
+        "one, for timm's config.json lies beside it",
     )
     parser.add_argument(
         "--preprocessing-inside",
         action="store_true",
         help="onnx: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
     )
-    parser.add_argument("--int8", action="store_true", help="onnx: 8 bits, calibrated on real images")
+    parser.add_argument("--int8", action="store_true", help="onnx, web: 8 bits, calibrated on real images")
     parser.add_argument(
         "--calibration", type=Path, help="int8: a folder of images (default: the run's own training data)"
     )
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
+    )
+    parser.add_argument(
+        "--web-runtime", type=Path, metavar="FILE.tgz", help="web: npm's onnxruntime-web (default: downloaded once)"
     )
     hub = parser.add_argument_group("the Hugging Face Hub", "in place of --format and --out; the model is a run")
     hub.add_argument(
@@ -61,10 +66,14 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError("--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out")
     if options.format is None or options.out is None:
         raise UserError(
-            "give --format (onnx, stablehlo or safetensors) and --out FILE, or --push-to OWNER/REPO for the Hub"
+            "give --format (onnx, stablehlo, safetensors or web) and --out FILE, or --push-to OWNER/REPO for the Hub"
         )
-    if options.format != "onnx" and (options.int8 or options.preprocessing_inside):
-        raise UserError(f"--int8 and --preprocessing-inside are for --format onnx, found --format {options.format}")
+    if options.format not in ("onnx", "web") and options.int8:
+        raise UserError(f"--int8 is for --format onnx and web, found --format {options.format}")
+    if options.format != "onnx" and options.preprocessing_inside:
+        raise UserError(f"--preprocessing-inside is for --format onnx, found --format {options.format}")
+    if options.format != "web" and options.web_runtime is not None:
+        raise UserError(f"--web-runtime is for --format web, found --format {options.format}")
     if options.calibration is not None and not options.int8:
         raise UserError("--calibration gives int8 its images: add --int8, or leave it out")
     from jaxnets.engine.onnx_file import check_writable, require
@@ -79,9 +88,14 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
         if run_of(options.model) is None:
             raise no_images(options.model)
-    if options.format == "onnx":
+    if options.format in ("onnx", "web"):
         require("onnx")
         require("onnxruntime")
+    runtime = None
+    if options.format == "web":
+        from jaxnets.export.web.runtime import open_runtime
+
+        runtime = open_runtime(options.web_runtime)
     use_compilation_cache()
     from jaxnets.classifier import load
 
@@ -91,7 +105,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
         size, said = export_folder(classifier, options.out)
     else:
-        size, said = (_onnx if options.format == "onnx" else _stablehlo)(classifier, options)
+        size, said = (
+            _stablehlo(classifier, options) if options.format == "stablehlo" else _onnx(classifier, options, runtime)
+        )
     print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
     return 0
 
@@ -146,18 +162,23 @@ def _stablehlo(classifier: "Classifier", options: argparse.Namespace) -> tuple[i
     ), f"StableHLO for {', '.join(stablehlo.PLATFORMS)}; off JAX by {difference:.1e} of the largest logit"
 
 
-def _onnx(classifier: "Classifier", options: argparse.Namespace) -> tuple[int, str]:
+def _onnx(classifier: "Classifier", options: argparse.Namespace, runtime: "Runtime | None" = None) -> tuple[int, str]:
+    """Writes an ONNX file, or with a runtime a page that holds it."""
     from jaxnets.engine.onnx_file import write_bytes
     from jaxnets.export import check
     from jaxnets.export.calibration import open_calibration
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
 
     calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
-    content = export_onnx(classifier, normalised_inside=options.preprocessing_inside)
+    content = export_onnx(classifier, normalised_inside=runtime is not None or options.preprocessing_inside)
     difference = check.check(classifier, onnx_logits(content, classifier))
     said = f"ONNX; off JAX by {difference:.1e} of the largest logit"
     if calibration is not None:
         content, said = _in_int8(content, classifier, calibration, options.max_loss)
+    if runtime is not None:
+        from jaxnets.export.web.page import page
+
+        content, said = page(content, runtime), f"a page with {said}"
     write_bytes(options.out, content)
     return len(content), said
 

@@ -1,8 +1,12 @@
 """The demo's modules lie beside its app, not in the package; and a run to show."""
 
 import json
+import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +23,41 @@ from tests.train.runs import SMALL, short
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "launch")]
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+QUIET = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --use-fake-device-for-media-stream "
+    "--use-fake-ui-for-media-stream"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium, whose camera is a made one."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*QUIET.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+def wait_for(seen: Callable[[], Any], seconds: float = 120) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := seen():
+                return found
+        except StaleElementReferenceException:  # drawn anew meanwhile
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not seen within {seconds} s")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,8 @@
 """The demo as a visitor meets it, in a headless Chromium."""
 
 import csv
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +12,12 @@ from PIL import Image
 
 import jaxnets
 from tests.conftest import environment
-from tests.demo.conftest import ROOT
+from tests.demo.conftest import ROOT, wait_for
 from tests.demo.test_app import free_port
 
 pytest.importorskip("gradio")
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 
 PHOTOS = ROOT / "demo" / "examples" / "photos"
-QUIET = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +38,6 @@ def address(digits_run, tmp_path_factory):
             server.terminate()
             server.wait(20)
     assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*QUIET.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture
@@ -83,20 +62,6 @@ def find(page: Any, selector: str) -> Any:
 def text_of(page: Any, selector: str) -> str:
     element = find(page, selector)
     return element.text if element else ""
-
-
-def wait_for(seen: Callable[[], Any], seconds: float = 120) -> Any:
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := seen():
-                return found
-        except StaleElementReferenceException:  # drawn anew meanwhile
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"not seen within {seconds} s")
 
 
 def upload(page: Any, file: Path) -> None:

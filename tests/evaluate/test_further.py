@@ -195,7 +195,7 @@ def test_a_table_over_runs_is_written_as_csv_and_as_a_page(run, tmp_path, capsys
         ),
         (["--workdir", "a", "--corruptions", "--corrupt-images", "0"], "found '0'"),
         (["--workdir", "a", "--corruptions", "fogg"], "no corruption 'fogg' .did you mean 'fog'"),
-        (["--workdir", "a", "--against", "/nowhere"], "there is no directory /nowhere"),
+        (["--workdir", "a", "--against", "/nowhere"], "there is no model ./nowhere."),
         (["--workdir", "a", "--against", "/nowhere.onnx"], "--against /nowhere.onnx: there is no such file"),
         (["--workdir", "a", "--seed", "-1"], "--seed must be 0 or more, found -1"),
     ],

@@ -165,7 +165,15 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(export, tmp_pa
         check_writable(tmp_path)
 
 
-def test_options_of_onnx_are_refused_with_other_formats(export, tmp_path):
-    status, said = export("--model", "x", "--format", "safetensors", "--int8", "--out", tmp_path / "x")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["safetensors", "--int8"], "--int8 is for --format onnx and web, found --format safetensors"),
+        (["web", "--preprocessing-inside"], "--preprocessing-inside is for --format onnx, found --format web"),
+        (["onnx", "--web-runtime", "x"], "--web-runtime is for --format web, found --format onnx"),
+    ],
+)
+def test_options_of_other_formats_are_refused(export, tmp_path, given, said):
+    status, found = export("--model", "x", "--out", tmp_path / "x", "--format", *given)
     assert status == 1
-    assert "are for --format onnx" in said
+    assert said in found
