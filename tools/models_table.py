@@ -185,13 +185,14 @@ def document(parity: dict[str, Any]) -> str:
             "",
             "*Between images* is how much the original's logits for the two images differ, as a share of the "
             "largest: near 0 the comparison would prove nothing. *Own rounding* is how far the original's float32 "
-            "logits lie from its own in float64, where that was measured.",
+            "logits lie from its own in float64, where that was measured. *Plain* are those with XLA's own "
+            "convolutions in place of the forms for CPUs, which the tests compare with them.",
             "",
             "| original | model | size | difference | own rounding | between images |",
             "|---|---|---:|---:|---:|---:|",
             *[
-                f"| {case['case']} | `{case['model']}` | {size} | {found['error']:.1e} | {rounding(found)} "
-                f"| {found['between']:.2f} |"
+                f"| {case['case']} | `{case['model']}`{', plain' * case.get('plain', False)} | {size} "
+                f"| {found['error']:.1e} | {rounding(found)} | {found['between']:.2f} |"
                 for case in parity["cases"]
                 for size, found in case["sizes"].items()
             ],

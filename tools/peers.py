@@ -16,6 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from jaxnets.models.convnext.variants import ENTRIES as CONVNEXTS
+from jaxnets.models.vit.variants import ENTRIES as VITS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -186,19 +189,9 @@ _TIMM = [
     "tf_efficientnetv2_b0",
     "tf_efficientnetv2_b1",
     "tf_efficientnetv2_b3",
-    "convnext_atto",
-    "convnext_nano",
-    "convnext_tiny",
-    "convnextv2_atto",
-    "convnextv2_tiny",
+    *CONVNEXTS,
 ]
-_TIMM_VITS = [
-    "vit_tiny_patch16_224",
-    "vit_small_patch32_224",
-    "vit_base_patch16_gap_224",
-    "deit_tiny_patch16_224",
-    "deit3_small_patch16_224",
-]
+_TIMM_VITS = [name for name in VITS if name != "vit_tiny_patch4_32"]  # which timm has not
 _VITS = {"tiny": (12, 3, 192), "base": (12, 12, 768)}  # layers, heads and width
 _TORCHVISION = [
     "resnet18",

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxnets import create_model
 from jaxnets.data.batch import Batch
+from jaxnets.models.convnext.network import Stage as ConvNeXtStage
 from jaxnets.models.resnet.network import ResNet, Stage
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.flip import Flip
@@ -41,8 +44,8 @@ def tiny(dtype=jnp.float32, features=(8, 16), **fields):
 OPS = (PadAndCrop(padding=1), Flip(horizontal=0.5))
 
 
-def setup(dtype=jnp.float32, *, rate=0.1, recipe=None, micro_batches=1, sharding=None, **fields):
-    model = tiny(dtype, **fields)
+def setup(dtype=jnp.float32, *, make=tiny, rate=0.1, recipe=None, micro_batches=1, sharding=None, **fields):
+    model = make(dtype=dtype, **fields)
     made = Recipe(
         **{
             "loss": SoftmaxCrossEntropy(),
@@ -99,6 +102,20 @@ def test_micro_batches_give_what_the_whole_batch_gives(eight_devices, micro_batc
     sharding = over_data(eight_devices, axis=1)
     whole = run_on(eight_devices, 3, size=32, **fields)
     divided = run_on(eight_devices, 3, size=32, micro_batches=micro_batches, sharding=sharding, **fields)
+    assert_close(divided, whole, 1e-10)
+
+
+CONVNEXT = {"stages": [ConvNeXtStage(blocks=1, features=8)] * 2, "layer_scale": 0.5, "stochastic_depth": 0.0}
+VIT = {"width": 16, "blocks": (1, 1), "heads": 2, "grid": (2, 2)}
+
+
+@pytest.mark.usefixtures("enable_x64")
+@pytest.mark.parametrize(("name", "fields"), [("convnext_tiny", CONVNEXT), ("vit_tiny_patch4_32", VIT)])
+def test_micro_batches_need_no_groups_where_each_image_is_normalised_by_itself(eight_devices, name, fields):
+    same = {"dtype": jnp.float64, "make": partial(create_model, name), "num_classes": 4, **fields}
+    sharding = over_data(eight_devices, axis=1)
+    whole = run_on(eight_devices, 2, size=32, **same)
+    divided = run_on(eight_devices, 2, size=32, micro_batches=4, sharding=sharding, **same)
     assert_close(divided, whole, 1e-10)
 
 

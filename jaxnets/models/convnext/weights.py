@@ -1,7 +1,7 @@
 """ConvNeXts in the files of other libraries: under which keys, and what their configurations say."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxnets.models.conventions import imagenet
@@ -12,127 +12,125 @@ from jaxnets.preprocess import Preprocess
 
 Shape = tuple[int, ...]
 
+_HALVING = ("halving_norm", "halving_conv")
 
-def _timm(model: ConvNeXt, path: Path) -> str:
-    ends = {"stem_conv": "stem.0", "stem_norm": "stem.1", "last_norm": "head.norm", "head": "head.fc"}
-    if path[0] in ends:
-        return ends[path[0]]
-    stage, block = block_numbers(path[0])
-    if path[1] in _HALVING:
-        return f"stages.{stage - 1}.downsample.{_HALVING.index(path[1])}"
-    names = {
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """What a library calls the layers; stages and blocks count from 0."""
+
+    layers: Mapping[str, str]  # those of a block begin with `block`
+    block: Callable[[int, int], str]  # of (stage, block)
+    halving: Callable[[int], str]  # of a stage; the norm and the convolution are 0 and 1 of it
+    # By layer: the shape there of an array of a shape here.
+    shapes: Mapping[str, Callable[[Shape], Shape]] = field(default_factory=dict)
+    conv_mlp: bool = False  # whether the dense layers are 1×1 convolutions there where the model's `conv_mlp` says so
+
+    def of_layer(self, model: ConvNeXt, path: Path) -> str:
+        if path[0] in self.layers:
+            return self.layers[path[0]]
+        stage, block = (number - 1 for number in block_numbers(path[0]))
+        if path[1] in _HALVING:
+            return f"{self.halving(stage)}.{_HALVING.index(path[1])}"
+        return f"{self.block(stage, block)}.{self.layers[path[1]]}"
+
+    def of_parameter(self, model: ConvNeXt, path: Path, shape: Shape) -> Stored | None:
+        """LayerScale's belongs to no layer of its own anywhere."""
+        layer = path[1]
+        if layer != "layer_scale" and layer not in self.shapes:
+            return None
+        leaf = "" if layer == "layer_scale" else {"scale": ".weight", "bias": ".bias"}[path[-1]]
+        return Stored(key=self.of_layer(model, path[:-1]) + leaf, shape=self.shapes.get(layer, tuple)(shape))
+
+    def is_convolution(self, model: ConvNeXt, path: Path) -> bool:
+        return self.conv_mlp and model.conv_mlp and path[-1] in ("expand", "project")
+
+
+_TIMM = Keys(
+    layers={
+        "stem_conv": "stem.0",
+        "stem_norm": "stem.1",
         "depthwise_conv": "conv_dw",
         "norm": "norm",
         "expand": "mlp.fc1",
         "response_norm": "mlp.grn",
         "project": "mlp.fc2",
-    }
-    return f"stages.{stage - 1}.blocks.{block - 1}.{names[path[1]]}"
-
-
-def _timm_parameter(model: ConvNeXt, path: Path, shape: Shape) -> Stored | None:
-    if "layer_scale" not in path:
-        return None
-    stage, block = block_numbers(path[0])
-    return Stored(key=f"stages.{stage - 1}.blocks.{block - 1}.gamma", shape=shape)
-
-
-def _is_convolution(model: ConvNeXt, path: Path) -> bool:
-    return model.conv_mlp and path[-1] in ("expand", "project")
-
-
-def _torchvision(model: ConvNeXt, path: Path) -> str:
-    ends = {
+        "layer_scale": "gamma",
+        "last_norm": "head.norm",
+        "head": "head.fc",
+    },
+    block=lambda stage, block: f"stages.{stage}.blocks.{block}",
+    halving=lambda stage: f"stages.{stage}.downsample",
+    conv_mlp=True,
+)
+_TORCHVISION = Keys(
+    layers={
         "stem_conv": "features.0.0",
         "stem_norm": "features.0.1",
+        # Permutations, GELU and the like have the numbers between. V2 is none of theirs.
+        "depthwise_conv": "block.0",
+        "norm": "block.2",
+        "expand": "block.3",
+        "response_norm": "block.4",
+        "project": "block.5",
+        "layer_scale": "layer_scale",
         "last_norm": "classifier.0",
         "head": "classifier.2",
-    }
-    if path[0] in ends:
-        return ends[path[0]]
-    stage, block = block_numbers(path[0])
-    if path[1] in _HALVING:
-        return f"features.{2 * stage - 2}.{_HALVING.index(path[1])}"
-    # Permutations, GELU and the like have the numbers between. V2 is none of theirs.
-    numbers = {"depthwise_conv": 0, "norm": 2, "expand": 3, "response_norm": 4, "project": 5}
-    return f"features.{2 * stage - 1}.{block - 1}.block.{numbers[path[1]]}"
+    },
+    block=lambda stage, block: f"features.{2 * stage + 1}.{block}",
+    halving=lambda stage: f"features.{2 * stage}",
+    shapes={"layer_scale": lambda shape: (*shape, 1, 1)},
+)
 
 
-def _torchvision_parameter(model: ConvNeXt, path: Path, shape: Shape) -> Stored | None:
-    if "layer_scale" not in path:
-        return None
-    stage, block = block_numbers(path[0])
-    return Stored(key=f"features.{2 * stage - 1}.{block - 1}.layer_scale", shape=(*shape, 1, 1))
+def _transformers(root: str) -> Keys:
+    return Keys(
+        layers={
+            "stem_conv": f"{root}.embeddings.patch_embeddings",
+            "stem_norm": f"{root}.embeddings.layernorm",
+            "depthwise_conv": "dwconv",
+            "norm": "layernorm",
+            "expand": "pwconv1",
+            "response_norm": "grn",
+            "project": "pwconv2",
+            "layer_scale": "layer_scale_parameter",
+            "last_norm": f"{root}.layernorm",
+            "head": "classifier",
+        },
+        block=lambda stage, block: f"{root}.encoder.stages.{stage}.layers.{block}",
+        halving=lambda stage: f"{root}.encoder.stages.{stage}.downsampling_layer",
+        shapes={"response_norm": lambda shape: (1, 1, 1, *shape)},
+    )
 
 
-def _transformers(root: str, model: ConvNeXt, path: Path) -> str:
-    ends = {
-        "stem_conv": f"{root}.embeddings.patch_embeddings",
-        "stem_norm": f"{root}.embeddings.layernorm",
-        "last_norm": f"{root}.layernorm",
-        "head": "classifier",
-    }
-    if path[0] in ends:
-        return ends[path[0]]
-    stage, block = block_numbers(path[0])
-    if path[1] in _HALVING:
-        return f"{root}.encoder.stages.{stage - 1}.downsampling_layer.{_HALVING.index(path[1])}"
-    names = {
-        "depthwise_conv": "dwconv",
-        "norm": "layernorm",
-        "expand": "pwconv1",
-        "response_norm": "grn",
-        "project": "pwconv2",
-    }
-    return f"{root}.encoder.stages.{stage - 1}.layers.{block - 1}.{names[path[1]]}"
-
-
-def _transformers_parameter(root: str, model: ConvNeXt, path: Path, shape: Shape) -> Stored | None:
-    if "response_norm" in path:
-        leaf = {"scale": "weight", "bias": "bias"}[path[-1]]
-        return Stored(key=f"{_transformers(root, model, path[:-1])}.{leaf}", shape=(1, 1, 1, *shape))
-    if "layer_scale" in path:
-        stage, block = block_numbers(path[0])
-        key = f"{root}.encoder.stages.{stage - 1}.layers.{block - 1}.layer_scale_parameter"
-        return Stored(key=key, shape=shape)
-    return None
-
-
-_HALVING = ("halving_norm", "halving_conv")
 _LAST_EPSILON = 1e-12  # transformers' usual one of the last norm; all others have 1e-6 there too
 
 # How torchvision evaluates its weights: all at 224 pixels, of images whose shorter side has so many.
-_TORCHVISION: Mapping[str, Preprocess] = {
+_OF_TORCHVISION: Mapping[str, Preprocess] = {
     f"convnext_{size}": imagenet(224, 224 / resized, "bilinear")
     for size, resized in (("tiny", 236), ("small", 230), ("base", 232), ("large", 232))
 }
 
 
-def _torchvision_preprocess(name: str) -> Preprocess | None:
-    return _TORCHVISION.get(name)
+def _layout(name: str, keys: Keys, mark: str, **said: Any) -> Layout:
+    return Layout(
+        name=name,
+        mark=mark,
+        module_key=keys.of_layer,
+        is_convolution=keys.is_convolution,
+        parameter=keys.of_parameter,
+        **said,
+    )
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout(
-        name="timm",
-        mark="stages.0.blocks.0.conv_dw.weight",
-        module_key=_timm,
-        is_convolution=_is_convolution,
-        parameter=_timm_parameter,
-    ),
-    Layout(
-        name="torchvision",
-        mark="features.1.0.layer_scale",
-        module_key=_torchvision,
-        parameter=_torchvision_parameter,
-        preprocess=_torchvision_preprocess,
-    ),
+    _layout("timm", _TIMM, "stages.0.blocks.0.conv_dw.weight"),
+    _layout("torchvision", _TORCHVISION, "features.1.0.layer_scale", preprocess=_OF_TORCHVISION.get),
     *(
-        Layout(
-            name="transformers",
-            mark=f"{root}.embeddings.patch_embeddings.weight",
-            module_key=partial(_transformers, root),
-            parameter=partial(_transformers_parameter, root),
+        _layout(
+            "transformers",
+            _transformers(root),
+            f"{root}.embeddings.patch_embeddings.weight",
             fields=lambda name: {"last_norm_epsilon": _LAST_EPSILON},
         )
         for root in ("convnext", "convnextv2")
@@ -158,7 +156,7 @@ def of_transformers(config: Mapping[str, Any]) -> Described:
 
 
 PUBLISHED: Mapping[str, Published] = {
-    digest: Published(model=name, preprocess=_TORCHVISION[name])
+    digest: Published(model=name, preprocess=_OF_TORCHVISION[name])
     for digest, name in (
         ("983f1562", "convnext_tiny"),
         ("0c510722", "convnext_small"),
