@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets import evaluate, finetune, soup, train
+    from jaxnets import compress, evaluate, finetune, soup, train
     from jaxnets.classifier import Classifier, load
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
@@ -26,12 +26,13 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-_CALLABLE = ("evaluate", "finetune", "soup", "train")  # packages that are functions too (jaxnets.callable)
+_CALLABLE = ("compress", "evaluate", "finetune", "soup", "train")  # packages that are functions too (jaxnets.callable)
 
 __all__ = [
     "Classifier",
     "Preprocess",
     "UserError",
+    "compress",
     "create_model",
     "evaluate",
     "finetune",

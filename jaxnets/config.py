@@ -16,6 +16,7 @@ from jaxnets.errors import UserError, nearest
 from jaxnets.metrics.table import OF_A_STEP
 from jaxnets.recipe.augment import check
 from jaxnets.recipe.augment.table import AugmentConfig
+from jaxnets.recipe.compress import CompressConfig
 from jaxnets.recipe.distill import DistillConfig
 from jaxnets.recipe.ema import EmaConfig
 from jaxnets.recipe.finetune import FinetuneConfig
@@ -187,6 +188,7 @@ class Config:
     distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
+    compress: CompressConfig = field(default_factory=CompressConfig)
 
 
 # What a run may change between its sessions: its length, its rate (the remedy for a loss that diverged) and what has no
@@ -224,6 +226,23 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
     return resolved
 
 
+def with_changes(values: dict[str, Any], changes: Mapping[str, Any]) -> Config:
+    """Returns the config of nested values, which are changed on the way by others under their full names.
+
+    Raises:
+        UserError: as `resolve`, and for a name that is no key.
+    """
+    for name, value in changes.items():
+        *above, last = name.split(".")
+        group: Any = values
+        for part in above:
+            group = group.get(part) if isinstance(group, dict) else None
+        if not isinstance(group, dict) or last not in group or isinstance(group[last], dict):
+            raise UserError(f"config.{name} is not a key{nearest(name, flatten(Config()))}")
+        group[last] = value
+    return resolve(values)
+
+
 def without_effect(config: Config) -> list[str]:
     """Returns a sentence for each group of keys that were changed and do nothing beside the others."""
     augment, source = config.augment, config.data.source.partition(":")[0]
@@ -248,6 +267,11 @@ def without_effect(config: Config) -> list[str]:
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("track.experiment", config.track.mlflow is not None, "config.track.mlflow is not set"),
         ("track.name", config.track.mlflow or config.track.wandb, "the run is not tracked"),
+        ("compress.", config.compress.method is not None, "config.compress.method is not set"),
+        *(
+            (f"compress.{key}", config.compress.method in (None, "magnitude"), "config.compress.method is channels")
+            for key in ("layers", "ramp", "every_steps")
+        ),
         ("data.table.", source in _TABLES, f"data.source is {source}"),
         ("data.cut", augment.random_resized_crop.area is not None, "nothing is cut at random"),
         ("data.root", source in ("csv", "parquet"), f"data.source is {source}"),
@@ -372,6 +396,17 @@ def _refuse_contradictions(config: Config) -> None:
             "teacher out"
         )
     _refuse_thaws_of_nothing(config)
+    if config.compress.method is not None and config.finetune.method is not None:
+        raise UserError(
+            f"config.compress.method {config.compress.method} makes a trained network smaller, and "
+            f"config.finetune.method {config.finetune.method} trains one: fine-tune first, and then compress the run "
+            f"(python -m jaxnets.compress)"
+        )
+    if config.compress.method == "magnitude" and config.freeze.freezes:
+        raise UserError(
+            "config.compress.method magnitude prunes layers while they train, and config.freeze keeps some as they "
+            "are: leave one of them out"
+        )
     refuse_contradictions(config.progressive)
     check_tracking(config.track)
 

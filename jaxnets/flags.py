@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jaxnets.config import Config, default_config, resolve
+from jaxnets.config import Config, default_config, with_changes
 from jaxnets.config_files import LIST, read_config
 from jaxnets.errors import UserError
 from jaxnets.keys import TRUTHS, all_keys, did_you_mean, groups
@@ -19,19 +19,16 @@ def load_config(file: str | None, overrides: list[str]) -> Config:
     Raises:
         UserError: if there is no such file, if it fails, or if a key or value is wrong.
     """
-    changes = dict(_changes(overrides))
-    values = (default_config() if file is None else read_config(file)).to_dict()
-    for name, value in changes.items():
-        *above, last = name.split(".")
-        group = values
-        for part in above:
-            group = group[part]
-        group[last] = value
-    return resolve(values)
+    changes = dict(changes_of(overrides))
+    return with_changes((default_config() if file is None else read_config(file)).to_dict(), changes)
 
 
-def _changes(overrides: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yields each key that is changed, and its new value; `--config.key value` serves too."""
+def changes_of(overrides: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields each key that is changed, and its new value; `--config.key value` serves too.
+
+    Raises:
+        UserError: if a key or its value is wrong.
+    """
     arguments = list(overrides)
     while arguments:
         argument = arguments.pop(0)

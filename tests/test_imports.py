@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup"],
+    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup", "compress"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],

@@ -53,7 +53,8 @@ def architecture_of(name: str, model: Any) -> Architecture:
         if getattr(model, key) != own.get(key, defaults[key]):
             needed = timm.arguments[key](model) if key in timm.arguments else None
             if needed is None:
-                raise NotInTimm(f"timm's {name} is another network: this one has {key} {getattr(model, key)!r}")
+                value = "of its own" if key == "layer_widths" else repr(getattr(model, key))
+                raise NotInTimm(f"timm's {name} is another network: this one has {key} {value}")
             arguments |= needed
     if convention:
         base = name.removeprefix("tf_")

@@ -96,12 +96,9 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Size, tuple[int, .
         )
         if min(places) < 1:
             raise ValueError(f"a kernel of {layer.kernel} finds no place in {shape[1:3]} pixels")
-        weights = math.prod(layer.kernel) * channels // layer.groups * layer.features
-        return Size(weights + layer.bias * layer.features, math.prod(places) * weights), (
-            shape[0],
-            *places,
-            layer.features,
-        )
+        weights = math.prod(layer.kernel) * channels // layer.groups * layer.width
+        own = Size(weights + layer.bias * layer.width, math.prod(places) * weights)
+        return own, (shape[0], *places, layer.width)
     if isinstance(layer, BatchNorm):
         return Size((1 + layer.learned_scale) * channels, 0), shape
     features = layer.outputs if isinstance(layer, Head) else layer.features

@@ -1,6 +1,6 @@
 """The layers that every family is made of: convolution, batch normalisation, pooling, gates, noise, the head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any, ClassVar
 
@@ -27,6 +27,14 @@ ModuleDef = Callable[..., nn.Module]
 _WIDENING = 2  # times as many features as channels, from which normalising a product by its channels pays
 
 
+Widths = Mapping[str, int]  # features of layers by their path, "stage1_block1/conv1", where a network was pruned
+
+
+def width_of(widths: Widths | None, path: Sequence[str], features: int) -> int:
+    """Returns the features of the layer at a path: those that it was pruned to, or else its network's own."""
+    return features if widths is None else widths.get("/".join(path), features)
+
+
 def he_normal(groups: int = 1) -> nn.initializers.Initializer:
     """Returns the initializer of a kernel: normal, with a variance of 2 / (i·j·f / groups).
 
@@ -46,21 +54,28 @@ class Conv(nn.Module):
     padding: PaddingRule = "torch"
     bias: bool = False
     kernel_init: nn.initializers.Initializer | None = None  # None: `he_normal`
+    widths: Widths | None = None  # of a pruned network; what they say of this layer goes before `features`
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
+
+    @property
+    def width(self) -> int:
+        """The features that it gives."""
+        return width_of(self.widths, self.path, self.features)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], norm: nn.Module | None = None) -> Float[Array, "b h2 w2 f"]:
         """Convolves x, and normalises the result where a `norm` is given."""
-        shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
+        features = self.width
+        shape = (*self.kernel, x.shape[-1] // self.groups, features)
         kernel = self.param("kernel", self.kernel_init or he_normal(self.groups), shape, self.param_dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         point = self.kernel == (1, 1) and self.groups == 1
-        if norm is not None and point and not self.bias and self.features >= _WIDENING * x.shape[-1]:
+        if norm is not None and point and not self.bias and features >= _WIDENING * x.shape[-1]:
             return norm(x[:, :: self.stride, :: self.stride], kernel)
         y = conv2d(x, kernel, **self.geometry(x))
         if self.bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype).astype(self.dtype)
+            y = y + self.param("bias", nn.initializers.zeros, (features,), self.param_dtype).astype(self.dtype)
         return y if norm is None else norm(y)
 
     def geometry(self, x: Float[Array, "b h w c"]) -> dict[str, Any]:

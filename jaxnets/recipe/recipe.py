@@ -14,6 +14,7 @@ from jaxnets.recipe.losses.imbalance import Rebalance
 from jaxnets.recipe.losses.loss import Loss
 from jaxnets.recipe.mix import Mix
 from jaxnets.recipe.optimizer.sam import Sam
+from jaxnets.recipe.prune import Pruning
 from jaxnets.recipe.schedule.table import Schedule
 
 
@@ -33,6 +34,7 @@ class Recipe:
     rebalance: Rebalance | None = None  # of the classes, in training
     average: Average | None = None
     distillation: Distillation | None = None  # of what a teacher says of the images
+    pruning: Pruning | None = None  # of single weights, which become zero on the way
     frozen: Frozen | None = None  # what does not train; the optimizer sees the rest alone
 
     def training_loss(self, logits: Float[Array, "b classes"], target: Float[Array, "b classes"]) -> Float[Array, " b"]:

@@ -55,6 +55,7 @@ class ModelCard:
     temperature: float | None = None  # probabilities are activation(logits / temperature); None: 1
     refusal: Refusal | None = None  # when the answer is "none of these"
     fitted_on: FittedOn | None = None  # temperature and refusal; they count for no other checkpoint
+    compressed: dict[str, Any] | None = None  # how it was made smaller, and by how much; None: it was not
 
     def to_json(self) -> dict[str, Any]:
         saved = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -78,6 +79,7 @@ class ModelCard:
             temperature=read_temperature(saved.get("temperature")),
             refusal=read_refusal(saved.get("refusal")),
             fitted_on=FittedOn(**saved["fitted_on"]) if saved.get("fitted_on") else None,
+            compressed=dict(saved["compressed"]) if saved.get("compressed") else None,
         )
 
     @property

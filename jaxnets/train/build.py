@@ -33,6 +33,7 @@ from jaxnets.recipe.mix import make_mix
 from jaxnets.recipe.optimizer.check import CYCLED
 from jaxnets.recipe.optimizer.table import make_optimizer, make_sam
 from jaxnets.recipe.progressive import SizeStage, plan_sizes, strength
+from jaxnets.recipe.prune import make_pruning
 from jaxnets.recipe.recipe import Recipe
 from jaxnets.recipe.schedule.table import make_momentum, make_schedule, total_steps, warmup_steps
 from jaxnets.train.boxes import make_boxes
@@ -117,6 +118,7 @@ def build(
             config.batch_size,
         )
     step_metrics = tuple(table.OF_A_STEP[name] for name in config.train_metrics)
+    step_metrics += (recipe.pruning.metric,) if recipe.pruning else ()
     thaws = freezing.starts if freezing else (0,)
 
     def phase(start: int) -> Phase:
@@ -273,6 +275,7 @@ def make_recipe(config: Config, data: Dataset, model: nn.Module, teacher: Teache
             warmup_steps=warmup_steps(config.schedule, steps_per_epoch),
         ),
         distillation=_distillation(config.distill, teacher),
+        pruning=make_pruning(config.compress, structure, steps),
         frozen=freezing.at(0) if freezing else None,
     )
 

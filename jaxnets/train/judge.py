@@ -20,6 +20,7 @@ class Judge:
 
     figure: str | None  # as config.best
     patience: int | None  # evaluations without a better one, after which the run ends
+    from_step: int = 0  # before which none counts: what is pruned on the way is not yet what it will be
 
     def is_better(self, evaluation: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
         """Tells whether an evaluation beats the best so far."""
@@ -27,6 +28,8 @@ class Judge:
 
     def judged(self, progress: Progress, step: int, evaluation: Mapping[str, Any]) -> Progress:
         """Returns the progress with an evaluation taken into account."""
+        if step < self.from_step:
+            return progress
         if not self.is_better(evaluation, progress.best):
             return replace(progress, without_better=progress.without_better + 1)
         figures = {name: evaluation[name] for name in self.compared(evaluation)}

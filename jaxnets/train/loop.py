@@ -192,6 +192,11 @@ def set_up(
             )
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
+    if config.compress.method == "channels" and saved is None:
+        raise UserError(
+            "config.compress.method channels is of a network that is cut before it trains: make its run with "
+            "python -m jaxnets.compress --workdir RUN --out DIR --method channels"
+        )
     start = None if saved else open_start(config)
     data = open_dataset(config, saved.preprocess if saved else None, start.preprocess if start else None, source)
     judge = make_judge(config, data)
@@ -201,6 +206,8 @@ def set_up(
     own_fields = saved.fields if saved else start.fields if start else None
     teacher = open_teacher(config, data.class_names, several_labels=data.several_labels)
     built = build(config, data, own_fields, over_data(mesh, axis=1), teacher)
+    if (pruning := built.recipe.pruning) is not None:
+        judge = replace(judge, from_step=pruning.end)
     card = ModelCard(
         name=config.model.name,
         fields=built.fields,
@@ -217,6 +224,7 @@ def set_up(
         temperature=saved.temperature if saved else None,
         refusal=saved.refusal if saved else None,
         fitted_on=saved.fitted_on if saved else None,
+        compressed=saved.compressed if saved else None,
     )
     return Setup(
         mesh=mesh,

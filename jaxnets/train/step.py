@@ -135,9 +135,13 @@ def make_train_step(
 
     What `recipe.frozen` names is no argument of the gradient, so that no pass back to it is computed, and comes out
     as it went in, in the averaged weights too. Of a teacher, whose variables are part of the state, nothing changes.
+
+    With `recipe.pruning`, a weight that is pruned is zero from then on, in the averaged weights too: it has no
+    gradient, and whatever momentum or decay make of it is undone.
     """
     classes: int = model.num_classes
     dtype: Any = model.dtype
+    pruning = recipe.pruning
 
     prepare = make_prepare(recipe, classes, seed)
     frozen, distillation = recipe.frozen, recipe.distillation
@@ -176,7 +180,9 @@ def make_train_step(
         examples = prepare(batch, state.step)
 
         def gradient_at(variables: Variables) -> Gradient:
-            return accumulate(partial(gradient_of, variables, state.teacher), examples, key, micro_batches, sharding)
+            of_batch = partial(gradient_of, variables, state.teacher)
+            found = accumulate(of_batch, examples, key, micro_batches, sharding)
+            return found if pruning is None else found._replace(params=pruning.kept(found.params, state.params))
 
         found = gradient_at(state.variables)
         changing, kept = split(frozen, state.variables)
@@ -189,11 +195,17 @@ def make_train_step(
 
             gradient = sharp() if sam.every == 1 else jax.lax.cond(sam.due(state.step), sharp, lambda: found.params)
         updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, changing["params"])
-        changed = as_variables(optax.apply_updates(changing["params"], updates), found.batch_stats)
+        params = optax.apply_updates(changing["params"], updates)
+        if pruning is not None:
+            params = pruning(pruning.kept(params, changing["params"]), state.step + 1)
+        changed = as_variables(params, found.batch_stats)
         ema = state.ema
         if ema is not None and recipe.average is not None:
             average, kept_average = split(frozen, ema)
-            ema = join(recipe.average(average, changed, state.step), kept_average)
+            average = recipe.average(average, changed, state.step)
+            if pruning is not None:  # what was pruned now is still in it
+                average = {**average, "params": pruning.kept(average["params"], params)}
+            ema = join(average, kept_average)
         sums = found.sums | sums_of(metrics, Update(gradient=gradient, params=changing["params"]))
         variables = join(changed, kept)
         next_state = TrainState(

@@ -146,3 +146,12 @@ def test_what_is_no_better_is_not_the_best_and_what_is_no_number_is_the_worst():
 def test_what_the_data_cannot_judge_is_refused(tmp_path, one_device, changed, expected):
     with pytest.raises(UserError, match=expected):
         trained(tmp_path, one_device, **changed)
+
+
+def test_what_is_evaluated_while_it_is_still_being_pruned_is_never_the_best():
+    judge = Judge(figure=None, patience=2, from_step=10)
+    progress = Progress(step=0)
+    for step, accuracy in ((2, 0.99), (4, 0.5), (6, 0.5), (10, 0.8)):
+        progress = judge.judged(progress, step, {"accuracy": accuracy, "loss": 1.0})
+        assert not judge.gives_up(progress)
+    assert progress.best == {"step": 10, "accuracy": 0.8, "loss": 1.0}

@@ -22,10 +22,12 @@ from jaxnets.models.layers import (
     Head,
     SqueezeExcite,
     StochasticDepth,
+    Widths,
     activate_and_convolve,
     depth_rates,
     gate_and_project,
     global_average,
+    width_of,
 )
 from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
@@ -72,7 +74,7 @@ def scale_features(features: float, width: float, *, keep: float = 0.9) -> int:
 
 
 class MBConv(nn.Module):
-    """1×1 to expand, depthwise, gate, 1×1 to project, with a shortcut where the shape is kept.
+    """1×1 to expand, depthwise, gate, 1×1 to project, with a `shortcut` where the shape is kept.
 
     `stage.fused` replaces the first two by one convolution (Tan & Le 2021, figure 2); without expansion no projection
     follows that.
@@ -81,17 +83,19 @@ class MBConv(nn.Module):
     stage: Stage
     stride: int
     features: int
+    shortcut: bool
     activation: str
     conv: Callable[..., Conv]
     norm: Callable[..., BatchNorm]
     gate: Callable[..., SqueezeExcite]
     stochastic_depth: nn.Module
+    widths: Widths | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
         stage, act = self.stage, ACTIVATIONS[self.activation]
         channels, kernel = x.shape[-1], (self.stage.kernel, self.stage.kernel)
-        expanded = channels * stage.expand
+        expanded = self._width("depthwise_conv", channels * stage.expand)
         y = x
         if stage.fused and stage.expand == 1:
             y = self.conv(self.features, kernel, stride=self.stride, name="project_conv")(y)
@@ -114,14 +118,18 @@ class MBConv(nn.Module):
                 norm = self.norm(name="depthwise_norm")
             project = self.conv(self.features, (1, 1), name="project_conv")
             if stage.squeeze:
-                gate = self.gate(max(1, int(channels * stage.squeeze)), activation=act, name="squeeze")
+                squeezed = self._width("squeeze/reduce", max(1, int(channels * stage.squeeze)))
+                gate = self.gate(squeezed, activation=act, name="squeeze")
                 y = gate_and_project(y, norm, act, gate, project)
             else:
                 y = activate_and_convolve(y, norm, act, project)
             y = self.norm(name="project_norm")(y)
-        if self.stride == 1 and channels == self.features:
+        if self.shortcut:
             y = self.stochastic_depth(y) + x
         return y
+
+    def _width(self, layer: str, features: int) -> int:
+        return width_of(self.widths, (*self.path, layer), features)
 
 
 class EfficientNet(Network):
@@ -146,6 +154,7 @@ class EfficientNet(Network):
     norm_group_size: int | None = None
     norm_decay: float = 0.99
     norm_epsilon: float = 1e-3
+    layer_widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
@@ -166,7 +175,7 @@ class EfficientNet(Network):
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
         act = ACTIVATIONS[self.activation]
-        conv: Callable[..., Conv] = partial(Conv, padding=self.padding, **dtypes)
+        conv: Callable[..., Conv] = partial(Conv, padding=self.padding, widths=self.layer_widths, **dtypes)
         norm = partial(
             BatchNorm,
             train=train,
@@ -182,20 +191,25 @@ class EfficientNet(Network):
 
         x = act(norm(name="stem_norm")(conv(ends(self.stem_features), (3, 3), stride=2, name="stem_conv")(x)))
         features = {"stem": x}
+        entering = ends(self.stem_features)  # each block, as the network is by itself: pruning moves no shortcut
         for i, stage in enumerate(stages, 1):
             block = nn.remat(MBConv) if i <= self.remat_stages else MBConv
             for j in range(stage.repeats):
+                stride = stage.stride if j == 0 else 1
                 x = block(
                     stage,
-                    stage.stride if j == 0 else 1,
+                    stride,
                     stage.features,
+                    stride == 1 and entering == stage.features,
                     activation=self.activation,
                     conv=conv,
                     norm=norm,
                     gate=gate,
                     stochastic_depth=StochasticDepth(next(rates), train, parent=None),
+                    widths=self.layer_widths,
                     name=f"stage{i}_block{j + 1}",
                 )(x)
+                entering = stage.features
             features[f"stage{i}"] = x
         x = act(norm(name="top_norm")(conv(ends(self.top_features), (1, 1), name="top_conv")(x)))
         features["top"] = x

@@ -6,7 +6,6 @@ shortcut of ResNet-D (He et al. 2019, figure 2), and stochastic depth (Huang et 
 on its 3×3 convolution (v1.5), as in every widespread implementation.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -26,11 +25,13 @@ from jaxnets.models.layers import (
     ModuleDef,
     SqueezeExcite,
     StochasticDepth,
+    Widths,
     average_pool,
     depth_rates,
     global_average,
     max_pool,
     relu,
+    width_of,
 )
 from jaxnets.models.mode import Train
 from jaxnets.preprocess import Preprocess
@@ -77,10 +78,12 @@ class Ops:
     norm: ModuleDef
     last_norm: ModuleDef  # of a block's branch
     shortcut: ModuleDef
-    gate: ModuleDef | None  # squeeze-and-excitation
+    gate: ModuleDef  # squeeze-and-excitation
+    squeeze_reduction: int | None  # None: there is none
     dropout: ModuleDef | None  # between a branch's last convolutions
     groups: int
     group_width: int
+    widths: Widths | None
 
 
 class BasicBlock(nn.Module):
@@ -88,6 +91,7 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int
+    projects: bool  # the shortcut, since the block changes its input's shape
     ops: Ops
     stochastic_depth: nn.Module
 
@@ -98,8 +102,8 @@ class BasicBlock(nn.Module):
         y = relu(ops.norm(name="norm1")(y))
         y = _dropped(y, ops)
         y = ops.conv(self.features, (3, 3), name="conv2")(y)
-        y = _gated(ops.last_norm(name="norm2")(y), ops)
-        return relu(self.stochastic_depth(y) + _shortcut(x, x, y, self.stride, ops))
+        y = _gated(self, ops.last_norm(name="norm2")(y))
+        return relu(self.stochastic_depth(y) + _shortcut(self, x, x, y))
 
 
 class BottleneckBlock(nn.Module):
@@ -107,6 +111,7 @@ class BottleneckBlock(nn.Module):
 
     features: int
     stride: int
+    projects: bool  # the shortcut, since the block changes its input's shape
     ops: Ops
     stochastic_depth: nn.Module
 
@@ -119,8 +124,8 @@ class BottleneckBlock(nn.Module):
         y = relu(ops.norm(name="norm2")(y))
         y = _dropped(y, ops)
         y = ops.conv(4 * self.features, (1, 1), name="conv3")(y, ops.last_norm(name="norm3"))
-        y = _gated(y, ops)
-        return relu(self.stochastic_depth(y) + _shortcut(x, x, y, self.stride, ops))
+        y = _gated(self, y)
+        return relu(self.stochastic_depth(y) + _shortcut(self, x, x, y))
 
 
 class PreactivationBasicBlock(nn.Module):
@@ -128,6 +133,7 @@ class PreactivationBasicBlock(nn.Module):
 
     features: int
     stride: int
+    projects: bool  # the shortcut, since the block changes its input's shape
     ops: Ops
     stochastic_depth: nn.Module
 
@@ -138,8 +144,8 @@ class PreactivationBasicBlock(nn.Module):
         y = ops.conv(self.features, (3, 3), stride=self.stride, name="conv1")(active)
         y = relu(ops.norm(name="norm2")(y))
         y = _dropped(y, ops)
-        y = _gated(ops.conv(self.features, (3, 3), name="conv2")(y), ops)
-        return self.stochastic_depth(y) + _shortcut(x, active, y, self.stride, ops)
+        y = _gated(self, ops.conv(self.features, (3, 3), name="conv2")(y))
+        return self.stochastic_depth(y) + _shortcut(self, x, active, y)
 
 
 class PreactivationBottleneckBlock(nn.Module):
@@ -147,6 +153,7 @@ class PreactivationBottleneckBlock(nn.Module):
 
     features: int
     stride: int
+    projects: bool  # the shortcut, since the block changes its input's shape
     ops: Ops
     stochastic_depth: nn.Module
 
@@ -160,8 +167,8 @@ class PreactivationBottleneckBlock(nn.Module):
         y = ops.conv(inner, (3, 3), stride=self.stride, groups=ops.groups, name="conv2")(y)
         y = relu(ops.norm(name="norm3")(y))
         y = _dropped(y, ops)
-        y = _gated(ops.conv(4 * self.features, (1, 1), name="conv3")(y), ops)
-        return self.stochastic_depth(y) + _shortcut(x, active, y, self.stride, ops)
+        y = _gated(self, ops.conv(4 * self.features, (1, 1), name="conv3")(y))
+        return self.stochastic_depth(y) + _shortcut(self, x, active, y)
 
 
 def _inner(features: int, ops: Ops) -> int:
@@ -169,16 +176,20 @@ def _inner(features: int, ops: Ops) -> int:
     return features * ops.group_width // 64 * ops.groups
 
 
-def _shortcut(x: Array, projected: Array, branch: Array, stride: int, ops: Ops) -> Array:
-    """Returns x where a branch keeps its shape, and a shortcut from `projected` otherwise."""
-    features = branch.shape[-1]
-    if stride == 1 and x.shape[-1] == features:
+def _shortcut(block: Any, x: Array, projected: Array, branch: Array) -> Array:
+    """Returns x where a block keeps its shape, and a shortcut from `projected` otherwise."""
+    if not block.projects:
         return x
-    return ops.shortcut(features, stride, name="shortcut")(projected)
+    return block.ops.shortcut(branch.shape[-1], block.stride, name="shortcut")(projected)
 
 
-def _gated(branch: Array, ops: Ops) -> Array:
-    return branch if ops.gate is None else ops.gate(branch.shape[-1], name="squeeze")(branch)
+def _gated(block: Any, branch: Array) -> Array:
+    ops: Ops = block.ops
+    if ops.squeeze_reduction is None:
+        return branch
+    path = (*block.path, "squeeze", "reduce")
+    squeezed = width_of(ops.widths, path, branch.shape[-1] // ops.squeeze_reduction)
+    return ops.gate(squeezed, name="squeeze")(branch)
 
 
 def _dropped(branch: Array, ops: Ops) -> Array:
@@ -214,13 +225,14 @@ class ResNet(Network):
     norm_group_size: int | None = None
     norm_decay: float = 0.9
     norm_epsilon: float = 1e-5
+    layer_widths: Widths | None = None  # features of the layers of a pruned network, in place of those above
     dtype: Dtype = jnp.float32
     preprocess: Preprocess | None = None  # what its images go through before; no part of the network
 
     @nn.compact
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": widest(self.dtype)}
-        conv = partial(Conv, **dtypes)
+        conv = partial(Conv, widths=self.layer_widths, **dtypes)
         norm = partial(
             BatchNorm,
             train=train,
@@ -234,26 +246,33 @@ class ResNet(Network):
             norm=norm,
             last_norm=partial(norm, scale_init=nn.initializers.zeros) if self.zero_init_last_norm else norm,
             shortcut=partial(Shortcut, option=self.shortcut, conv=conv, norm=None if self.preactivation else norm),
-            gate=self._gate(dtypes),
+            gate=partial(SqueezeExcite, **dtypes),
+            squeeze_reduction=self.squeeze_reduction,
             dropout=partial(Dropout, self.dropout, train=train) if self.dropout else None,
             groups=self.groups,
             group_width=self.group_width,
+            widths=self.layer_widths,
         )
         block = _BLOCKS[self.block, self.preactivation]
         rates = iter(depth_rates(self.stochastic_depth, sum(stage.blocks for stage in self.stages)))
 
         x = self._stem(x, conv, norm)
         features = {"stem": x}
+        entering = self.stem_features  # of each block, as the network is by itself: pruning moves no shortcut
         for i, stage in enumerate(self.stages, 1):
             made = nn.remat(block) if i <= self.remat_stages else block
+            leaving = stage.features * (4 if self.block == "bottleneck" else 1)
             for j in range(stage.blocks):
+                stride = stage.stride if j == 0 else 1
                 x = made(
                     stage.features,
-                    stage.stride if j == 0 else 1,
+                    stride,
+                    stride != 1 or entering != leaving,
                     ops,
                     StochasticDepth(next(rates), train, parent=None),
                     name=f"stage{i}_block{j + 1}",
                 )(x)
+                entering = leaving
             features[f"stage{i}"] = x
         if self.preactivation:
             x = relu(norm(name="last_norm")(x))
@@ -275,12 +294,6 @@ class ResNet(Network):
         if not self.preactivation:  # the first block normalises otherwise
             x = relu(norm(name="stem_norm3" if self.stem == "deep" else "stem_norm")(x))
         return x if self.stem == "cifar" else max_pool(x, 3, 2)
-
-    def _gate(self, dtypes: dict[str, Any]) -> Callable[..., nn.Module] | None:
-        reduction = self.squeeze_reduction
-        if reduction is None:
-            return None
-        return lambda features, name: SqueezeExcite(features // reduction, name=name, **dtypes)
 
 
 def structure(model: ResNet) -> Structure:
