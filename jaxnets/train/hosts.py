@@ -5,6 +5,7 @@ must become a decision of all at the same step: else one waits in a collective f
 decides; the decisions go through JAX's coordination service, apart from the devices.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -33,6 +34,8 @@ _LATER = 3600  # seconds after which JAX would abort a start; ours is over by th
 _NEVER = 7 * 24 * 3600 * 1000  # ms: others may have much to compile; Watch ends the wait for one that is gone
 
 _leaving = threading.Lock()
+# Keys can be set once, and a process may train several times; all processes count alike, as they run the same program.
+_sessions = itertools.count()
 _relay: Relay | None = None  # to process 0, which JAX has one of, too
 
 
@@ -189,6 +192,7 @@ class Hosts:
         self._client: Any = global_state.client
         self.process, self.processes = global_state.process_id, global_state.num_processes
         self._decided = deque[str]()
+        self._session = next(_sessions)
 
     @property
     def leads(self) -> bool:
@@ -203,7 +207,7 @@ class Hosts:
         """Returns what `choose` returns on process 0. `name` is used once in a session, by all processes."""
         if not self.several:
             return choose()
-        key = f"{_PREFIX}decided/{name}"
+        key = f"{_PREFIX}decided/{self._session}/{name}"
         if not self.leads:
             return int(self._client.blocking_key_value_get(key, _NEVER))
         value = choose()
@@ -217,7 +221,7 @@ class Hosts:
         """Returns whether `own` is True on all processes, when each has come here; `name` as for `decide`."""
         if not self.several:
             return own
-        here = f"{_PREFIX}asked/{name}/"
+        here = f"{_PREFIX}asked/{self._session}/{name}/"
         self._client.key_value_set(f"{here}{self.process}", str(int(own)))
         return bool(
             self.decide(

@@ -1,5 +1,6 @@
 """Several processes are one run: they train, evaluate, save and stop as one."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxnets.run.checkpoints import steps
+from jaxnets.train import hosts
 from jaxnets.train.display import Display
 from jaxnets.train.loop import train
 from tests.train import processes
@@ -146,3 +148,32 @@ def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path):
     status, said = processes.finish(started)[0]
     assert status == 75, said
     assert "Run the same command again" in said
+
+
+class Service:
+    """A coordination service as JAX's is: what is set once cannot be set again."""
+
+    def __init__(self):
+        self.values = {}
+
+    def key_value_set(self, key, value, allow_overwrite=False):
+        assert allow_overwrite or key not in self.values, f"ALREADY_EXISTS: {key}"
+        self.values[key] = value
+
+    def blocking_key_value_get(self, key, _):
+        return self.values[key]
+
+
+def test_processes_that_train_twice_decide_anew(monkeypatch):
+    from jax._src.distributed import global_state
+
+    monkeypatch.setattr(global_state, "client", Service())
+    monkeypatch.setattr(global_state, "num_processes", 2)
+    sessions = []
+    for process in (0, 1):
+        monkeypatch.setattr(global_state, "process_id", process)
+        monkeypatch.setattr(hosts, "_sessions", itertools.count())
+        sessions.append([hosts.Hosts(), hosts.Hosts()])
+    for number, (leader, follower) in enumerate(zip(*sessions, strict=True)):
+        assert leader.decide("is there a run", lambda number=number: number) == number
+        assert follower.decide("is there a run", lambda: 99) == number
