@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, pla
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = [f"--config.data.placement={placement}", *more]
     # The programs that users get, but where there are three of them, which take minutes to compile.
-    begin = partial(start, optimised=not more)
+    begin = partial(start, optimised=True)
     assert begin(whole, *options).wait(timeout=300) == 0
     moment = random.Random(time.time_ns())
     rows, delay = moment.randint(1, 40), moment.uniform(0, 0.05)
