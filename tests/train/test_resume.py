@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,13 +33,14 @@ THAW = [
 ]
 
 
-def start(workdir: Path, *options: str, optimised: bool) -> subprocess.Popen:
+def start(workdir: Path, *options: str) -> subprocess.Popen:
+    """Starts a run, with the programs that users get."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "jaxnets.main", "--config", "digits", "--workdir", workdir),
             *(*OPTIONS, *options),
         ],
-        env=environment(optimised=optimised),
+        env=environment(optimised=True),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -66,14 +66,12 @@ def kill_at(process: subprocess.Popen, workdir: Path, rows: int, delay: float) -
 def test_a_killed_run_goes_on_to_the_bits_of_the_uninterrupted_one(tmp_path, placement, more):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = [f"--config.data.placement={placement}", *more]
-    # The programs that users get, but where there are three of them, which take minutes to compile.
-    begin = partial(start, optimised=True)
-    assert begin(whole, *options).wait(timeout=300) == 0
+    assert start(whole, *options).wait(timeout=300) == 0
     moment = random.Random(time.time_ns())
     rows, delay = moment.randint(1, 40), moment.uniform(0, 0.05)
     print(f"killed after {rows} rows and {delay:.3f} s")
-    kill_at(begin(killed, *options), killed, rows, delay)
-    assert begin(killed, *options).wait(timeout=300) == 0
+    kill_at(start(killed, *options), killed, rows, delay)
+    assert start(killed, *options).wait(timeout=300) == 0
     assert_same_run(whole, killed)
 
 
