@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxnets.data import dicom, jpeg
 from jaxnets.data.sources.base import CorruptImage, Least, Reduced
+from jaxnets.errors import UserError
 
 _READ_AT_ONCE = 2**18  # bytes
 _PLAIN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -91,11 +92,20 @@ def decode_reduced(file: Path | BinaryIO, name: str, white_level: int = WHITE, l
 
     It then has 1/2, 1/4 or 1/8 of its sides, whichever is the least that is not below `least`, rounded up: much of its
     decoding is saved.
+
+    Raises:
+        CorruptImage: as `decode`.
+        UserError: where there is no memory for it.
     """
-    data = _jpeg_bytes(file, name)
-    if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
-        return reduced
-    pixels = _decode_whole(file if data is None else io.BytesIO(data), name, white_level)
+    try:
+        data = _jpeg_bytes(file, name)
+        if data is not None and (reduced := _plain_jpeg(data, least)) is not None:
+            return reduced
+        pixels = _decode_whole(file if data is None else io.BytesIO(data), name, white_level)
+    except MemoryError as error:  # the machine's fault, not the image's, which must not be passed over for it
+        raise UserError(
+            f"there is no memory left to decode {name}: free some, or decode fewer at once (config.data.threads)"
+        ) from error
     return Reduced(pixels, (pixels.shape[0], pixels.shape[1]))
 
 
@@ -193,7 +203,7 @@ def _loaded(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
             _refuse_huge_tiles(image, name)
             _load(image)
             yield image
-    except CorruptImage:
+    except (CorruptImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise _Unidentified(f"{name} is not an image that can be read ({READABLE})") from None

@@ -106,7 +106,7 @@ def decode(file: Path | BinaryIO, name: str, white_level: int = _SET) -> UInt8[n
             brightness = 1 - brightness
         # What is no number, in an image of floating-point numbers, is as dark as padding.
         return (np.nan_to_num(brightness, nan=0) * 255 + 0.5).astype(np.uint8)[..., None]
-    except CorruptImage:
+    except (CorruptImage, MemoryError):
         raise
     except FileNotFoundError:
         raise CorruptImage(f"{name} does not exist") from None

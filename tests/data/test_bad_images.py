@@ -85,6 +85,16 @@ def test_what_cannot_be_read_stops_training_with_its_name_and_what_to_do(tmp_pat
     assert without.read_substituting(0, np.empty(without.shape, np.uint8)) != 0
 
 
+def test_an_image_that_there_is_no_memory_for_is_not_passed_over_as_corrupt(tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    some = dataset(tmp_path, "a.png", encoded(NOISE, "PNG"), skip_corrupt=True).training
+    monkeypatch.setattr("jaxnets.data.decode._load", out_of_memory)
+    with pytest.raises(UserError, match=r"no memory left to decode .*!a\.png: .*config\.data\.threads"):
+        some.read_substituting(0, np.empty(some.shape, np.uint8))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "pixels", "most"),
     [
