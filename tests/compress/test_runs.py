@@ -23,6 +23,7 @@ from tests.tiny import FAMILIES, live
 from tests.train.runs import arrays_of, rows_of, short
 
 FAMILY = {"resnet": (resnet.FAMILY, "cifar"), "efficientnet": (efficientnet.FAMILY, "efficientnet")}
+KEEP = {"resnet": 0.5, "efficientnet": 0.6}  # shares that so few channels can come near to
 EVERY = {"checkpoint_every_steps": 2, "eval_every_steps": 4, "ema.decay": 0.5}
 
 
@@ -67,7 +68,8 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     """It is made, killed and gone on with; evaluated, loaded, explained, answered by ONNX Runtime and exported."""
     whole, out = runs(name), tmp_path / "smaller"
     config = {"steps": 4, "log_every_steps": 1, **EVERY}
-    done = jaxnets.compress(whole, out, method=method, keep=0.5, config=config)
+    keep = KEEP[name]
+    done = jaxnets.compress(whole, out, method=method, keep=keep, config=config)
     assert done.finished
     run = open_run(out)
     card, before = run.read_model(), open_run(whole).read_model()
@@ -94,7 +96,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
 
     if method == "channels":
         share = card.compressed["multiply_adds"]["after"] / card.compressed["multiply_adds"]["before"]
-        assert abs(share - 0.5) < 0.05  # of so small networks a unit is a large share
+        assert abs(share - keep) < 0.05  # of so small networks a unit is a large share
         assert card.fields["layer_widths"] != before.fields.get("layer_widths")
         assert 0 in {row["step"] for row in rows_of(out)}  # what the cut left, before it was trained on
         return
@@ -102,7 +104,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     pruning = make_pruning(config.compress, registry.family_of(classifier.model).structure(classifier.model), 4)
     for weights in ("raw", "ema"):
         zeros, total = pruning.zeros(read_variables(run.checkpoints, 4, weights)["params"])
-        assert zeros == round(0.5 * total)
+        assert zeros == round((1 - keep) * total)
     assert [row["train/sparsity"] for row in rows_of(out) if "train/sparsity" in row][-1] == pytest.approx(
         0.5, abs=0.01
     )

@@ -11,7 +11,7 @@ from jaxnets import exit
 from jaxnets.errors import TEMPORARY
 from jaxnets.run.checkpoints import steps
 from jaxnets.run.directory import RunDirectory
-from jaxnets.train import loop, stop
+from jaxnets.train import loop, opened, stop
 from jaxnets.train.display import Display
 from jaxnets.train.feed import ResidentFeed
 from jaxnets.train.loop import train
@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_can_be_declared_done(tmp_path, one_device, clock
 
 
 def test_the_time_ends_before_the_data_is_read(tmp_path, one_device, whole, clock, monkeypatch):
-    with taking_for_ever(monkeypatch, clock, loop, "open_dataset"):
+    with taking_for_ever(monkeypatch, clock, opened, "open_dataset"):
         outcome = train(short(**CONFIG), tmp_path / "run", Display(), one_device)
     assert not RunDirectory(tmp_path / "run").is_run()
     assert_goes_on_to_the_same(outcome, 0, tmp_path / "run", whole, one_device)
