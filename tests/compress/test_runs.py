@@ -106,7 +106,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
         zeros, total = pruning.zeros(read_variables(run.checkpoints, 4, weights)["params"])
         assert zeros == round((1 - keep) * total)
     assert [row["train/sparsity"] for row in rows_of(out) if "train/sparsity" in row][-1] == pytest.approx(
-        0.5, abs=0.01
+        1 - keep, abs=0.01
     )
     with pytest.raises(UserError, match=r"50\.\d% of its weights left"):
         jaxnets.compress(out, tmp_path / "more", method="magnitude", keep=0.9)
