@@ -16,6 +16,7 @@ from tests.demo.conftest import ROOT, wait_for
 from tests.demo.test_app import free_port
 
 pytest.importorskip("gradio")
+webdriver = pytest.importorskip("selenium.webdriver")
 
 PHOTOS = ROOT / "demo" / "examples" / "photos"
 
