@@ -319,10 +319,14 @@ _KEPT = ("thresholds", "calibrate", "precision", "coverage", "familiar", "confor
 
 
 def _check_model(options: Options) -> None:
+    from jaxnets.run.resolve import resolve
+
     if str(options.model).endswith(".onnx"):
         raise UserError(
             f"--model {options.model} is judged as the run that it was exported from: give that as --workdir"
         )
+    if resolve(str(options.model)).is_run:
+        raise UserError(f"--model {options.model} is a run: give it as --workdir, beside which --model is a file of it")
     if options.source is None:
         raise UserError(f"--model {options.model} was trained by no run here: say with --source on which images")
     for name in _KEPT:

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def _figure(config: Config, opened: Opened) -> str:
         UserError: if the data cannot be opened, or has no validation split.
     """
     start = open_start(config)
-    data = opened.open(replace(config, batch_size=config.batch_size or 1), None, start.preprocess if start else None)
+    data = opened.open(config, None, start.preprocess if start else None)
     if "validation" not in data.splits:
         raise UserError(
             f"a sweep compares its trials on a validation split, since what was chosen by the test split would look "

@@ -61,18 +61,12 @@ Space = Mapping[str, Range]  # by the full name of a key, such as "optimizer.lea
 _FORMS = "floats(low, high), ints(low, high) or choices(value, value, …) of jaxnets.sweep"
 # What decides which images the figure is of, or which figure it is: trials that differ in it cannot be compared.
 _THE_SCALE = (
-    *(
-        "seed",
-        "best",
-        "data.source",
-        "data.validation",
-        "data.folds",
-        "data.fold",
-        "data.test_share",
-        "data.num_classes",
-    ),
-    *("data.shots", "data.table.", "data.test_size", "data.fit", "data.crop_fraction", "finetune."),
-)
+    "seed", "best", "finetune.",
+    "data.source", "data.validation", "data.folds", "data.fold", "data.test_share", "data.num_classes",
+    "data.shots", "data.table.", "data.test_size", "data.fit", "data.crop_fraction",
+)  # fmt: skip
+# Likewise where trials are compared by the loss: another loss is another number. What only training has of it may vary.
+_THE_LOSS = ("loss.name", "loss.softmax_cross_entropy.", "loss.sigmoid_cross_entropy.", "loss.focal.")
 
 
 def floats(low: float, high: float, *, log: bool = False) -> Floats:
@@ -147,13 +141,14 @@ def check_space(space: Space, config: Config) -> None:
         UserError: for what is no key, for a key that trials cannot be compared over, and for a value that it may not
             have.
     """
+    scale = _THE_SCALE + (_THE_LOSS if config.best == "loss" else ())
     for name, values in space.items():
         key = all_keys().get(name)
         if key is None:
             if name in groups():
                 raise UserError(f"the space has config.{name}, which is a group of keys: name one of them")
             raise UserError(f"the space has config.{name}, which is not a key{did_you_mean(name)}; {LIST}")
-        if name.startswith(_THE_SCALE):
+        if name.startswith(scale):
             raise UserError(
                 f"the space has config.{name}, which decides what the trials are measured by, so that they could not "
                 f"be compared: set it for all of them with --config.{name}=…, and take it out"

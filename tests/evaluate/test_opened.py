@@ -46,6 +46,8 @@ def test_a_run_directory_is_the_run(tmp_path):
     for name in ("config.json", "model.json"):
         (tmp_path / name).write_text("{}")
     assert type(opened.open_model(str(tmp_path), "digits")) is RunDirectory
+    with pytest.raises(UserError, match="is a run: give it as --workdir"):
+        evaluate(model=tmp_path, source="digits")
 
 
 @pytest.mark.parametrize(

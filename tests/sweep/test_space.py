@@ -65,7 +65,19 @@ def test_what_the_config_cannot_take_is_refused_before_anything_starts(space, me
     assert message in str(error.value)
 
 
+def test_trials_that_are_compared_by_the_loss_have_one_loss():
+    by_loss = Config(best="loss")
+    for name in ("loss.name", "loss.focal.gamma"):
+        values = choices("softmax_cross_entropy", "focal") if name == "loss.name" else floats(1, 3)
+        with pytest.raises(UserError, match="decides what the trials are measured by"):
+            check_space({name: values}, by_loss)
+        check_space({name: values}, Config())
+    check_space({"loss.label_smoothing": floats(0, 0.2)}, by_loss)  # evaluation has none
+
+
 def test_one_value_of_several_that_the_rest_of_the_config_forbids_is_left_to_its_trial():
+    with pytest.raises(UserError, match="does not divide"):
+        with_values(Config(), {"accumulate_steps": 3})
     check_space({"accumulate_steps": choices(1, 3)}, Config())
     check_space({"batch_size": ints(32, 256, log=True)}, Config())
 

@@ -79,11 +79,16 @@ def test_steps_that_go_on_are_no_hang():
     for _ in range(20):
         watch.progress()
         watch.tick()
+    with pytest.raises(Ended):  # it would have ended, had they not gone on
+        tick(watch, 20)
 
 
 def test_no_hang_is_looked_for_before_the_first_step():
     watch = Watch(Stop(), Lone(), 0.05, end)
     tick(watch, 20)
+    watch.progress()
+    with pytest.raises(Ended):
+        tick(watch, 20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, None])
