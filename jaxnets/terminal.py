@@ -6,10 +6,12 @@ lacks is written in another way, for no run may end because of a dash that could
 
 import codecs
 import json
+import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -81,3 +83,15 @@ def silence() -> None:
     """Sends standard output nowhere: its reader has gone."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Shows no warnings of jaxnets while the block lasts: they would be of what is tried, not of what is done."""
+    log = logging.getLogger("jaxnets")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -18,6 +18,7 @@ from jaxnets.plan.compiled import Program, Refusal, compile_program
 from jaxnets.plan.topology import Topology
 from jaxnets.preprocess import Preprocess
 from jaxnets.schema import sides
+from jaxnets.terminal import without_warnings
 from jaxnets.train.auto_batch import quantum_of
 from jaxnets.train.build import build, steps_of
 from jaxnets.train.evaluation import jit_eval_step
@@ -185,7 +186,8 @@ class Planner:
         copied = size.variables + size.optimizer + size.ema
 
         def need(batch_size: int) -> int | None:
-            plan = plans[batch_size] = self.train_memory(batch_size)
+            with without_warnings():  # of sizes that are only tried
+                plan = plans[batch_size] = self.train_memory(batch_size)
             return plan.peak + copied if isinstance(plan.outcome, Program) else None
 
         quantum = quantum_of(self.config, len(self.topology.devices))

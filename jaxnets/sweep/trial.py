@@ -1,13 +1,13 @@
 """One trial: an ordinary run in a directory of its own, that is watched and left where it has no prospects."""
 
-import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxnets import terminal
 from jaxnets.config import Config
 from jaxnets.errors import Diverged, TryAgain, UserError
 from jaxnets.metrics import table
@@ -76,7 +76,7 @@ def run_trial(trial: "Trial", config: Config, folder: Path, figure: str, opened:
     for row in _evaluated(folder):
         watch.take(row)
     try:
-        with _silent(not warns):
+        with nullcontext() if warns else terminal.without_warnings():
             outcome = train(replace(config, drawings=False), folder, watch, stop=stop, tests=False, opened=opened)
     except TryAgain:
         raise
@@ -102,15 +102,3 @@ def _evaluated(folder: Path) -> list[Mapping[str, Any]]:
     saved = steps(run.checkpoints) if run.checkpoints.is_dir() else []
     rows = read_rows(run.metrics) if saved else []
     return [row for row in rows if "eval/split" in row and row["step"] <= saved[-1]]
-
-
-@contextmanager
-def _silent(wanted: bool) -> Iterator[None]:
-    log = logging.getLogger("jaxnets")
-    before = log.level
-    if wanted:
-        log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

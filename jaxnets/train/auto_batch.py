@@ -23,6 +23,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.family import Variables
 from jaxnets.run.directory import RunDirectory
 from jaxnets.schema import AUTO
+from jaxnets.terminal import without_warnings
 from jaxnets.train.build import build
 from jaxnets.train.feed import lower_step, resides
 from jaxnets.train.hosts import Hosts
@@ -158,7 +159,8 @@ class Measured:
 
     def _step(self, batch_size: int) -> tuple[Any, TrainState]:
         config = replace(self.config, batch_size=batch_size)
-        built = build(config, self.data, self.fields, over_data(self.mesh, axis=1), self.teacher)
+        with without_warnings():  # the run warns of the batch that it takes
+            built = build(config, self.data, self.fields, over_data(self.mesh, axis=1), self.teacher)
         variables: Variables | None = self.teacher.variables if self.teacher else None
         phases = Phases(built.phases, self.mesh, split=config.mesh.shard_parameters, teacher=variables)
         last = built.phases[-1]  # no other takes as much memory

@@ -69,6 +69,15 @@ def test_the_program_that_is_measured_is_the_one_that_the_feed_compiles(one_devi
     assert measured.as_text() == compiled.as_text()
 
 
+def test_what_is_only_tried_is_not_warned_of(one_device, caplog):
+    config = short(batch_size=1, augment={"pad_and_crop": {"padding": 0}})
+    build(config, open_dataset(config))
+    assert "values of each channel" in caplog.text  # as of a run with that batch
+    caplog.clear()
+    Measured.open(config, one_device, Opened()).need(1)
+    assert not caplog.text
+
+
 def test_the_largest_array_of_a_convolution_is_found_in_the_programs_text():
     lines = (
         "%1 = stablehlo.convolution(%a, %b) window = {pad = [[1, 1]]} : (tensor<4x8x8x16xf32>, tensor<3x3x16x32xf32>) "
