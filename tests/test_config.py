@@ -3,7 +3,8 @@ from dataclasses import asdict
 
 import pytest
 
-from jaxnets.config import RESUMABLE, Config, default_config, resolve, without_effect
+from jaxnets.config import RESUMABLE, Config, default_config, resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 from jaxnets.schema import flatten
 
@@ -168,3 +169,8 @@ def test_keys_of_mixing_and_augmentation_without_effect_are_named(given, expecte
     for sentence, (key, why) in zip(sentences, expected.items(), strict=True):
         assert sentence.startswith(f"config.{key} has no effect")
         assert why in sentence
+
+
+def test_a_metric_of_a_step_that_there_is_not_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"found 'gradient_nrm' .did you mean 'gradient_norm'"):
+        resolve({"train_metrics": ("gradient_nrm",)})

@@ -13,7 +13,7 @@ ORDER = [
     ["schema", "answer", "trust", "metrics", "preprocess", "sheet"],
     ["models"],
     ["recipe"],
-    ["config", "keys", "config_files"],  # puts together what each part of a recipe has for keys
+    ["config", "config_check", "keys", "config_files"],  # puts together what each part of a recipe has for keys
     ["data"],
     ["run"],
     ["doctor", "track"],

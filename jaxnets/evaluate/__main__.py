@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnets import cli, terminal
 from jaxnets.cache import cache_directory, use_compilation_cache
-from jaxnets.config import DistributedConfig, check_distributed
+from jaxnets.config import DistributedConfig
+from jaxnets.config_check import check_distributed
 from jaxnets.evaluate.options import Options, add_options
 from jaxnets.run.storage import Place
 

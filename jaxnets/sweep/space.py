@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnets.config import Config, resolve
+from jaxnets.config import Config, with_changes
 from jaxnets.config_files import LIST, call_in_file
 from jaxnets.errors import UserError
 from jaxnets.keys import Key, all_keys, did_you_mean, groups
@@ -165,14 +165,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     Raises:
         UserError: if it cannot have them.
     """
-    nested = asdict(config)
-    for name, value in values.items():
-        *above, last = name.split(".")
-        group = nested
-        for part in above:
-            group = group[part]
-        group[last] = value
-    return resolve(nested)
+    return with_changes(asdict(config), values)
 
 
 def _ends(values: Range) -> tuple[Any, ...]:

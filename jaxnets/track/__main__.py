@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 
 from jaxnets import cli
-from jaxnets.config import check_tracking
+from jaxnets.config_check import check_tracking
 from jaxnets.data.absolute import absolute_store
 from jaxnets.errors import UserError
 

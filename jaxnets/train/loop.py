@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from PIL.Image import Image
 
 from jaxnets.chips import peak_flops
-from jaxnets.config import Config, Cutter, without_effect
+from jaxnets.config import Config, Cutter
+from jaxnets.config_check import without_effect
 from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.data.sources import Source
 from jaxnets.errors import UserError

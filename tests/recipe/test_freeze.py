@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxnets import create_model
-from jaxnets.config import resolve, without_effect
+from jaxnets.config import resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.registry import family_of

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jaxnets.config import resolve, without_effect
+from jaxnets.config import resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 
 PIECES = {"epochs": (0.0, 2.0, 30.0), "shares": (0.1, 1.0, 0.0)}

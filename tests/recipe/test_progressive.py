@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxnets.config import Config, resolve, without_effect
+from jaxnets.config import Config, resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 from jaxnets.recipe.progressive import ProgressiveConfig, plan_sizes, strength
 

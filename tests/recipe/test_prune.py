@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.config import resolve, without_effect
+from jaxnets.config import resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 from jaxnets.models.family import Structure
 from jaxnets.recipe.compress import CompressConfig

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from jaxnets.config import RESUMABLE, Config, TrackConfig, resolve, without_effect
+from jaxnets.config import RESUMABLE, Config, TrackConfig, resolve
+from jaxnets.config_check import without_effect
 from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
 from jaxnets.export.register import parse_registration

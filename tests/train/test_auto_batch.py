@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.config import Config, resolve, without_effect
+from jaxnets.config import Config, resolve
+from jaxnets.config_check import without_effect
 from jaxnets.data.dataset import open_dataset
 from jaxnets.errors import UserError
 from jaxnets.flags import load_config

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets.config import resolve, without_effect
+from jaxnets.config import resolve
+from jaxnets.config_check import without_effect
 from jaxnets.errors import UserError
 from jaxnets.preprocess import Preprocess
 from jaxnets.recipe.augment.op import augment, keys_of
