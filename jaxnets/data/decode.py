@@ -348,5 +348,7 @@ def _orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation; 1, upright, where there is none or the block is damaged: the pixels are good."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:  # else it would be seen as upright
+        raise
     except Exception:
         return 1
