@@ -43,9 +43,10 @@ def without_effect(config: "Config") -> list[str]:
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("compress.", config.compress.method is not None, "config.compress.method is not set"),
         *(
-            (f"compress.{key}", config.compress.method in (None, "magnitude"), "config.compress.method is channels")
+            (f"compress.{key}", config.compress.method in (None, "magnitude"), "config.compress.method is not magnitude")
             for key in ("layers", "ramp", "every_steps")
         ),
+        ("compress.keep", config.compress.method != "qat", "config.compress.method is qat"),
         ("track.experiment", config.track.mlflow is not None, "config.track.mlflow is not set"),
         ("track.name", config.track.mlflow or config.track.wandb, "the run is not tracked"),
         ("data.table.", source in _TABLES, f"data.source is {source}"),

@@ -1,4 +1,4 @@
-"""Prunes a trained network: `python -m jaxnets.compress --workdir A --out B --method magnitude|channels [--keep 0.5]`.
+"""Makes a trained network smaller: `python -m jaxnets.compress --workdir A --out B --method magnitude|channels|qat`.
 
 B is an ordinary run; the same command on the same B goes on where it stopped.
 """
@@ -16,22 +16,23 @@ def main() -> None:
         prog="python -m jaxnets.compress",
         description=(
             "Make a run's network smaller and train it on, with the run's own config but for half the epochs at half "
-            "the rate, and whatever --config.KEY=VALUE says."
+            "the rate (qat: a quarter of the epochs at a tenth), and whatever --config.KEY=VALUE says."
         ),
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", required=True, help="the run whose best weights are pruned; it stays as it is")
+    parser.add_argument("--workdir", required=True, help="the run whose best weights are started from; it stays as it is")
     parser.add_argument("--out", required=True, help="the run directory to make, or to go on with")
     parser.add_argument(
         "--method",
         required=True,
         choices=METHODS,
-        help="magnitude: single weights become zero; channels: whole channels go, and the network is smaller",
+        help="magnitude: single weights become zero; channels: whole channels go, and the network is smaller; qat: it "
+        "learns to compute in 8 bits, and is exported so",
     )
     parser.add_argument(
         "--keep",
         type=float,
-        help="share that stays, of the weights or (channels) of the multiply-adds (default: 0.5)",
+        help="share that stays, of the weights or (channels) of the multiply-adds (default: 0.5; not for qat)",
     )
     cli.run(parser, _compress, takes_rest=True)
 

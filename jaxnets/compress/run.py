@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.cache import use_compilation_cache
-from jaxnets.compress.derive import EPOCHS, RATE, derived
+from jaxnets.compress.derive import SHARES, derived
 from jaxnets.config import Config, with_changes
 from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
@@ -55,9 +55,10 @@ def compress(
     Args:
         workdir: the run whose best weights are started from; it stays as it is.
         out: the run directory to make, or to go on with.
-        method: "magnitude" makes single weights zero while it trains; "channels" cuts whole channels first.
+        method: "magnitude" makes single weights zero while it trains; "channels" cuts whole channels first; "qat" has
+            it compute as in 8 bits.
         keep: share that stays, of the weights or (channels) of the multiply-adds; one half by default.
-        config: keys to change by their full names, on top of the run's own config at half the epochs and rate.
+        config: keys to change by their full names, on top of the run's own config at a share of the epochs and rate.
         quiet: shows nothing.
 
     Raises:
@@ -65,6 +66,8 @@ def compress(
     """
     if method not in METHODS:
         raise UserError(f"the method must be one of {', '.join(METHODS)}, found {method!r}")
+    if keep is not None and method == "qat":
+        raise UserError("--keep is a share of weights or channels, and qat keeps them all: leave it out")
     if keep is not None and not 0 < keep <= 1:
         raise UserError(f"--keep must be a share above 0 and at most 1, found {keep:g}")
     source, target = RunDirectory(open_place(workdir)), RunDirectory(open_place(out))
@@ -80,13 +83,18 @@ def compress(
     else:
         resolved = _anew(source, target, method, keep, changes)
         display.say(
-            f"{source.path}'s own config, with {EPOCHS:g} of its epochs and {RATE:g} of its rate where nothing else is "
-            f"given: {_length(resolved)} at a rate of {resolved.optimizer.peak(resolved.batch_size):g}"
+            f"{source.path}'s own config, with {SHARES[method].epochs:g} of its epochs and {SHARES[method].rate:g} of "
+            f"its rate where nothing else is given: {_length(resolved)} at a rate of "
+            f"{resolved.optimizer.peak(resolved.batch_size):g}"
         )
         if method == "channels":
             from jaxnets.compress.cut import cut
 
             cut(resolved, target, display)
+        elif method == "qat":
+            from jaxnets.compress.quantise import quantise
+
+            quantise(resolved, target, display)
     from jaxnets.train.loop import train
 
     outcome = train(resolved, target.path, display)
@@ -136,19 +144,36 @@ def _anew(
     card, step = run.read_model(), choose(run.checkpoints, "best")
     _clear(target)
     theirs = run.read_config()
-    own = {**changes, "compress.method": method, "compress.keep": _KEEP if keep is None else keep}
-    config = with_absolute_paths(derived(theirs, _absolute(source.path), own))
+    own = {**changes, "compress.method": method}
+    if method != "qat":
+        own["compress.keep"] = _KEEP if keep is None else keep
+    config = with_absolute_paths(derived(theirs, _absolute(source.path), SHARES[method], own))
+    model = create_model(card.name, **card.fields)
+    if method != "magnitude" and theirs.compress.method == "magnitude":
+        raise UserError(
+            f"{source.path} was pruned by magnitude, and its zeros would fill again: "
+            + (
+                f"cut the channels of the run that it came from ({theirs.model.pretrained}) first, and prune what "
+                f"comes of that by magnitude"
+                if method == "channels"
+                else f"quantise it after training (python -m jaxnets.export --model {source.path} --format onnx --int8)"
+            )
+        )
+    if method == "qat":
+        from jaxnets.compress.quantise import check_quantisable
+
+        check_quantisable(card.name, model, config.dtype)
+        return config
+    if card.fields.get("quantised"):
+        raise UserError(
+            f"{source.path} computes in 8 bits, and its ranges are of all its weights: prune the run that it came from "
+            f"({theirs.model.pretrained}) first, and take what comes of that to 8 bits"
+        )
     if method == "channels":
         from jaxnets.compress.cut import check_family
 
         check_family(card.name)
-        if theirs.compress.method == "magnitude":
-            raise UserError(
-                f"{source.path} was pruned by magnitude, and its zeros would fill again: cut the channels of the run "
-                f"that it came from ({theirs.model.pretrained}) first, and prune what comes of that by magnitude"
-            )
         return config
-    model = create_model(card.name, **card.fields)
     pruning = make_pruning(config.compress, family_of(model).structure(model), 1)
     assert pruning is not None
     zeros, total = pruning.zeros(read_variables(run.checkpoints, step, "ema")["params"])

@@ -10,7 +10,7 @@ import numpy as np
 def compute(eqn: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """Returns an equation's results where its inputs are all known."""
     if eqn.primitive.name in _NUMPY:
-        return [_NUMPY[eqn.primitive.name](eqn.params, *inputs)]
+        return [np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *inputs))]  # of two single numbers NumPy makes none
     with jax.ensure_compile_time_eval():
         results = eqn.primitive.bind(*inputs, **eqn.params)
     return [np.asarray(result) for result in (results if eqn.primitive.multiple_results else [results])]

@@ -14,9 +14,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from onnx import ModelProto, TensorProto, helper
 
 from jaxnets.engine.constants import compute
-from jaxnets.engine.operations import OPERATIONS, STEPS, Operation
+from jaxnets.engine.operations import CONSTANT_STEPS, OPERATIONS, STEPS, Operation
 from jaxnets.engine.opset import ask_for_least
-from jaxnets.engine.writer import CHANNELS_FIRST, Affine, Equation, Scaled, Tensor, Unwritable, Value, Writer
+from jaxnets.engine.writer import CHANNELS_FIRST, Affine, Equation, Kernel8, Scaled, Tensor, Unwritable, Value, Writer
 
 OPSET = 20  # that nodes are written in; a file asks for the lowest that its own need
 
@@ -92,13 +92,15 @@ def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value]) -> li
         inputs = [read(atom) for atom in eqn.invars]
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         results: Sequence[Any]
-        step = STEPS.get(str(eqn.params.get("name", "")))
-        if step is not None and not all(isinstance(value, np.ndarray) for value in inputs):
-            results = [_apply(writer, eqn, inputs, step)]
+        name, known = str(eqn.params.get("name", "")), all(isinstance(value, np.ndarray) for value in inputs)
+        if known and name in CONSTANT_STEPS:
+            results = [CONSTANT_STEPS[name](*inputs)]
+        elif not known and name in STEPS:
+            results = [_apply(writer, eqn, inputs, STEPS[name])]
         elif eqn.primitive.name in _INLINED and inner is not None:
             closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, [])
             results = _run(writer, closed, inputs)
-        elif all(isinstance(value, np.ndarray) for value in inputs):
+        elif known:
             results = compute(eqn, [np.asarray(value) for value in inputs])
         else:
             results = [_apply(writer, eqn, inputs, OPERATIONS.get(eqn.primitive.name))]

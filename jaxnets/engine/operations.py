@@ -17,6 +17,7 @@ from jaxnets.engine.writer import (
     CHANNELS_FIRST,
     Affine,
     Equation,
+    Kernel8,
     Scaled,
     Tensor,
     Unwritable,
@@ -100,9 +101,10 @@ def convert(writer: Writer, equation: Equation) -> Value:
 
 
 def convolution(writer: Writer, equation: Equation) -> Affine:
-    p, (x, kernel) = equation.params, equation.inputs
+    p, (x, weights) = equation.params, equation.inputs
     numbers = p["dimension_numbers"]
-    if not isinstance(kernel, np.ndarray):
+    kernel, steps = _kernel(weights)
+    if kernel is None:
         raise Unwritable("a convolution whose kernel depends on the image")
     if tuple(numbers.lhs_spec) != CHANNELS_FIRST or set(p["lhs_dilation"]) != {1} or p["batch_group_count"] != 1:
         raise Unwritable("a convolution that is not one of images [b, h, w, c]")
@@ -118,7 +120,14 @@ def convolution(writer: Writer, equation: Equation) -> Affine:
     if min(attributes["pads"]) < 0:
         raise Unwritable("a convolution that crops its image")
     weight = np.transpose(kernel, (3, 2, 0, 1))  # HWIO to OIHW
-    return Affine(writer.write(x).name, equation.shape, weight, None, attributes)
+    return Affine(writer.write(x).name, equation.shape, weight, None, attributes, steps)
+
+
+def _kernel(value: Value) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns weights, and what each feature's are multiplied by where they are in 8 bits; None for an activation."""
+    if isinstance(value, Kernel8):
+        return value.numbers, value.steps
+    return (value if isinstance(value, np.ndarray) else None), None
 
 
 def product(writer: Writer, equation: Equation) -> Affine:
@@ -128,16 +137,17 @@ def product(writer: Writer, equation: Equation) -> Affine:
     tenth less time in ONNX Runtime than as products of matrices.
     """
     (left, right), batched = equation.params["dimension_numbers"]
-    x, kernel = equation.inputs
-    if tuple(batched[0]) or not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or isinstance(x, np.ndarray):
+    x, weights = equation.inputs
+    kernel, steps = _kernel(weights)
+    if tuple(batched[0]) or kernel is None or kernel.ndim != 2 or isinstance(x, np.ndarray):
         raise Unwritable("a product of two activations")
     if tuple(right) != (0,) or tuple(left) != (len(x.shape) - 1,) or len(x.shape) not in (2, 3, 4):
         raise Unwritable(f"a product of {len(x.shape)} dimensions over the axes {tuple(left)}")
     kept = writer.write(x)
     if len(x.shape) == 4:
         attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}
-        return Affine(kept.name, equation.shape, kernel.T[:, :, None, None], None, attributes)
-    return Affine(kept.name, equation.shape, kernel.T, None, {})
+        return Affine(kept.name, equation.shape, kernel.T[:, :, None, None], None, attributes, steps)
+    return Affine(kept.name, equation.shape, kernel.T, None, {}, steps)
 
 
 def layer_normalisation(writer: Writer, equation: Equation) -> Tensor:
@@ -148,6 +158,19 @@ def layer_normalisation(writer: Writer, equation: Equation) -> Tensor:
     names = [kept.name, writer.constant(scale), writer.constant(bias)]
     number = float(epsilon.reshape(()))
     return writer.emit("LayerNormalization", names, equation.shape, last=kept.last, axis=-1, epsilon=number)
+
+
+def quantised(writer: Writer, equation: Equation) -> Tensor:
+    """`models.quantised.grid.quantise`: an activation in 8 bits."""
+    x, scale, zero = equation.inputs
+    if not isinstance(scale, np.ndarray) or not isinstance(zero, np.ndarray):
+        raise Unwritable("a range that depends on the image")
+    return writer.on_grid(writer.keep(x), np.float32(scale), int(zero))
+
+
+def quantised_kernel(kernel: np.ndarray, steps: np.ndarray) -> Kernel8:
+    """`models.quantised.grid.quantise_kernel`."""
+    return Kernel8(np.clip(np.round(kernel / steps), -127, 127), steps)
 
 
 def square(writer: Writer, equation: Equation) -> Tensor:
@@ -327,4 +350,8 @@ STEPS: dict[str, Operation] = {
     f"{PREFIX}attention": attention,
     f"{PREFIX}gelu": unary("Gelu"),
     f"{PREFIX}layer_norm": layer_normalisation,
+    f"{PREFIX}quantise": quantised,
 }
+
+# Those of constants alone that are not simply computed.
+CONSTANT_STEPS: dict[str, Callable[..., Value]] = {f"{PREFIX}quantise_kernel": quantised_kernel}

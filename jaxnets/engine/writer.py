@@ -33,6 +33,14 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Kernel8:
+    """Weights in 8 bits, whole numbers from −127 to 127, and for each feature (last axis) what they are multiplied by."""
+
+    numbers: np.ndarray
+    steps: np.ndarray
+
+
+@dataclass(frozen=True)
 class Affine:
     """A convolution or a dense layer that is not written yet, since what follows may become part of its weights."""
 
@@ -41,8 +49,11 @@ class Affine:
     weight: np.ndarray  # [f, c, i, j], or [f, c]
     bias: np.ndarray | None
     attributes: dict[str, Any]
+    steps: np.ndarray | None = None  # in 8 bits: what each feature's weights are multiplied by
 
     def scaled(self, gain: np.ndarray) -> "Affine":
+        if self.steps is not None:
+            raise Unwritable("a product with what weights in 8 bits give")
         weight = self.weight * gain.reshape(-1, *[1] * (self.weight.ndim - 1))
         return replace(self, weight=weight, bias=None if self.bias is None else self.bias * gain)
 
@@ -62,7 +73,7 @@ class Scaled:
         return self.tensor.shape
 
 
-Value = np.ndarray | Tensor | Affine | Scaled  # an array is known already: it depends on no image
+Value = np.ndarray | Kernel8 | Tensor | Affine | Scaled  # an array is known already: it depends on no image
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,7 @@ class Writer:
         self.initializers: list[Any] = []
         self.relus: dict[str, Tensor] = {}  # output of a Relu: its input
         self._turned: dict[str, Tensor] = {}  # by name, the same activation in the other order of axes
+        self._steps: dict[str, np.float32] = {}  # by name: the scale of an activation in 8 bits
 
     def write(self, value: Value) -> Tensor:
         """Returns an activation that is in the graph, of four dimensions with the channels first."""
@@ -100,19 +112,46 @@ class Writer:
             return self.emit("Mul", [x.name, self.scalar(value.factor)], value.shape, last=x.last)
         if isinstance(value, Affine):
             return self._affine(value)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | Kernel8):
             raise Unwritable("an activation that does not depend on the image")
         return value
 
     def _affine(self, value: Affine) -> Tensor:
-        bias = [] if value.bias is None else [self.constant(value.bias)]
+        bias = [] if value.bias is None else [self._bias(value)]
         if value.weight.ndim == 2 and len(value.shape) > 2:
-            y = self.emit("MatMul", [value.source, self.constant(value.weight.T)], value.shape)
+            y = self.emit("MatMul", [value.source, self._weight(value)], value.shape)
             return self.emit("Add", [y.name, *bias], y.shape) if bias else y
-        names = [value.source, self.constant(value.weight), *bias]
+        names = [value.source, self._weight(value), *bias]
         if value.weight.ndim == 4:
             return self.emit("Conv", names, value.shape, **value.attributes)
         return self.emit("Gemm", names, value.shape, transB=1)
+
+    def _weight(self, value: Affine) -> str:
+        turned = value.weight.ndim == 2 and len(value.shape) > 2
+        weight = value.weight.T if turned else value.weight
+        if value.steps is None:
+            return self.constant(weight)
+        return self._dequantised(weight.astype(np.int8), value.steps, int(turned))
+
+    def _bias(self, value: Affine) -> str:
+        if value.steps is None:
+            return self.constant(value.bias)
+        if value.source not in self._steps:
+            raise Unwritable("weights in 8 bits of an input that is not")
+        steps = self._steps[value.source] * value.steps
+        return self._dequantised(np.round(value.bias / steps).astype(np.int32), steps, 0)
+
+    def _dequantised(self, numbers: np.ndarray, steps: np.ndarray, axis: int) -> str:
+        names = [self.initializer(numbers), self.constant(steps), self.initializer(np.zeros(steps.shape, numbers.dtype))]
+        return self.emit("DequantizeLinear", names, numbers.shape, axis=axis).name
+
+    def on_grid(self, x: Tensor, steps: np.float32, zero: int) -> Tensor:
+        """Returns an activation in 8 bits, and float32 again: what ONNX Runtime knows as one that it may compute in 8."""
+        grid = [self.initializer(np.asarray(steps, np.float32)), self.initializer(np.asarray(zero, np.uint8))]
+        small = self.emit("QuantizeLinear", [x.name, *grid], x.shape, last=x.last)
+        y = self.emit("DequantizeLinear", [small.name, *grid], x.shape, last=x.last)
+        self._steps[y.name] = steps
+        return y
 
     def turn(self, x: Tensor, *, last: bool) -> Tensor:
         """Returns an activation with the channels last, or first; only those of four dimensions have both."""
@@ -156,13 +195,13 @@ class Writer:
         return Tensor(name, tuple(shape), last)
 
     def constant(self, array: np.ndarray) -> str:
-        return self._initializer(np.ascontiguousarray(array, np.float32))
+        return self.initializer(np.ascontiguousarray(array, np.float32))
 
     def scalar(self, number: Any) -> str:
         return self.constant(np.asarray(number, np.float32).reshape(()))
 
     def integers(self, numbers: Sequence[int]) -> str:
-        return self._initializer(np.asarray(numbers, np.int64))
+        return self.initializer(np.asarray(numbers, np.int64))
 
     def finish(self, results: Mapping[str, Value]) -> None:
         """Names the results, and drops what nothing reads."""
@@ -195,7 +234,7 @@ class Writer:
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))
 
-    def _initializer(self, array: np.ndarray) -> str:
+    def initializer(self, array: np.ndarray) -> str:
         name = f"constant_{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(array, name))
         return name

@@ -14,7 +14,7 @@ from jaxnets.errors import UserError
 from jaxnets.explain.methods import DEFAULT, METHODS, WITHOUT_STAGES, Method, find_method
 from jaxnets.explain.stage import find_stage, logits_and_output, stages
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.family import Variables
+from jaxnets.models.family import Network, Variables
 from jaxnets.models.registry import family_of
 from jaxnets.preprocess import Preprocess
 
@@ -23,13 +23,17 @@ _BATCH = 16  # images that are explained at once, at most
 
 @dataclass(frozen=True, repr=False)
 class Explainer:
-    """Explains the answers of one model."""
+    """Explains the answers of one model; of one in 8 bits those of its weights in floating point."""
 
     model: nn.Module
     variables: Variables
     preprocess: Preprocess
     matmul_precision: str = "default"
     _programs: dict[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)  # by method and layer
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Network):  # what follows looks into the layers, which 8 bits leave no trace of
+            object.__setattr__(self, "model", self.model.in_float())
 
     def choose(self, method: str | None, stage: str | None) -> Method:
         """Returns the method of a name; without one Grad-CAM, or occlusion where no stage has rows and columns.

@@ -112,6 +112,14 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnets.classifier import load
 
     classifier = load(options.model, options.checkpoint, options.weights)
+    if getattr(classifier.model, "quantised", False):
+        if options.int8:
+            raise UserError(f"{options.model} computes in 8 bits as it is: leave --int8 out")
+        if options.format == "safetensors":
+            raise UserError(
+                f"{options.model} computes in 8 bits, which timm's networks do not: export it with --format onnx, or "
+                f"the run that it came from as safetensors"
+            )
     if options.format == "safetensors":
         from jaxnets.export.timm_layout import export_folder
 

@@ -54,6 +54,7 @@ def describe(model: nn.Module, height: int, width: int, channels: int = 3) -> De
     hundred times longer. A network with parameters in other layers is traced as it is, for the same numbers.
     """
     image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+    model = getattr(model, "in_float", lambda: model)()
     try:
         return _by_shapes(model, image)
     except FlaxError:  # a layer asked for parameters

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from flax import linen as nn
@@ -51,6 +51,16 @@ class Network(nn.Module):
     through before) are those that every family has. Parameters and statistics are float32 or wider, in the collections
     `params` and `batch_stats`; noise is drawn from the stream "dropout". The head is a `layers.Head`.
     """
+
+    quantised: ClassVar[bool] = False  # True: it computes as in 8 bits (`jaxnets.models.quantised`)
+
+    def in_float(self) -> "Network":
+        """Returns the network of the same variables that computes in floating point."""
+        return self
+
+    def follower(self) -> "Network":
+        """Returns the network whose running statistics, after a batch in training, are those of that batch alone."""
+        return self.clone(norm_decay=0.0)
 
     def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
         """Returns all that the network computes; what nobody asks for is not computed.

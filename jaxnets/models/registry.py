@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxnets.errors import UserError, nearest
 from jaxnets.models import airbench, convnext, efficientnet, mlp, resnet, vit
 from jaxnets.models.family import Entry, Family
+from jaxnets.models.quantised.network import quantised
 from jaxnets.preprocess import Preprocess
 
 FAMILIES: tuple[Family, ...] = (
@@ -63,6 +64,8 @@ def family_of(model: nn.Module) -> Family:
 def create_model(name: str, **fields: Any) -> nn.Module:
     """Builds the Linen module of a registered model; `fields` replace its own, for instance `num_classes=10`.
 
+    With `quantised=True` it computes as it would in 8 bits (`jaxnets.models.quantised`).
+
     Raises:
         UserError: for an unknown name or a field that the model does not have.
     """
@@ -78,13 +81,14 @@ def create_model(name: str, **fields: Any) -> nn.Module:
             f"single_output (config.model.single_output) is for two classes, and there are {made['num_classes']}: "
             f"leave it out"
         )
-    return find_family(name).network(**made)
+    network = find_family(name).network
+    return (quantised(network) if made.pop("quantised", False) else network)(**made)
 
 
 def field_names(name: str) -> list[str]:
     """Returns the fields that `create_model` takes for a registered model."""
     network = find_family(name).network
-    return [field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")]
+    return [*(field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")), "quantised"]
 
 
 def preprocess_of(model: nn.Module) -> Preprocess:

@@ -27,7 +27,7 @@ def make_statistics(
     """
     plain: Any = model
     prepare = make_prepare(recipe, plain.num_classes, seed)
-    follower: Any = model.clone(norm_decay=0.0)  # whose running statistics are those of the last batch
+    follower: Any = plain.follower()
     mode: Train = True if frozen is None else frozen.mode
 
     def statistics(variables: Variables, batch: Batch, number: Any) -> Any:

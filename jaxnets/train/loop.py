@@ -211,10 +211,10 @@ def set_up(
             )
 
     saved = run.read_model() if hosts.decide("is there a run", run.is_run) else None
-    if config.compress.method == "channels" and saved is None:
+    if (method := config.compress.method) in ("channels", "qat") and saved is None:
         raise UserError(
-            "config.compress.method channels is of a network that is cut before it trains: make its run with "
-            "python -m jaxnets.compress --workdir RUN --out DIR --method channels"
+            f"config.compress.method {method} is of a network that is made of another run's before it trains: make its "
+            f"run with python -m jaxnets.compress --workdir RUN --out DIR --method {method}"
         )
     start = None if saved else open_start(config)
     own, pretrained = saved.preprocess if saved else None, start.preprocess if start else None

@@ -1,0 +1,63 @@
+"""Makes a run's network one that computes as it would in 8 bits, and writes the first checkpoint of another run."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxnets.compress.begin import Beginning
+from jaxnets.config import Config
+from jaxnets.errors import UserError
+from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.family import Network
+from jaxnets.models.quantised.network import RANGES
+from jaxnets.models.registry import family_of
+from jaxnets.run.directory import RunDirectory
+from jaxnets.soup.statistics import make_statistics, with_statistics
+from jaxnets.train.display import Display
+
+
+def check_quantisable(name: str, model: nn.Module, dtype: str) -> None:
+    """Refuses what 8 bits are not simulated of.
+
+    Raises:
+        UserError: for a network with attention, one that is in 8 bits already, and another dtype than float32.
+    """
+    assert isinstance(model, Network)
+    if model.quantised:
+        raise UserError(f"this {name} computes in 8 bits already: train it on with python -m jaxnets.main")
+    if family_of(model).structure(model).tokens is not None:
+        raise UserError(
+            f"{name} has attention, whose products of two activations are not simulated in 8 bits: quantise it after "
+            f"training (python -m jaxnets.export --format onnx --int8), or take another model"
+        )
+    if dtype != "float32":
+        raise UserError(f"8 bits are simulated in float32, and config.dtype is {dtype}: add --config.dtype=float32")
+
+
+def quantise(config: Config, run: RunDirectory, display: Display) -> None:
+    """Writes config.json, model.json and the checkpoint of step 0 of a run that a training then goes on with.
+
+    The norms are part of the weights before them from here on. Each range of activations begins as the mean, over some
+    batches of training images, of the lowest and of the highest value.
+
+    Raises:
+        UserError: if the data cannot be read.
+    """
+    begins = Beginning(config, run)
+    seen = begins.setup.data.preprocess
+    begins.with_fields({"quantised": True})
+    built = begins.setup.built
+    image = jax.ShapeDtypeStruct((1, seen.height, seen.width, seen.channels), jnp.float32)
+    with plain_convolutions():
+        shapes: Any = jax.eval_shape(lambda x: built.model.init(jax.random.key(0), x), image)
+    ranges = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["batch_stats"][RANGES])
+    statistics = {**begins.variables.get("batch_stats", {}), RANGES: ranges}
+    variables = begins.placed({**begins.variables, "batch_stats": statistics})
+    of_batch = jax.jit(make_statistics(built.model, seen, built.recipe, seed=config.seed))
+    variables = with_statistics(variables, of_batch, begins.batches())
+    count = len(jax.tree.leaves(ranges))
+    display.say(f"qat: weights and {count} activations in 8 bits, the norms folded into the weights")
+    begins.write(variables, {"method": "qat", "run": config.model.pretrained, "activations": count}, display)

@@ -1,0 +1,88 @@
+"""A family's network in 8 bits: the same layers and parameters, and the ranges of its activations beside them."""
+
+import dataclasses
+from functools import cache
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from jaxnets.models.conv import plain_convolutions
+from jaxnets.models.family import Network, Outputs, Path
+from jaxnets.models.mode import Train
+from jaxnets.models.quantised.program import Ranges, Simulation
+
+RANGES = "ranges"  # in the collection batch_stats, beside the norms' statistics
+
+
+@cache
+def quantised(network: type[Any]) -> type[Network]:
+    """Returns the class of a family's networks that compute as they would in 8 bits (`quantised.program`).
+
+    Norms are part of the weights before them, by their running statistics, which stay as they are in training too; no
+    noise is drawn. In training each range of activations follows the lowest and the highest value of the batch, as an
+    exponential average; they are among the statistics, so that whatever keeps those keeps these.
+    """
+
+    class Quantised(network):  # type: ignore[misc]
+        range_decay: float = 0.99  # weight of the old range
+        quantised: ClassVar[bool] = True
+
+        @nn.compact
+        def outputs(self, x: Float[Array, "b h w c"], train: Train) -> Outputs:
+            if self.is_initializing():
+                found = super().outputs(x, False)
+                paths = _places(self.in_float(), self.variables, x)
+                self.variable("batch_stats", RANGES, lambda: unflatten_dict(dict.fromkeys(paths, jnp.array([-1.0, 1]))))
+                return found
+            ranges: Any = self.variable("batch_stats", RANGES, dict)
+            simulation = Simulation(flatten_dict(ranges.value), self.range_decay if train else None)
+            result = _simulated(simulation, self.in_float(), self.variables, x)
+            if train:
+                ranges.value = unflatten_dict(simulation.found)
+            return result
+
+        def in_float(self) -> Any:
+            own = {
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(network)
+                if field.name not in ("parent", "name")
+            }
+            return network(**own, parent=None)
+
+        def follower(self) -> Any:
+            return self.clone(range_decay=0.0)
+
+    Quantised.__name__ = Quantised.__qualname__ = network.__name__
+    return Quantised
+
+
+def _places(model: Any, variables: Any, x: Array) -> tuple[Path, ...]:
+    """Returns what has a range in a network."""
+
+    def found(variables: Any, x: Array) -> Ranges:
+        simulation = Simulation(None)
+        _simulated(simulation, model, variables, x)
+        return {"/".join(path): value for path, value in simulation.found.items()}  # type: ignore[misc]
+
+    names: Any = jax.eval_shape(found, variables, x)
+    return tuple(tuple(name.split("/")) for name in names)
+
+
+def _simulated(simulation: Simulation, model: Any, variables: Any, x: Array) -> Outputs:
+    kept = {
+        collection: {name: of_layer for name, of_layer in layers.items() if name != RANGES}
+        for collection, layers in variables.items()
+    }
+    with plain_convolutions():
+        program, shape = jax.make_jaxpr(
+            lambda variables, x: model.apply(variables, x, train=False, method="outputs"), return_shape=True
+        )(kept, x)
+    leaves = jax.tree_util.tree_leaves_with_path((kept, x))
+    paths = [tuple(part.key for part in path[1:]) for path, _ in leaves[:-1]]
+    results = simulation(program, paths, [leaf for _, leaf in leaves])
+    made: Outputs = jax.tree.unflatten(jax.tree.structure(shape), results)
+    return made
