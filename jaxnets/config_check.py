@@ -43,7 +43,11 @@ def without_effect(config: "Config") -> list[str]:
         ("finetune.", config.finetune.method is not None, "config.finetune.method is not set"),
         ("compress.", config.compress.method is not None, "config.compress.method is not set"),
         *(
-            (f"compress.{key}", config.compress.method in (None, "magnitude"), "config.compress.method is not magnitude")
+            (
+                f"compress.{key}",
+                config.compress.method in (None, "magnitude"),
+                "config.compress.method is not magnitude",
+            )
             for key in ("layers", "ramp", "every_steps")
         ),
         ("compress.keep", config.compress.method != "qat", "config.compress.method is qat"),

@@ -20,7 +20,7 @@ def main() -> None:
         ),
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", required=True, help="the run whose best weights are started from; it stays as it is")
+    parser.add_argument("--workdir", required=True, help="the run whose best weights it starts from; it stays as it is")
     parser.add_argument("--out", required=True, help="the run directory to make, or to go on with")
     parser.add_argument(
         "--method",

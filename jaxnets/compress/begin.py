@@ -78,7 +78,7 @@ class Beginning:
     def placed(self, variables: Variables) -> Variables:
         return jax.tree.map(lambda x: put(np.asarray(x), replicated(self._mesh)), variables)
 
-    def write(self, variables: Variables, compressed: Mapping[str, Any], display: Display) -> None:
+    def write(self, variables: Variables, compressed: dict[str, Any], display: Display) -> None:
         """Evaluates the network and writes config.json, model.json and the checkpoint of step 0.
 
         Args:

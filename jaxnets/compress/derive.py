@@ -43,8 +43,11 @@ def derived(config: Config, run: str, shares: Shares, changes: Mapping[str, Any]
     optimizer, schedule = config.optimizer, config.schedule
     rate, per_256 = optimizer.learning_rate, optimizer.learning_rate_per_256
     until, warmup = config.mix.until_epoch, schedule.warmup_steps
-    points, every = schedule.piecewise.steps, schedule.exponential.every_steps
-    stretched = schedule.stretched(shares.epochs)
+    points = schedule.piecewise.steps
+    stretched, exponential = schedule.stretched(shares.epochs), schedule.exponential
+    if schedule.name == "exponential":
+        every = None if exponential.every_steps is None else max(1, round(shares.epochs * exponential.every_steps))
+        exponential = replace(stretched.exponential, every_steps=every)
     shorter = replace(
         config,
         epochs=shares.epochs * config.epochs,
@@ -61,9 +64,7 @@ def derived(config: Config, run: str, shares: Shares, changes: Mapping[str, Any]
             piecewise=replace(
                 stretched.piecewise, steps=None if points is None else tuple(shares.epochs * point for point in points)
             ),
-            exponential=schedule.exponential
-            if schedule.name != "exponential"
-            else replace(stretched.exponential, every_steps=None if every is None else max(1, round(shares.epochs * every))),
+            exponential=exponential,
         ),
         mix=replace(config.mix, until_epoch=None if until is None else shares.epochs * until),
         freeze=FreezeConfig(),

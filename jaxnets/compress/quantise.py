@@ -11,7 +11,6 @@ from jaxnets.compress.begin import Beginning
 from jaxnets.config import Config
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.family import Network
 from jaxnets.models.quantised.network import RANGES
 from jaxnets.models.registry import family_of
 from jaxnets.run.directory import RunDirectory
@@ -23,11 +22,8 @@ def check_quantisable(name: str, model: nn.Module, dtype: str) -> None:
     """Refuses what 8 bits are not simulated of.
 
     Raises:
-        UserError: for a network with attention, one that is in 8 bits already, and another dtype than float32.
+        UserError: for a network with attention, and for another dtype than float32.
     """
-    assert isinstance(model, Network)
-    if model.quantised:
-        raise UserError(f"this {name} computes in 8 bits already: train it on with python -m jaxnets.main")
     if family_of(model).structure(model).tokens is not None:
         raise UserError(
             f"{name} has attention, whose products of two activations are not simulated in 8 bits: quantise it after "

@@ -148,7 +148,16 @@ def _anew(
     if method != "qat":
         own["compress.keep"] = _KEEP if keep is None else keep
     config = with_absolute_paths(derived(theirs, _absolute(source.path), SHARES[method], own))
-    model = create_model(card.name, **card.fields)
+    if card.fields.get("quantised"):
+        raise UserError(
+            f"{source.path} computes in 8 bits already: "
+            + (
+                "train it on with python -m jaxnets.main"
+                if method == "qat"
+                else f"prune the run that it came from ({theirs.model.pretrained}) first, and take what comes of that "
+                f"to 8 bits"
+            )
+        )
     if method != "magnitude" and theirs.compress.method == "magnitude":
         raise UserError(
             f"{source.path} was pruned by magnitude, and its zeros would fill again: "
@@ -159,20 +168,16 @@ def _anew(
                 else f"quantise it after training (python -m jaxnets.export --model {source.path} --format onnx --int8)"
             )
         )
-    if method == "qat":
-        from jaxnets.compress.quantise import check_quantisable
-
-        check_quantisable(card.name, model, config.dtype)
-        return config
-    if card.fields.get("quantised"):
-        raise UserError(
-            f"{source.path} computes in 8 bits, and its ranges are of all its weights: prune the run that it came from "
-            f"({theirs.model.pretrained}) first, and take what comes of that to 8 bits"
-        )
     if method == "channels":
         from jaxnets.compress.cut import check_family
 
         check_family(card.name)
+        return config
+    model = create_model(card.name, **card.fields)
+    if method == "qat":
+        from jaxnets.compress.quantise import check_quantisable
+
+        check_quantisable(card.name, model, config.dtype)
         return config
     pruning = make_pruning(config.compress, family_of(model).structure(model), 1)
     assert pruning is not None

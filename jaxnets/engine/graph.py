@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 from jaxnets.engine.constants import compute
 from jaxnets.engine.operations import CONSTANT_STEPS, OPERATIONS, STEPS, Operation
 from jaxnets.engine.opset import ask_for_least
-from jaxnets.engine.writer import CHANNELS_FIRST, Affine, Equation, Kernel8, Scaled, Tensor, Unwritable, Value, Writer
+from jaxnets.engine.writer import CHANNELS_FIRST, Affine, Equation, Scaled, Tensor, Unwritable, Value, Writer
 
 OPSET = 20  # that nodes are written in; a file asks for the lowest that its own need
 

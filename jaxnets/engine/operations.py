@@ -139,7 +139,7 @@ def product(writer: Writer, equation: Equation) -> Affine:
     (left, right), batched = equation.params["dimension_numbers"]
     x, weights = equation.inputs
     kernel, steps = _kernel(weights)
-    if tuple(batched[0]) or kernel is None or kernel.ndim != 2 or isinstance(x, np.ndarray):
+    if tuple(batched[0]) or kernel is None or kernel.ndim != 2 or isinstance(x, np.ndarray | Kernel8):
         raise Unwritable("a product of two activations")
     if tuple(right) != (0,) or tuple(left) != (len(x.shape) - 1,) or len(x.shape) not in (2, 3, 4):
         raise Unwritable(f"a product of {len(x.shape)} dimensions over the axes {tuple(left)}")
@@ -165,7 +165,7 @@ def quantised(writer: Writer, equation: Equation) -> Tensor:
     x, scale, zero = equation.inputs
     if not isinstance(scale, np.ndarray) or not isinstance(zero, np.ndarray):
         raise Unwritable("a range that depends on the image")
-    return writer.on_grid(writer.keep(x), np.float32(scale), int(zero))
+    return writer.on_grid(writer.write(x), np.float32(scale), int(zero))
 
 
 def quantised_kernel(kernel: np.ndarray, steps: np.ndarray) -> Kernel8:

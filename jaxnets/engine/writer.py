@@ -34,7 +34,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Kernel8:
-    """Weights in 8 bits, whole numbers from −127 to 127, and for each feature (last axis) what they are multiplied by."""
+    """Weights in 8 bits: whole numbers from −127 to 127, and what those of each feature (last axis) are times."""
 
     numbers: np.ndarray
     steps: np.ndarray
@@ -134,6 +134,7 @@ class Writer:
         return self._dequantised(weight.astype(np.int8), value.steps, int(turned))
 
     def _bias(self, value: Affine) -> str:
+        assert value.bias is not None
         if value.steps is None:
             return self.constant(value.bias)
         if value.source not in self._steps:
@@ -142,11 +143,15 @@ class Writer:
         return self._dequantised(np.round(value.bias / steps).astype(np.int32), steps, 0)
 
     def _dequantised(self, numbers: np.ndarray, steps: np.ndarray, axis: int) -> str:
-        names = [self.initializer(numbers), self.constant(steps), self.initializer(np.zeros(steps.shape, numbers.dtype))]
+        names = [
+            self.initializer(numbers),
+            self.constant(steps),
+            self.initializer(np.zeros(steps.shape, numbers.dtype)),
+        ]
         return self.emit("DequantizeLinear", names, numbers.shape, axis=axis).name
 
     def on_grid(self, x: Tensor, steps: np.float32, zero: int) -> Tensor:
-        """Returns an activation in 8 bits, and float32 again: what ONNX Runtime knows as one that it may compute in 8."""
+        """Returns an activation in 8 bits and back in float32, which a runtime takes as leave to compute in 8."""
         grid = [self.initializer(np.asarray(steps, np.float32)), self.initializer(np.asarray(zero, np.uint8))]
         small = self.emit("QuantizeLinear", [x.name, *grid], x.shape, last=x.last)
         y = self.emit("DequantizeLinear", [small.name, *grid], x.shape, last=x.last)

@@ -13,7 +13,7 @@ class CompressConfig:
     """What `python -m jaxnets.compress` makes of a trained network; `layers` and what follows are of magnitude."""
 
     # magnitude: single weights become zero, and stay so, while the run trains; channels: whole ones were cut before it
-    # began; qat: the network computes as it would in 8 bits, which was prepared likewise; None: nothing is made smaller.
+    # began; qat: it computes as it would in 8 bits, which was prepared likewise; None: nothing is made smaller.
     method: Literal["magnitude", "channels", "qat"] | None = None
     keep: AboveZeroToOne = 0.5  # magnitude: share of the weights that stay; channels: share of the multiply-adds
     # Of which layers weights are taken. adaptive: those that change their layer least (LAMP, Lee et al. 2021), wherever

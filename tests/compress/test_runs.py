@@ -57,9 +57,15 @@ def runs(tmp_path_factory):
     ("name", "method"),
     [
         ("resnet", "channels"),
+        ("resnet", "qat"),
         *(
             pytest.param(*both, marks=pytest.mark.slow)
-            for both in (("resnet", "magnitude"), ("efficientnet", "channels"), ("efficientnet", "magnitude"))
+            for both in (
+                ("resnet", "magnitude"),
+                ("efficientnet", "channels"),
+                ("efficientnet", "magnitude"),
+                ("efficientnet", "qat"),
+            )
         ),
     ],
 )
@@ -68,7 +74,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     whole, out = runs(name), tmp_path / "smaller"
     config = {"steps": 4, "log_every_steps": 1, **EVERY}
     keep = 0.6 if (name, method) == ("efficientnet", "channels") else 0.5  # so few channels come near to that
-    done = jaxnets.compress(whole, out, method=method, keep=keep, config=config)
+    done = jaxnets.compress(whole, out, method=method, keep=None if method == "qat" else keep, config=config)
     assert done.finished
     run = open_run(out)
     card, before = run.read_model(), open_run(whole).read_model()
@@ -91,8 +97,16 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     assert classifier.explain(image).shape == (8, 8)
     assert jaxnets.evaluate(out)["count"] == 360
     pytest.importorskip("onnxruntime")
-    np.testing.assert_allclose(jaxnets.load(out, engine="onnx").predict(image), expected, atol=1e-5)
+    close = 0.02 if method == "qat" else 1e-5  # a step apart of 255, where two sums lie on either side of a half
+    np.testing.assert_allclose(jaxnets.load(out, engine="onnx").predict(image), expected, atol=close)
 
+    if method == "qat":
+        assert card.fields["quantised"]
+        assert 0 in {row["step"] for row in rows_of(out)}
+        for other, message in (("qat", "train it on with python -m jaxnets.main"), ("channels", "prune the run that")):
+            with pytest.raises(UserError, match=f"computes in 8 bits already: {message}"):
+                jaxnets.compress(out, tmp_path / "more", method=other)
+        return
     if method == "channels":
         share = card.compressed["multiply_adds"]["after"] / card.compressed["multiply_adds"]["before"]
         assert abs(share - keep) < 0.05  # of so small networks a unit is a large share
@@ -109,8 +123,9 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     )
     with pytest.raises(UserError, match=r"50\.\d% of its weights left"):
         jaxnets.compress(out, tmp_path / "more", method="magnitude", keep=0.9)
-    with pytest.raises(UserError, match="its zeros would fill again"):
-        jaxnets.compress(out, tmp_path / "more", method="channels")
+    for other in ("channels", "qat"):
+        with pytest.raises(UserError, match="its zeros would fill again"):
+            jaxnets.compress(out, tmp_path / "more", method=other)
 
 
 def test_what_cannot_be_made_smaller_is_refused_and_nothing_is_lost(runs, tmp_path):
@@ -121,7 +136,7 @@ def test_what_cannot_be_made_smaller_is_refused_and_nothing_is_lost(runs, tmp_pa
         with pytest.raises(UserError, match=match):
             jaxnets.compress(run, out, **{"method": "channels", **options})
 
-    refused("must be one of magnitude, channels, found 'half'", method="half")
+    refused("must be one of magnitude, channels, qat, found 'half'", method="half")
     for keep in (0.0, -0.5, 1.1, float("nan")):
         refused("above 0 and at most 1", keep=keep)
     refused("give another directory", out=whole)
@@ -130,6 +145,9 @@ def test_what_cannot_be_made_smaller_is_refused_and_nothing_is_lost(runs, tmp_pa
     refused("cannot be reached", keep=0.01)
     refused("bach_size is not a key", config={"bach_size": 1})
     refused("compress.keep is said by", config={"compress.keep": 0.1})
+    refused("qat keeps them all", method="qat", keep=0.5)
+    for dtype in ("float64", "bfloat16"):
+        refused("simulated in float32, and config.dtype is " + dtype, method="qat", config={"dtype": dtype})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     refused("is not empty", out=tmp_path / "full")
@@ -141,13 +159,15 @@ def test_what_cannot_be_made_smaller_is_refused_and_nothing_is_lost(runs, tmp_pa
             content["model"]["name"] = "vit_tiny_patch16_224"
         (tmp_path / "vit" / name).write_text(json.dumps(content))
     shutil.copytree(whole / "checkpoints", tmp_path / "vit" / "checkpoints")
+    refused("vit_tiny_patch16_224 has attention", run=tmp_path / "vit", method="qat")
     refused("out of ResNet and EfficientNet, and vit_tiny_patch16_224 is neither", run=tmp_path / "vit")
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     assert {path: path.stat().st_mtime for path in whole.rglob("*")} == kept
 
 
-def test_a_run_of_channels_is_begun_by_its_own_command(tmp_path):
-    config = short(compress={"method": "channels"})
+@pytest.mark.parametrize("method", ["channels", "qat"])
+def test_a_run_of_another_network_is_begun_by_its_own_command(tmp_path, method):
+    config = short(compress={"method": method})
     with pytest.raises(UserError, match=r"python -m jaxnets\.compress"):
         jaxnets.train(config, tmp_path / "run", quiet=True)

@@ -23,10 +23,10 @@ class Grid(NamedTuple):
     zero: Float[Array, ""]  # a whole number
 
 
-def grid_of(low_and_high: Float[Array, " 2"]) -> Grid:
-    """Returns the grid that covers a range; 0, which padding and ReLU need, is one of its numbers."""
+def grid_of(low_and_high: Float[Array, " 2"], steps: int = 255) -> Grid:
+    """Returns the grid that covers a range in so many steps; 0, which padding and ReLU need, is one of its numbers."""
     low, high = jnp.minimum(low_and_high[0], 0), jnp.maximum(low_and_high[1], 0)
-    scale = jnp.maximum((high - low) / 255, _TINY)
+    scale = jnp.maximum((high - low) / steps, _TINY)
     return Grid(scale, jnp.clip(jnp.round(-low / scale), 0, 255))
 
 

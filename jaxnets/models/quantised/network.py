@@ -13,13 +13,12 @@ from jaxtyping import Array, Float
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.family import Network, Outputs, Path
 from jaxnets.models.mode import Train
-from jaxnets.models.quantised.program import Ranges, Simulation
+from jaxnets.models.quantised.program import Simulation
 
 RANGES = "ranges"  # in the collection batch_stats, beside the norms' statistics
 
 
-@cache
-def quantised(network: type[Any]) -> type[Network]:
+def quantised(network: type[Network]) -> type[Network]:
     """Returns the class of a family's networks that compute as they would in 8 bits (`quantised.program`).
 
     Norms are part of the weights before them, by their running statistics, which stay as they are in training too; no
@@ -27,7 +26,14 @@ def quantised(network: type[Any]) -> type[Network]:
     exponential average; they are among the statistics, so that whatever keeps those keeps these.
     """
 
-    class Quantised(network):  # type: ignore[misc]
+    whole: Any = network
+    made: type[Network] = _made(whole)
+    return made
+
+
+@cache
+def _made(network: Any) -> Any:
+    class Quantised(network):
         range_decay: float = 0.99  # weight of the old range
         quantised: ClassVar[bool] = True
 
@@ -63,13 +69,12 @@ def quantised(network: type[Any]) -> type[Network]:
 def _places(model: Any, variables: Any, x: Array) -> tuple[Path, ...]:
     """Returns what has a range in a network."""
 
-    def found(variables: Any, x: Array) -> Ranges:
+    def found(variables: Any, x: Array) -> Any:
         simulation = Simulation(None)
         _simulated(simulation, model, variables, x)
-        return {"/".join(path): value for path, value in simulation.found.items()}  # type: ignore[misc]
+        return unflatten_dict(simulation.found)
 
-    names: Any = jax.eval_shape(found, variables, x)
-    return tuple(tuple(name.split("/")) for name in names)
+    return tuple(flatten_dict(jax.eval_shape(found, variables, x)))
 
 
 def _simulated(simulation: Simulation, model: Any, variables: Any, x: Array) -> Outputs:

@@ -29,6 +29,10 @@ from jaxnets.models.steps import PREFIX
 
 Ranges = dict[Path, Float[Array, " 2"]]  # lowest and highest value of what is in 8 bits, by layer and what of it
 
+_IMAGE = ("image",)  # its place
+# With 255, of the 256 values of a pixel each would lie halfway between two numbers where the mean of the training
+# images is 0.5, and rounding would be a matter of chance.
+_IMAGE_STEPS = 254
 _INLINED = frozenset(
     ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "closed_call", "checkpoint", "remat", "remat2")
 )
@@ -92,7 +96,7 @@ class Simulation:
         """
         *variables, images = arguments
         known = [Fixed(x, path[1:-1]) for path, x in zip(paths, variables, strict=True)]
-        return [self._plain(result) for result in self._run(program, [*known, Activation(images)])]
+        return [self._plain(result) for result in self._run(program, [*known, Activation(images, _IMAGE)])]
 
     def _run(self, program: ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
         jaxpr: Jaxpr = program.jaxpr
@@ -133,7 +137,7 @@ class Simulation:
             values.update(zip(eqn.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _written(self, value: Fixed | Activation | Affine) -> Any:
+    def _written(self, value: Value) -> Any:
         """Returns a value whose weights change no more."""
         if not isinstance(value, Affine):
             return value
@@ -152,10 +156,10 @@ class Simulation:
 
     def _plain(self, value: Value) -> Any:
         """Returns the numbers that an operation in float32 sees: on a grid, where they have one."""
-        value = self._written(value)
-        if isinstance(value, Activation) and value.place is not None:
-            return self._on_grid(value).x
-        return value.x
+        written = self._written(value)
+        if isinstance(written, Activation) and written.place is not None:
+            written = self._on_grid(written)
+        return written.x
 
     def _on_grid(self, value: Value, layer: Path = (), what: str = "input") -> Activation:
         """Returns an activation that is on a grid; where it has no place yet, it is called by what a layer takes."""
@@ -172,7 +176,7 @@ class Simulation:
                 x = jax.lax.stop_gradient(own.x)
                 seen = jnp.stack([x.min(), x.max()])
                 self.found[own.place] = self.decay * self.ranges[own.place] + (1 - self.decay) * seen
-        own.grid = grid_of(self.found[own.place])
+        own.grid = grid_of(self.found[own.place], _IMAGE_STEPS if own.place == _IMAGE else 255)
         own.x = on_grid(own.x, *own.grid)
         return own
 
@@ -291,4 +295,3 @@ def _known(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
 
 def _is_zero(value: Value) -> bool:
     return isinstance(value, Fixed) and not isinstance(value.x, jax.core.Tracer) and not np.any(value.x)
-
