@@ -5,26 +5,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxnets.compress.begin import Beginning
 from jaxnets.config import Config
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.quantised.network import RANGES
-from jaxnets.models.registry import family_of
+from jaxnets.models.registry import create_model, find_family
 from jaxnets.run.directory import RunDirectory
 from jaxnets.soup.statistics import make_statistics, with_statistics
 from jaxnets.train.display import Display
 
 
-def check_quantisable(name: str, model: nn.Module, dtype: str) -> None:
+def check_quantisable(name: str, dtype: str) -> None:
     """Refuses what 8 bits are not simulated of.
 
     Raises:
         UserError: for a network with attention, and for another dtype than float32.
     """
-    if family_of(model).structure(model).tokens is not None:
+    if find_family(name).structure(create_model(name)).tokens is not None:
         raise UserError(
             f"{name} has attention, whose products of two activations are not simulated in 8 bits: quantise it after "
             f"training (python -m jaxnets.export --format onnx --int8), or take another model"

@@ -173,12 +173,12 @@ def _anew(
 
         check_family(card.name)
         return config
-    model = create_model(card.name, **card.fields)
     if method == "qat":
         from jaxnets.compress.quantise import check_quantisable
 
-        check_quantisable(card.name, model, config.dtype)
+        check_quantisable(card.name, config.dtype)
         return config
+    model = create_model(card.name, **card.fields)
     pruning = make_pruning(config.compress, family_of(model).structure(model), 1)
     assert pruning is not None
     zeros, total = pruning.zeros(read_variables(run.checkpoints, step, "ema")["params"])

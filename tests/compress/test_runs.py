@@ -85,7 +85,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     for step in steps(killed / "checkpoints"):
         if step > 2:
             shutil.rmtree(killed / "checkpoints" / str(step))
-    assert steps(killed / "checkpoints") == [2]
+    assert steps(killed / "checkpoints")[-1] == 2
     jaxnets.compress(whole, killed, method=method)
     first, second = arrays_of(out, 4), arrays_of(killed, 4)
     assert [key for key in first if not np.array_equal(first[key], second[key])] == []
