@@ -7,6 +7,7 @@ that follows a convolution or a dense layer becomes part of its weights, which i
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +42,7 @@ class Affine:
     weight: np.ndarray  # [f, c, i, j], or [f, c]
     bias: np.ndarray | None
     attributes: dict[str, Any]
+    layer: str = ""  # of the network, that it comes from
 
     def scaled(self, gain: np.ndarray) -> "Affine":
         weight = self.weight * gain.reshape(-1, *[1] * (self.weight.ndim - 1))
@@ -85,6 +87,8 @@ class Writer:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.relus: dict[str, Tensor] = {}  # output of a Relu: its input
+        self.layer = ""  # of the network, that what is being written comes from; nodes are called after it
+        self._named: Counter[str] = Counter()
         self._turned: dict[str, Tensor] = {}  # by name, the same activation in the other order of axes
 
     def write(self, value: Value) -> Tensor:
@@ -105,6 +109,13 @@ class Writer:
         return value
 
     def _affine(self, value: Affine) -> Tensor:
+        now, self.layer = self.layer, value.layer
+        try:
+            return self._nodes_of(value)
+        finally:
+            self.layer = now
+
+    def _nodes_of(self, value: Affine) -> Tensor:
         bias = [] if value.bias is None else [self.constant(value.bias)]
         if value.weight.ndim == 2 and len(value.shape) > 2:
             y = self.emit("MatMul", [value.source, self.constant(value.weight.T)], value.shape)
@@ -193,7 +204,11 @@ class Writer:
                         names[index] = output
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))
+        name = f"{self.layer}/{kind}" if self.layer else kind
+        self._named[name] += 1
+        if self._named[name] > 1:
+            name += f"_{self._named[name]}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
 
     def _initializer(self, array: np.ndarray) -> str:
         name = f"constant_{len(self.initializers)}"
