@@ -37,6 +37,11 @@ def main() -> None:
         action="store_true",
         help="onnx: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="onnx: of the weights, and with float16 of what is computed (default float32)",
+    )
     parser.add_argument("--int8", action="store_true", help="onnx, web: 8 bits, calibrated on real images")
     parser.add_argument(
         "--calibration", type=Path, help="int8: a folder of images (default: the run's own training data)"
@@ -90,6 +95,13 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--preprocessing-inside is for --format onnx, found --format {options.format}")
     if options.format != "web" and options.web_runtime is not None:
         raise UserError(f"--web-runtime is for --format web, found --format {options.format}")
+    if options.dtype is not None and options.format != "onnx":
+        smaller = "; --int8 makes a page smaller" if options.format == "web" else ""
+        raise UserError(f"--dtype is for --format onnx, found --format {options.format}{smaller}")
+    if options.dtype not in (None, "float32") and options.int8:
+        raise UserError(
+            f"--dtype {options.dtype} and --int8 are two precisions, and what int8 keeps is float32: leave one out"
+        )
     if options.calibration is not None and not options.int8:
         raise UserError("--calibration gives int8 its images: add --int8, or leave it out")
     if not options.int8 and (options.layers or options.keep_float is not None):
@@ -151,7 +163,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
 def _push(options: argparse.Namespace) -> int:
     """Puts a run on the Hub, or writes the folder that would be."""
-    file_options = ("format", "out", "calibration", "keep_float", "register")
+    file_options = ("format", "out", "dtype", "calibration", "keep_float", "register")
     names = [name for name in file_options if getattr(options, name) is not None]
     names += [name for name in ("int8", "layers", "preprocessing_inside") if getattr(options, name)]
     given = [f"--{name.replace('_', '-')}" for name in names]
@@ -210,9 +222,12 @@ def _onnx(
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
 
     calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
-    content = export_onnx(classifier, normalised_inside=runtime is not None or options.preprocessing_inside)
-    difference = check.check(classifier, onnx_logits(content, classifier))
-    said = f"ONNX; off JAX by {difference:.1e} of the largest logit"
+    dtype = options.dtype or "float32"
+    inside = runtime is not None or options.preprocessing_inside
+    content = export_onnx(classifier, normalised_inside=inside, dtype=dtype)
+    difference = check.check(classifier, onnx_logits(content, classifier), check.TOLERANCES[dtype])
+    precision = "" if dtype == "float32" else f" in {dtype}"
+    said = f"ONNX{precision}; off JAX by {difference:.1e} of the largest logit"
     if calibration is not None:
         content, said = _in_int8(content, classifier, calibration, kept, options)
     if runtime is not None:

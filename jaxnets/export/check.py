@@ -11,6 +11,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.forward import forward
 
 TOLERANCE = 1e-4  # of the largest logit
+TOLERANCES = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 5e-2}  # of exports in a precision
 
 Logits = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
 
@@ -40,17 +41,17 @@ def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarra
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
-def check(classifier: Classifier, exported: Logits) -> float:
-    """Returns the largest difference between an export's logits and JAX's on real images.
+def check(classifier: Classifier, exported: Logits, tolerance: float = TOLERANCE) -> float:
+    """Returns the largest difference between an export's logits and JAX's, which are float32, on real images.
 
     Raises:
-        UserError: if it is more than TOLERANCE; nothing should be written then.
+        UserError: if it is more than the tolerance; nothing should be written then.
     """
     images = sample_images(classifier)
     difference = largest_difference(jax_logits(classifier)(images), exported(images))
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise UserError(
-            f"the export differs from the model by {difference:.1e} of the largest logit, more than {TOLERANCE:.0e}, "
+            f"the export differs from the model by {difference:.1e} of the largest logit, more than {tolerance:.0e}, "
             f"and was not written: please report this with the model's name ({classifier.name})"
         )
     return difference
