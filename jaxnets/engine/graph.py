@@ -6,6 +6,7 @@ The program is traced with its weights as constants. Whatever depends on constan
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -54,7 +55,7 @@ def to_onnx(
         x = Tensor("image", shape)
         taken = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, height, width])
     try:
-        results = _run(writer, program, [x])
+        results = _run(writer, program, [x], "")
         for result in results:
             if len(result.shape) != 2 or result.shape[0] != _BATCH:
                 raise Unwritable(f"an output of {result.shape} for {_BATCH} images")
@@ -72,7 +73,8 @@ def to_onnx(
     return ask_for_least(model)
 
 
-def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value]) -> list[Any]:
+def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value], within: str) -> list[Any]:
+    """Writes a program that the layer `within` calls; "" is the network itself."""
     jaxpr: Jaxpr = program.jaxpr
     values: dict[Any, Value] = {
         **dict(zip(jaxpr.constvars, [np.asarray(const) for const in program.consts], strict=True)),
@@ -85,6 +87,7 @@ def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value]) -> li
     uses = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if not isinstance(atom, Literal))
     uses.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
     for eqn in jaxpr.eqns:
+        writer.layer = layer = _layer(eqn) or within
         for atom in eqn.invars:
             # What is used again has to be written as it is now, before anything is folded into it.
             if not isinstance(atom, Literal) and uses[atom] > 1 and isinstance(values[atom], Affine | Scaled):
@@ -99,7 +102,7 @@ def _run(writer: Writer, program: ClosedJaxpr, arguments: Sequence[Value]) -> li
             results = [_apply(writer, eqn, inputs, STEPS[name])]
         elif eqn.primitive.name in _INLINED and inner is not None:
             closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, [])
-            results = _run(writer, closed, inputs)
+            results = _run(writer, closed, inputs, layer)
         elif known:
             results = compute(eqn, [np.asarray(value) for value in inputs])
         else:
@@ -116,4 +119,15 @@ def _apply(writer: Writer, eqn: Any, inputs: list[Value], write: Operation | Non
     if result.dtype != np.float32 or len(eqn.outvars) != 1:
         raise Unwritable(f"the operation {name!r} with a result of {result.dtype}")
     dtypes = tuple(np.dtype(atom.aval.dtype) for atom in eqn.invars)
-    return write(writer, Equation(name, eqn.params, inputs, dtypes, tuple(result.shape)))
+    value = write(writer, Equation(name, eqn.params, inputs, dtypes, tuple(result.shape)))
+    return replace(value, layer=value.layer or writer.layer) if isinstance(value, Affine) else value
+
+
+def _layer(eqn: Any) -> str:
+    """Returns the Flax module that an equation comes from, such as "stage1_block1/conv1"; "" for the network itself.
+
+    JAX has "ResNet/ResNet.outputs/stage1_block1/conv1": the network's class comes first, and a method's name, which has
+    a dot, in front of what it calls.
+    """
+    _, *inner = str(eqn.source_info.name_stack).split("/")
+    return "/".join(name for name in inner if "." not in name)

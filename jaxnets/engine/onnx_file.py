@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -18,6 +18,9 @@ from jaxnets.models.forward import Activation, forward, profile
 from jaxnets.preprocess import Preprocess
 from jaxnets.trust.outliers import Spread
 from jaxnets.trust.refusal import Refusal
+
+if TYPE_CHECKING:
+    from jaxnets.engine.precision import GraphDtype
 
 
 def onnx_model(
@@ -34,6 +37,7 @@ def onnx_model(
     temperature: float | None = None,
     refusal: Refusal | None = None,
     spread: Spread | None = None,
+    dtype: "GraphDtype" = "float32",
 ) -> Any:
     """Returns the `onnx.ModelProto` of a model, for any batch.
 
@@ -49,11 +53,14 @@ def onnx_model(
     the outputs "energy" and "distance", float32 `[b]`, where there are bounds for them: an image above one of these, or
     whose most probable class is below `probability`, is none of these.
 
+    With another `dtype` the network's weights are in that (`engine.precision`), and inputs and outputs as they are.
+
     Raises:
         Unwritable: if the model does what the writer knows no nodes for.
     """
     require("onnx")
     from jaxnets.engine.graph import to_onnx
+    from jaxnets.engine.precision import in_precision
     from jaxnets.engine.scores import PROFILE, add_scores
     from jaxnets.engine.writer import Unwritable
 
@@ -93,6 +100,7 @@ def onnx_model(
             f"{name} cannot be written as an ONNX graph, which has no counterpart for {error}: "
             f"let JAX answer (--engine jax), or export it with --format stablehlo"
         ) from error
+    made = in_precision(made, dtype)
     if refusal is not None:
         add_scores(made, refusal, spread, activation, temperature)
     for key, value in (

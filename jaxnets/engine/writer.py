@@ -7,6 +7,7 @@ that follows a convolution or a dense layer becomes part of its weights, which i
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +51,7 @@ class Affine:
     bias: np.ndarray | None
     attributes: dict[str, Any]
     steps: np.ndarray | None = None  # in 8 bits: what each feature's weights are multiplied by
+    layer: str = ""  # of the network, that it comes from
 
     def scaled(self, gain: np.ndarray) -> "Affine":
         if self.steps is not None:
@@ -96,6 +98,8 @@ class Writer:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.relus: dict[str, Tensor] = {}  # output of a Relu: its input
+        self.layer = ""  # of the network, that what is being written comes from; nodes are called after it
+        self._named: Counter[str] = Counter()
         self._turned: dict[str, Tensor] = {}  # by name, the same activation in the other order of axes
         self._steps: dict[str, np.float32] = {}  # by name: the scale of an activation in 8 bits
 
@@ -118,6 +122,14 @@ class Writer:
 
     def _affine(self, value: Affine) -> Tensor:
         bias = [] if value.bias is None else [self._bias(value)]
+        now, self.layer = self.layer, value.layer
+        try:
+            return self._nodes_of(value)
+        finally:
+            self.layer = now
+
+    def _nodes_of(self, value: Affine) -> Tensor:
+        bias = [] if value.bias is None else [self.constant(value.bias)]
         if value.weight.ndim == 2 and len(value.shape) > 2:
             y = self.emit("MatMul", [value.source, self._weight(value)], value.shape)
             return self.emit("Add", [y.name, *bias], y.shape) if bias else y
@@ -237,7 +249,11 @@ class Writer:
                         names[index] = output
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))
+        name = f"{self.layer}/{kind}" if self.layer else kind
+        self._named[name] += 1
+        if self._named[name] > 1:
+            name += f"_{self._named[name]}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
 
     def initializer(self, array: np.ndarray) -> str:
         name = f"constant_{len(self.initializers)}"

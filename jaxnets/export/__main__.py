@@ -13,6 +13,7 @@ from jaxnets.errors import UserError
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
     from jaxnets.export.calibration import Calibration
+    from jaxnets.export.layers import Kept
     from jaxnets.export.web.runtime import Runtime
 
 _log = logging.getLogger("jaxnets.export")
@@ -36,12 +37,27 @@ def main() -> None:
         action="store_true",
         help="onnx: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="onnx: of the weights, and with float16 of what is computed (default float32)",
+    )
     parser.add_argument("--int8", action="store_true", help="onnx, web: 8 bits, calibrated on real images")
     parser.add_argument(
         "--calibration", type=Path, help="int8: a folder of images (default: the run's own training data)"
     )
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="int8: accuracy that may be lost at most (default 0.01, a point)"
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="int8: try each layer alone in 8 bits, and show those that cost most"
+    )
+    parser.add_argument(
+        "--keep-float",
+        action="append",
+        metavar="LAYER[,LAYER…] | N",
+        help="int8: layers that stay in float32, by their names (a block's name means all of it); or so many, those "
+        "that cost most by --layers",
     )
     parser.add_argument(
         "--register",
@@ -79,8 +95,23 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--preprocessing-inside is for --format onnx, found --format {options.format}")
     if options.format != "web" and options.web_runtime is not None:
         raise UserError(f"--web-runtime is for --format web, found --format {options.format}")
+    if options.dtype is not None and options.format != "onnx":
+        smaller = "; --int8 makes a page smaller" if options.format == "web" else ""
+        raise UserError(f"--dtype is for --format onnx, found --format {options.format}{smaller}")
+    if options.dtype not in (None, "float32") and options.int8:
+        raise UserError(
+            f"--dtype {options.dtype} and --int8 are two precisions, and what int8 keeps is float32: leave one out"
+        )
     if options.calibration is not None and not options.int8:
         raise UserError("--calibration gives int8 its images: add --int8, or leave it out")
+    if not options.int8 and (options.layers or options.keep_float is not None):
+        given = "--layers" if options.layers else "--keep-float"
+        raise UserError(f"{given} is of int8, which takes layers to 8 bits: add --int8, or leave it out")
+    kept = None
+    if options.keep_float is not None:
+        from jaxnets.export.layers import read_kept
+
+        kept = read_kept(options.keep_float)
     if options.register is not None and options.format != "onnx":
         raise UserError(f"--register is for --format onnx, found --format {options.format}")
     from jaxnets.engine.onnx_file import check_writable, require
@@ -113,8 +144,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
     classifier = load(options.model, options.checkpoint, options.weights)
     if getattr(classifier.model, "quantised", False):
-        if options.int8:
-            raise UserError(f"{options.model} computes in 8 bits as it is: leave --int8 out")
+        if options.int8 or options.dtype not in (None, "float32"):
+            given = "--int8" if options.int8 else f"--dtype {options.dtype}"
+            raise UserError(f"{options.model} computes in 8 bits as it is: leave {given} out")
         if options.format == "safetensors":
             raise UserError(
                 f"{options.model} computes in 8 bits, which timm's networks do not: export it with --format onnx, or "
@@ -126,7 +158,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         size, said = export_folder(classifier, options.out)
     else:
         size, said = (
-            _stablehlo(classifier, options) if options.format == "stablehlo" else _onnx(classifier, options, runtime)
+            _stablehlo(classifier, options)
+            if options.format == "stablehlo"
+            else _onnx(classifier, options, runtime, kept)
         )
     print(f"{options.out}: {said}, {size / 2**20:.1f} MiB")
     if asked is not None:
@@ -138,9 +172,10 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
 def _push(options: argparse.Namespace) -> int:
     """Puts a run on the Hub, or writes the folder that would be."""
-    file_options = ("format", "out", "calibration", "register")
-    given = [f"--{name}" for name in file_options if getattr(options, name) is not None]
-    given += [f"--{name.replace('_', '-')}" for name in ("int8", "preprocessing_inside") if getattr(options, name)]
+    file_options = ("format", "out", "dtype", "calibration", "keep_float", "register")
+    names = [name for name in file_options if getattr(options, name) is not None]
+    names += [name for name in ("int8", "layers", "preprocessing_inside") if getattr(options, name)]
+    given = [f"--{name.replace('_', '-')}" for name in names]
     if given:
         raise UserError(
             f"{', '.join(given)} are for a file, and --push-to uploads a folder: leave one or the other out"
@@ -186,7 +221,9 @@ def _stablehlo(classifier: "Classifier", options: argparse.Namespace) -> tuple[i
     ), f"StableHLO for {', '.join(stablehlo.PLATFORMS)}; off JAX by {difference:.1e} of the largest logit"
 
 
-def _onnx(classifier: "Classifier", options: argparse.Namespace, runtime: "Runtime | None" = None) -> tuple[int, str]:
+def _onnx(
+    classifier: "Classifier", options: argparse.Namespace, runtime: "Runtime | None", kept: "Kept | None"
+) -> tuple[int, str]:
     """Writes an ONNX file, or with a runtime a page that holds it."""
     from jaxnets.engine.onnx_file import write_bytes
     from jaxnets.export import check
@@ -194,11 +231,14 @@ def _onnx(classifier: "Classifier", options: argparse.Namespace, runtime: "Runti
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
 
     calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
-    content = export_onnx(classifier, normalised_inside=runtime is not None or options.preprocessing_inside)
-    difference = check.check(classifier, onnx_logits(content, classifier))
-    said = f"ONNX; off JAX by {difference:.1e} of the largest logit"
+    dtype = options.dtype or "float32"
+    inside = runtime is not None or options.preprocessing_inside
+    content = export_onnx(classifier, normalised_inside=inside, dtype=dtype)
+    difference = check.check(classifier, onnx_logits(content, classifier), check.TOLERANCES[dtype])
+    precision = "" if dtype == "float32" else f" in {dtype}"
+    said = f"ONNX{precision}; off JAX by {difference:.1e} of the largest logit"
     if calibration is not None:
-        content, said = _in_int8(content, classifier, calibration, options.max_loss)
+        content, said = _in_int8(content, classifier, calibration, kept, options)
     if runtime is not None:
         from jaxnets.export.web.page import page
 
@@ -208,16 +248,29 @@ def _onnx(classifier: "Classifier", options: argparse.Namespace, runtime: "Runti
 
 
 def _in_int8(
-    content: bytes, classifier: "Classifier", calibration: "Calibration", max_loss: float
+    content: bytes,
+    classifier: "Classifier",
+    calibration: "Calibration",
+    kept: "Kept | None",
+    options: argparse.Namespace,
 ) -> tuple[bytes, str]:
+    from jaxnets.export import layers
     from jaxnets.export.calibration import plural
-    from jaxnets.export.int8 import measured, quantise
+    from jaxnets.export.int8 import calibrate, measured, quantisable, quantise
     from jaxnets.export.onnx_export import onnx_logits
 
+    graph, kept = quantisable(content), kept or layers.Kept()
+    wanted = layers.layers_of(graph, kept)
     count = len(calibration.images)
     print(f"calibrating on {count} {plural('image', count)} of {calibration.source}")
+    ranges = calibrate(graph, classifier, calibration.images)
     before = onnx_logits(content, classifier)
-    small = quantise(content, classifier, calibration.images)
+    if options.layers or kept.most:
+        seen = layers.sample(calibration)
+        found = layers.costs(graph, ranges, classifier, before, seen)
+        print(layers.table(found, len(seen)))
+        wanted = wanted or [cost.layer for cost in found[: kept.most]]
+    small = quantise(graph, ranges, kept=layers.nodes_of(graph, kept, wanted))
     exact, rough = measured(
         calibration, classifier.activation, before, onnx_logits(small, classifier), classifier.thresholds
     )
@@ -225,13 +278,17 @@ def _in_int8(
     print(
         outcome if calibration.labels is None else f"{calibration.measure}: {exact:.2%} in float32, {rough:.2%} in int8"
     )
-    for doubt in calibration.doubts(before, max_loss):
+    for doubt in calibration.doubts(before, options.max_loss):
         _log.warning("%s", doubt)
-    if exact - rough > max_loss:
+    if exact - rough > options.max_loss:
         raise UserError(
-            f"int8 loses {exact - rough:.2%}, more than --max-loss {max_loss:g}, and was not written: "
-            f"calibrate on images that are more like those it will see, or allow more"
+            f"int8 loses {exact - rough:.2%}, more than --max-loss {options.max_loss:g}, and was not written: "
+            f"calibrate on images that are more like those it will see, keep the layers that cost most in float32 "
+            f"(--keep-float 3), or allow more"
         )
+    if wanted:
+        print(f"in float32: {', '.join(wanted)}")
+        return small, f"ONNX in int8 but {len(wanted)} of {len(graph.layers)} layers, {outcome}"
     return small, f"ONNX in int8, {outcome}"
 
 

@@ -11,6 +11,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.forward import forward
 
 TOLERANCE = 1e-4  # of the largest logit
+TOLERANCES = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 5e-2}  # of exports in a precision
 
 Logits = Callable[[UInt8[np.ndarray, "b h w c"]], Float32[np.ndarray, "b classes"]]
 
@@ -40,23 +41,17 @@ def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarra
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
-def is_quantised(classifier: Classifier) -> bool:
-    """Tells whether a model computes as in 8 bits already (`jaxnets.models.quantised`)."""
-    return bool(getattr(classifier.model, "quantised", False))
-
-
-def check(classifier: Classifier, exported: Logits) -> float:
-    """Returns the largest difference between an export's logits and JAX's on real images.
+def check(classifier: Classifier, exported: Logits, tolerance: float = TOLERANCE) -> float:
+    """Returns the largest difference between an export's logits and JAX's, which are float32, on real images.
 
     Raises:
-        UserError: if it is more than TOLERANCE, or of a model in 8 bits more than a 255th of the logits' range;
-            nothing should be written then.
+        UserError: if it is more than the tolerance, or of a model that computes as in 8 bits more than a 255th of the
+            logits' range; nothing should be written then.
     """
     images = sample_images(classifier)
     expected = jax_logits(classifier)(images)
     difference = largest_difference(expected, exported(images))
-    tolerance = TOLERANCE
-    if is_quantised(classifier):  # where two sums lie on either side of a half, activations are a step apart
+    if getattr(classifier.model, "quantised", False):  # where a sum lies at a half, activations are a step apart
         tolerance = float(np.ptp(expected) / np.abs(expected).max()) / 255
     if not difference <= tolerance:
         raise UserError(

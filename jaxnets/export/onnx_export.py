@@ -1,4 +1,6 @@
-"""ONNX in float32, and what an ONNX file answers."""
+"""ONNX in float32 or 16 bits, and what an ONNX file answers."""
+
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,11 @@ from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import onnx_model, require
 from jaxnets.export.check import Logits
 
+if TYPE_CHECKING:
+    from jaxnets.engine.precision import GraphDtype
 
-def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
+
+def export_onnx(classifier: Classifier, *, normalised_inside: bool, dtype: "GraphDtype" = "float32") -> bytes:
     """Returns the ONNX file of a classifier (`engine.onnx_file.onnx_model`)."""
     made = onnx_model(
         classifier.model,
@@ -24,6 +29,7 @@ def export_onnx(classifier: Classifier, *, normalised_inside: bool) -> bytes:
         temperature=classifier.temperature,
         refusal=classifier.refusal,
         spread=classifier.spread,
+        dtype=dtype,
     )
     return made.SerializeToString()
 

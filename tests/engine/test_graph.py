@@ -48,6 +48,21 @@ def test_no_norm_and_no_transpose_is_left_after_convolutions():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_nodes_are_called_after_the_layers_that_they_come_from(family):
+    graph = onnx.load_from_string(exported(family, inside=True)).graph
+    names = [node.name for node in graph.node]
+    assert len(set(names)) == len(names)
+    for node in graph.node:
+        layer, _, kind = node.name.rpartition("/")
+        assert kind.split("_")[0] == node.op_type
+        within = classifier(family).variables["params"]
+        if node.op_type in ("Conv", "Gemm"):  # whose layer has a kernel of its own
+            for name in layer.split("/"):
+                within = within[name]
+            assert "kernel" in within
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_node_and_every_constant_is_read(family):
     graph = onnx.load_from_string(exported(family, inside=True)).graph
     read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}

@@ -145,8 +145,10 @@ class Simulation:
         grid, kernel, bias = value.source.grid, value.kernel, value.bias
         if grid is not None:
             kernel, bias = kernel_and_bias(kernel, bias, grid.scale)
-        y = value.compute(value.source.x, kernel)
-        return Activation(y if bias is None else y + bias, self._place(value.layer, "output"))
+        with jax.named_scope("/".join(value.layer)):
+            y = value.compute(value.source.x, kernel)
+            y = y if bias is None else y + bias
+        return Activation(y, self._place(value.layer, "output"))
 
     def _place(self, layer: Path, what: str) -> Path:
         """Returns a name that nothing else has."""
