@@ -121,7 +121,6 @@ class Writer:
         return value
 
     def _affine(self, value: Affine) -> Tensor:
-        bias = [] if value.bias is None else [self._bias(value)]
         now, self.layer = self.layer, value.layer
         try:
             return self._nodes_of(value)
@@ -129,7 +128,7 @@ class Writer:
             self.layer = now
 
     def _nodes_of(self, value: Affine) -> Tensor:
-        bias = [] if value.bias is None else [self.constant(value.bias)]
+        bias = [] if value.bias is None else [self._bias(value)]
         if value.weight.ndim == 2 and len(value.shape) > 2:
             y = self.emit("MatMul", [value.source, self._weight(value)], value.shape)
             return self.emit("Add", [y.name, *bias], y.shape) if bias else y

@@ -12,6 +12,7 @@ from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
     from jaxnets.classifier import Classifier
+    from jaxnets.engine.precision import GraphDtype
     from jaxnets.export.calibration import Calibration
     from jaxnets.export.layers import Kept
     from jaxnets.export.web.runtime import Runtime
@@ -231,7 +232,7 @@ def _onnx(
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
 
     calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
-    dtype = options.dtype or "float32"
+    dtype: GraphDtype = options.dtype or "float32"
     inside = runtime is not None or options.preprocessing_inside
     content = export_onnx(classifier, normalised_inside=inside, dtype=dtype)
     difference = check.check(classifier, onnx_logits(content, classifier), check.TOLERANCES[dtype])

@@ -64,14 +64,15 @@ class Conv(nn.Module):
         return width_of(self.widths, self.path, self.features)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], norm: nn.Module | None = None) -> Float[Array, "b h2 w2 f"]:
+    def __call__(self, x: Float[Array, "b h w c"], norm: "BatchNorm | None" = None) -> Float[Array, "b h2 w2 f"]:
         """Convolves x, and normalises the result where a `norm` is given."""
         features = self.width
         shape = (*self.kernel, x.shape[-1] // self.groups, features)
         kernel = self.param("kernel", self.kernel_init or he_normal(self.groups), shape, self.param_dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         point = self.kernel == (1, 1) and self.groups == 1
-        if norm is not None and point and not self.bias and features >= _WIDENING * x.shape[-1]:
+        widens = point and not self.bias and features >= _WIDENING * x.shape[-1]
+        if norm is not None and widens and norm.grouped:
             return norm(x[:, :: self.stride, :: self.stride], kernel)
         y = conv2d(x, kernel, **self.geometry(x))
         if self.bias:
@@ -109,7 +110,7 @@ class BatchNorm(nn.Module):
         kernel: Float[Array, "1 1 c f"] | None = None,
         through: Callable[..., tuple[Array, Array, Array]] = normalise,
     ) -> Float[Array, "b h2 w2 f"]:
-        """Normalises x, or with a `kernel` the 1×1 convolution of x with it.
+        """Normalises x, or with a `kernel`, where it is `grouped`, the 1×1 convolution of x with it.
 
         `through` takes the groups, scale, bias and epsilon in place of `normalise`, and may go on from there; it is
         for norms that are `in_training`.
@@ -123,8 +124,6 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), self.param_dtype)
 
-        if kernel is not None and not self.grouped:
-            x, kernel = conv2d(x, kernel, stride=(1, 1), padding=((0, 0), (0, 0))), None
         if not self.in_training:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
             return (x.astype(gain.dtype) * gain + (bias - running_mean.value * gain)).astype(self.dtype)
