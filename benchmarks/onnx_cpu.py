@@ -27,7 +27,7 @@ from jaxnets.cores import cores
 from jaxnets.data.decode import decode
 from jaxnets.data.sources.folder import image_files
 from jaxnets.export.check import sample_images
-from jaxnets.export.int8 import quantise
+from jaxnets.export.int8 import calibrate, quantisable, quantise
 from jaxnets.export.onnx_export import export_onnx
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.registry import find_model
@@ -64,7 +64,8 @@ def main() -> None:
     if options.calibration:
         files = image_files([options.calibration])[:256]
         images = np.stack([classifier.preprocess.fit(decode(file, str(file))) for file in files])
-    graphs["jaxnets int8"] = quantise(content, classifier, images)
+    prepared = quantisable(content)
+    graphs["jaxnets int8"] = quantise(prepared, calibrate(prepared, classifier, images))
     with tempfile.TemporaryDirectory() as folder:
         if options.torch:
             path = f"{folder}/torch.onnx"

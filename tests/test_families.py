@@ -135,13 +135,14 @@ def test_it_trains_on_eight_devices_and_goes_on_where_it_stopped(trained, tmp_pa
 def test_it_becomes_an_onnx_file_in_float32_and_in_int8(trained, images):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from jaxnets.export.int8 import quantise
+    from jaxnets.export.int8 import calibrate, quantisable, quantise
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
 
     content = export_onnx(trained.classifier, normalised_inside=True)
     expected = jax_logits(trained.classifier)(images)
     assert largest_difference(expected, onnx_logits(content, trained.classifier)(images)) < 1e-4
-    small = quantise(content, trained.classifier, images)
+    prepared = quantisable(content)
+    small = quantise(prepared, calibrate(prepared, trained.classifier, images))
     kinds = [node.op_type for node in onnx.load_from_string(small).graph.node]
     assert "DequantizeLinear" in kinds
     assert largest_difference(expected, onnx_logits(small, trained.classifier)(images)) < 0.2
