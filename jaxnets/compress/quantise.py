@@ -39,7 +39,7 @@ def quantise(config: Config, run: RunDirectory, display: Display) -> None:
     batches of training images, of the lowest and of the highest value.
 
     Raises:
-        UserError: if the data cannot be read.
+        UserError: if the network has nothing to take to 8 bits, or the data cannot be read.
     """
     begins = Beginning(config, run)
     seen = begins.setup.data.preprocess
@@ -49,6 +49,10 @@ def quantise(config: Config, run: RunDirectory, display: Display) -> None:
     with plain_convolutions():
         shapes: Any = jax.eval_shape(lambda x: built.model.init(jax.random.key(0), x), image)
     ranges = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["batch_stats"][RANGES])
+    if not ranges:
+        raise UserError(
+            f"{config.model.name} has no convolution, and nothing else is taken to 8 bits: take another model"
+        )
     statistics = {**begins.variables.get("batch_stats", {}), RANGES: ranges}
     variables = begins.placed({**begins.variables, "batch_stats": statistics})
     of_batch = jax.jit(make_statistics(built.model, seen, built.recipe, seed=config.seed))
