@@ -36,7 +36,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Choice:
-    index: Int64[np.ndarray, " k"]  # of the images, in the order in which they were chosen
+    images: Int64[np.ndarray, " k"]  # in the order in which they were chosen
     scores: Float64[np.ndarray, " n"] | None  # of all images, more for those that are chosen first; None: no such thing
 
 
@@ -99,7 +99,7 @@ def by_mix(pool: Pool, count: int) -> Choice:
     from sklearn.cluster import KMeans
 
     margin = margins(pool)
-    candidates = _first(-margin, min(_BETA * count, len(pool))).index
+    candidates = _first(-margin, min(_BETA * count, len(pool))).images
     if len(candidates) <= count:
         return Choice(candidates, -margin)
     vectors = pool.vectors[candidates]

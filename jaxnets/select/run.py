@@ -97,7 +97,7 @@ def select(
     if count > len(pool):
         say(f"there are but {len(pool):,} images to choose from: all of them are chosen")
     found = []
-    for i in chosen.index.tolist():
+    for i in chosen.images.tolist():
         row = pool.probabilities[i]
         guess = said(classifier, row) if classifier.several_labels else [int(row.argmax())]
         found.append(

@@ -23,17 +23,17 @@ def pool(**options) -> Pool:
 @pytest.mark.parametrize("count", [1, 7, 60])
 def test_a_method_chooses_as_many_images_as_asked_for_each_once_and_the_same_again(method, several, count):
     given = pool(several_labels=several, seed=3)
-    found = METHODS[method](given, count).index
+    found = METHODS[method](given, count).images
     assert len(set(found.tolist())) == count
     assert set(found.tolist()) <= set(range(60))
-    np.testing.assert_array_equal(found, METHODS[method](given, count).index)
+    np.testing.assert_array_equal(found, METHODS[method](given, count).images)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_images_that_are_all_the_same_can_be_chosen_from(method):
     same = Pool(np.ones((9, 3), np.float32), np.full((9, 2), 0.5), np.zeros((0, 3), np.float32))
-    assert sorted(METHODS[method](same, 9).index.tolist()) == list(range(9))
-    assert len(set(METHODS[method](same, 4).index.tolist())) == 4
+    assert sorted(METHODS[method](same, 9).images.tolist()) == list(range(9))
+    assert len(set(METHODS[method](same, 4).images.tolist())) == 4
 
 
 def test_margin_and_entropy_are_those_of_the_closed_form():
@@ -42,8 +42,8 @@ def test_margin_and_entropy_are_those_of_the_closed_form():
     np.testing.assert_allclose(margins(given), [0.2, 1, 0], atol=1e-12)
     expected = [-(0.5 * np.log(0.5) + 0.3 * np.log(0.3) + 0.2 * np.log(0.2)), 0, np.log(3)]
     np.testing.assert_allclose(entropies(given), expected, atol=1e-9)
-    assert METHODS["margin"](given, 3).index.tolist() == [2, 0, 1]
-    assert METHODS["entropy"](given, 3).index.tolist() == [2, 0, 1]
+    assert METHODS["margin"](given, 3).images.tolist() == [2, 0, 1]
+    assert METHODS["entropy"](given, 3).images.tolist() == [2, 0, 1]
 
 
 def test_of_several_labels_the_one_nearest_to_its_threshold_decides():
@@ -97,9 +97,9 @@ def test_a_mix_takes_unsure_images_that_differ():
     vectors[:9] += np.arange(9)[:, None] * 1e-3
     sure = np.concatenate([np.full(10, 0.5), np.full(90, 0.999)])
     given = Pool(vectors, np.stack([sure, 1 - sure], 1), vectors[:0])
-    found = set(METHODS["mix"](given, 1).index.tolist())
+    found = set(METHODS["mix"](given, 1).images.tolist())
     assert found <= set(range(10))
-    by_margin = METHODS["margin"](given, 2).index.tolist()
+    by_margin = METHODS["margin"](given, 2).images.tolist()
     assert by_margin == [0, 1]  # two that are the same, nearly
     some = Pool(vectors[:20], np.stack([sure, 1 - sure], 1)[:20], vectors[:0])
-    assert 9 in METHODS["mix"](some, 2).index.tolist() or 50 in vectors[METHODS["mix"](some, 2).index]
+    assert 9 in METHODS["mix"](some, 2).images.tolist() or 50 in vectors[METHODS["mix"](some, 2).images]
