@@ -40,8 +40,8 @@ def main() -> None:
         "--leakage", nargs="+", type=Path, metavar="FOLDER", help="find which of these images are in the index"
     )
     parser.add_argument(
-        "--similarity", type=float, default=0.85,
-        help="of vectors, from which --duplicates and --leakage compare images (default 0.85)",
+        "--similarity", type=float, default=0.7,
+        help="of vectors, from which --duplicates and --leakage compare images (default 0.7)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print what was found as one JSON object a line")
     cli.add_checkpoint_options(parser)

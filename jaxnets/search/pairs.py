@@ -27,7 +27,7 @@ from jaxnets.errors import UserError
 from jaxnets.search.index import Index
 from jaxnets.vectors import backbone_of, vectors_of
 
-SIMILARITY = 0.85  # of two vectors, from which images are compared
+SIMILARITY = 0.7  # of two vectors, from which images are compared
 _NEAREST = 10  # that are looked at for each image
 _ROWS = 1024  # images that are asked about at a time
 _SAMPLE = 512  # pairs that show how alike images of this set are by chance

@@ -35,6 +35,7 @@ def main() -> None:
         metavar="SOURCE",
         help="images that have a label already: a CSV file, folder:DIR, list:FILE; the table will hold them too",
     )
+    parser.add_argument("--root", help="the folder that paths in --labelled are relative to (default: the file's own)")
     parser.add_argument(
         "--out", type=Path, help="the table to write; there must be none (default: labels.csv in the first folder)"
     )
@@ -61,6 +62,7 @@ def _select(options: argparse.Namespace, _: list[str]) -> int:
         options.count,
         method=options.method,
         labelled=options.labelled,
+        root=options.root,
         out=out,
         seed=options.seed,
         checkpoint=options.checkpoint,

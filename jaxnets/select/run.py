@@ -54,6 +54,7 @@ def select(
     *,
     method: str = DEFAULT,
     labelled: str | None = None,
+    root: str | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     checkpoint: str | int = "best",
@@ -71,6 +72,7 @@ def select(
         method: "margin", "entropy", "badge", "kcentre", "mix" or "random" (`jaxnets.select.methods`).
         labelled: the images that have a label, which are not chosen: a CSV file or another source of files
             ("folder:DIR"). The table that is written holds them too.
+        root: the folder that paths in such a file are relative to; None: its own.
         out: the table to write; there must be none. None: none is written.
         seed: of what is drawn.
         checkpoint: as for `jaxnets.load`, and `weights` too.
@@ -86,11 +88,13 @@ def select(
     target = None if out is None else Path(out).expanduser()
     if target is not None:
         check_target(target, labelled)
-    known = [] if labelled is None else read_labelled(labelled)
+    known = [] if labelled is None else read_labelled(labelled, root)
     given = [images] if isinstance(images, str | os.PathLike) else list(images)
     files = _without(image_files(Path(one).expanduser() for one in given), known)
     use_compilation_cache()
     classifier = model if isinstance(model, Classifier) else load(os.fspath(model), checkpoint, weights, "jax")
+    if guesses := sum(row.guess is not None for row in known):
+        say(f"{guesses:,} of the labels in {labelled} are unchecked guesses (checked: no), and count as labels")
     say(f"{len(files):,} images without a label, {len(known):,} with one; {classifier!r}")
     pool, readable, unreadable = _look(classifier, files, known, seed, needs_labelled=method == "kcentre", say=say)
     chosen = METHODS[method](pool, min(count, len(pool)))

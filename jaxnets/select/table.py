@@ -33,37 +33,60 @@ class Row:
     group: str = ""  # of images that no split may divide
 
 
-def read_labelled(given: str) -> list[Row]:
+def read_labelled(given: str, root: str | None = None) -> list[Row]:
     """Returns the images that have a label: of a CSV file, or of another source of files (`folder:DIR`).
+
+    Args:
+        given: the file, or the source.
+        root: the folder that paths in a table are relative to; None: the table's own.
 
     Raises:
         UserError: if it cannot be read, or its images are no files.
     """
-    spec = DataConfig(source=given if ":" in given and not os.path.exists(given) else f"csv:{given}")
+    spec = DataConfig(source=given if ":" in given and not os.path.exists(given) else f"csv:{given}", root=root)
+    ours: dict[str, list[str]] = {}
     if spec.source.startswith("csv:"):
-        spec = _with_separator(spec)
+        file = os.path.expanduser(spec.source.partition(":")[2])
+        ours = _read_ours(file, root or os.path.dirname(file))
+        if any(SEPARATOR in cells[1] for cells in ours.values()):
+            spec = replace(spec, table=replace(spec.table, separator=SEPARATOR))
     source = open_undivided(spec)
     rows = []
     for name, split in source.splits.items():
         targets = split.targets
         for i, path in enumerate(_paths(split, given)):
             said = [int(split.labels[i])] if targets is None else np.flatnonzero(targets[i]).tolist()
+            labels = tuple(source.class_names[k] for k in said)
             group = "" if split.groups is None else f"{int(split.groups[i]):016x}"
-            rows.append(Row(os.path.abspath(path), tuple(source.class_names[k] for k in said), name, group=group))
+            row = Row(os.path.abspath(path), labels, name, group=group)
+            cells = ours.get(row.file)
+            if cells is not None and cells[4].strip().lower() == GUESSED:
+                row = replace(row, guess=_divided(cells[2]), probability=_number(cells[3]))
+            rows.append(row)
     return rows
 
 
-def _with_separator(spec: DataConfig) -> DataConfig:
-    """Returns the spec with the separator that our own tables have where images have several labels."""
+def _read_ours(file: str, root: str) -> dict[str, list[str]]:
+    """Returns the lines of a table that we wrote, by the paths of their images; none of another table."""
     try:
-        with open(os.path.expanduser(spec.source.partition(":")[2]), encoding="utf-8-sig", errors="replace") as file:
-            rows = list(csv.reader(file))
-    except (OSError, csv.Error):  # whatever is wrong with it is said when it is opened
-        return spec
-    ours = bool(rows) and tuple(rows[0][: len(TITLES)]) == TITLES
-    if ours and any(SEPARATOR in row[1] for row in rows[1:] if len(row) > 1):
-        return replace(spec, table=replace(spec.table, separator=SEPARATOR))
-    return spec
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+            titles, *rows = csv.reader(opened)
+    except (OSError, ValueError, csv.Error):  # whatever is wrong with it is said when it is opened
+        return {}
+    if tuple(titles[: len(TITLES)]) != TITLES:
+        return {}
+    return {os.path.abspath(os.path.join(root, cells[0])): cells for cells in rows if len(cells) >= len(TITLES)}
+
+
+def _divided(cell: str) -> tuple[str, ...]:
+    return tuple(filter(None, cell.split(SEPARATOR)))
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 def _paths(split: Split, given: str) -> Sequence[str]:

@@ -38,7 +38,7 @@ def correct(path):
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, found[0])
         writer.writeheader()
-        writer.writerows({**row, "label": row["image"].split("/")[0]} for row in found)
+        writer.writerows({**row, "label": row["image"].split("/")[0], "checked": "yes"} for row in found)
 
 
 def rows(path):
@@ -102,6 +102,24 @@ def test_where_the_images_lie_elsewhere_the_command_says_so(model, folder, tmp_p
     assert f"--config.data.root={folder}" in found.main
     source = open_labelled(DataConfig(source=f"csv:{out}", root=str(folder)), model.labels)
     assert len(source.splits["train"]) == 6
+    correct(out)
+    again = jaxnets.select(model, folder, 1, labelled=str(out), root=str(folder))
+    assert (again.labelled, again.unlabelled) == (6, 6)
+
+
+def test_labels_that_nobody_has_checked_stay_guesses_and_are_said(model, folder, tmp_path):
+    jaxnets.select(model, folder, 6, method="random", out=folder / "labels.csv")
+    correct(folder / "labels.csv")
+    text = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(text.replace(",yes,", ",no,", 2))
+    said: list[str] = []
+    jaxnets.select(model, folder, 1, labelled=str(folder / "labels.csv"), out=tmp_path / "next.csv", say=said.append)
+    assert any("2 of the labels" in text for text in said)
+    written = rows(tmp_path / "next.csv")
+    assert [row["checked"] for row in written].count("no") == 3
+    assert all(row["guess"] in model.labels for row in written if row["checked"] == "no")
+    source = open_labelled(DataConfig(source=f"csv:{folder / 'labels.csv'}"), ("a", "b"))
+    assert any("labels of 2 rows of labels.csv are a model's guesses" in note for note in source.notes)
 
 
 def test_several_labels_stand_in_one_cell_and_are_read_again(folder, tmp_path):
