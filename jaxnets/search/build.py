@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from jaxnets.cache import use_compilation_cache
 from jaxnets.classifier import Classifier, Weights
@@ -80,7 +81,7 @@ def build_index(
             return Built(head, 0, len(files) - len(new), tuple(fresh.errors), False)
         if not fresh.paths:
             raise UserError(f"none of the {len(files):,} images can be read: {fresh.errors[0]}")
-        vectors = kinds.unit(np.stack(fresh.vectors))
+        vectors = kinds.unit(fresh.stacked())
         stale = head.count - len(current) + sum(path in current for path in fresh.paths) if head else 0
         anew = head is None or kinds.outgrown(head.plan, head.count + len(vectors), stale, head.numbers)
         if anew:
@@ -152,6 +153,12 @@ class _Fresh:
         except BaseException:  # Ctrl-C too
             self._keep()
             raise
+
+    def stacked(self) -> Float32[np.ndarray, "n f"]:
+        """Returns the vectors as one array, and holds them no longer."""
+        vectors = np.stack(self.vectors)
+        self.vectors.clear()
+        return vectors
 
     def _add(self, file: str, vector: np.ndarray) -> None:
         self.paths.append(file)

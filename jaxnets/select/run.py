@@ -192,6 +192,7 @@ def _write(
         *(Row(one.file, one.guess, guess=one.guess, probability=one.probability) for one in chosen),
     ]
     root = root_for(out, (row.file for row in rows))
+    check_target(out, None)  # nobody has written one meanwhile
     write_table(out, root, rows)
     keys = {"data.source": f"csv:{out}"}
     if root != out.absolute().parent:

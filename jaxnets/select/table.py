@@ -13,7 +13,7 @@ from jaxnets.config import DataConfig
 from jaxnets.data.sources import open_undivided
 from jaxnets.data.sources.base import Split, Subset
 from jaxnets.data.sources.files import FileSplit
-from jaxnets.engine.onnx_file import write_bytes
+from jaxnets.engine.onnx_file import check_writable, write_bytes
 from jaxnets.errors import UserError, quoted
 
 SEPARATOR = "|"  # between the labels of one image
@@ -111,6 +111,7 @@ def check_target(out: Path, labelled: str | None) -> None:
         kind = "is a folder" if out.is_dir() else "is there already, perhaps with labels that somebody wrote"
         hint = "" if labelled else f", and --labelled {out} if its images have their labels"
         raise UserError(f"{out} {kind}: give another --out{hint}")
+    check_writable(out)
 
 
 def root_for(out: Path, files: Iterable[str]) -> Path:

@@ -15,8 +15,8 @@ def clustered(count: int, numbers: int = 16, clusters: int = 40) -> np.ndarray:
     return unit(x.astype(np.float32))
 
 
-VECTORS = clustered(3000)
-QUERIES = clustered(50)
+_DRAWN = clustered(3050)
+VECTORS, QUERIES = _DRAWN[:3000], _DRAWN[3000:]
 
 
 @pytest.fixture(scope="module")
