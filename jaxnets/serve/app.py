@@ -212,7 +212,7 @@ async def _answer(request: Request, future: "asyncio.Future[T]", limits: Limits)
         gone.cancel()
         if not future.done():
             future.cancel()
-    if not future.cancelled():
+    if future.done() and not future.cancelled():  # a task is cancelled a moment after it was asked to be
         try:
             return future.result()
         except asyncio.CancelledError:
