@@ -21,6 +21,8 @@ class Searched:
     def __init__(self, index: Index) -> None:
         self.index = index
         self.step = index.classifier.step
+        p = index.classifier.preprocess
+        index.classifier.embed_fitted(np.zeros((1, p.height, p.width, p.channels), np.uint8))  # is compiled now
 
     @cached_property
     def _root(self) -> str:

@@ -17,6 +17,7 @@ from tests.serve.fakes import FakePredictor, ask, fake_app
 from tests.tiny import classifier
 
 PATH = "/v1/models/fake/search"
+PATIENT = Limits(timeout=120)  # where the machine is busy, and a program is compiled
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def index(tmp_path_factory):
 
 
 def test_what_is_alike_is_named_from_the_folder_of_all_images(index):
-    app, _ = fake_app(searched={"fake": Searched(index)})
+    app, _ = fake_app(limits=PATIENT, searched={"fake": Searched(index)})
     content = (index.folder.parent / "images" / "b" / "1.png").read_bytes()
     answer = ask(app, "POST", f"{PATH}?top=2", content=content)
     assert answer.status_code == 200
@@ -44,7 +45,7 @@ def test_what_is_alike_is_named_from_the_folder_of_all_images(index):
 
 
 def test_several_images_are_answered_in_order(index):
-    app, _ = fake_app(searched={"fake": Searched(index)})
+    app, _ = fake_app(limits=PATIENT, searched={"fake": Searched(index)})
     files = [("files", (name, (index.folder.parent / "images" / name).read_bytes())) for name in ("a/2.png", "b/0.png")]
     answer = ask(app, "POST", PATH, files=files)
     assert [hits[0]["file"] for hits in answer.json()["hits"]] == ["a/2.png", "b/0.png"]
@@ -61,7 +62,7 @@ def test_several_images_are_answered_in_order(index):
     ],
 )
 def test_mistakes_are_answered(index, path, content, status, code):
-    app, _ = fake_app("fake", "other", searched={"fake": Searched(index)})
+    app, _ = fake_app("fake", "other", limits=PATIENT, searched={"fake": Searched(index)})
     answer = ask(app, "POST", path, content=content)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
