@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets import compress, evaluate, finetune, soup, sweep, train
+    from jaxnets import compress, evaluate, finetune, search, select, soup, sweep, train
     from jaxnets.classifier import Classifier, load
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
@@ -28,7 +28,16 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-_CALLABLE = ("compress", "evaluate", "finetune", "soup", "sweep", "train")  # also functions (jaxnets.callable)
+_CALLABLE = (
+    "compress",
+    "evaluate",
+    "finetune",
+    "search",
+    "select",
+    "soup",
+    "sweep",
+    "train",
+)  # also functions (jaxnets.callable)
 
 __all__ = [
     "Classifier",
@@ -44,6 +53,8 @@ __all__ = [
     "load",
     "load_pretrained",
     "preprocess_of",
+    "search",
+    "select",
     "soup",
     "sweep",
     "train",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from jaxnets.audit.album import Album
 from jaxnets.audit.align import Agreement, agreement
@@ -60,19 +60,32 @@ def near(album: Album, exact_groups: Iterable[list[int]], progress: Callable[[in
     if len(chosen) < 2:
         return _all([])
     by_chance, candidate = _sample(album.thumbnail[chosen], described)
-    # Neighbours in a set of photographs agree to a half; those in a set of digits to 0.93, and then 0.99 says nothing.
-    least = max(_LIKENESS, 1 - (1 - by_chance) ** 2)
+    least = least_likeness(by_chance)
     found = []
     for i, j, way, _ in alike(described, candidate, progress):
         for start in range(0, len(i), _BATCH):
             first, second = chosen[i[start : start + _BATCH]], chosen[j[start : start + _BATCH]]
-            a = turn_images(album.thumbnail[first], way)
-            agreed = agreement(a, album.thumbnail[second], least)
+            agreed, enough = compare(album.thumbnail[first], album.thumbnail[second], way, least)
             ways = np.full(len(first), way, np.uint8)
             pairs = Pairs(first, second, ways, agreed.likeness, agreed.kept)
-            enough = agreed.likeness >= _needed(agreed, way, least)
             found.append(Pairs(*(column[enough] for column in pairs)))
     return _best_way(_all(found))
+
+
+def least_likeness(by_chance: float) -> float:
+    """Returns the likeness from which two images are one, in a set whose neighbours are so much alike by chance.
+
+    Neighbours in a set of photographs agree to a half; those in a set of digits to 0.93, and then 0.99 says nothing.
+    """
+    return max(_LIKENESS, 1 - (1 - by_chance) ** 2)
+
+
+def compare(
+    first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s s"], way: int, least: float
+) -> tuple[Agreement, Bool[np.ndarray, " n"]]:
+    """Returns how well thumbnails agree, the first turned as `TURNS[way]`, and which pairs are one."""
+    agreed = agreement(turn_images(first, way), second, least)
+    return agreed, agreed.likeness >= _needed(agreed, way, least)
 
 
 def _needed(agreed: Agreement, way: int, least: float) -> np.ndarray:

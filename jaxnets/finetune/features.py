@@ -1,72 +1,27 @@
 """The features of a split: what the model's head sees of each image, computed once and kept."""
 
-import dataclasses
 import os
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Bool, Float32, Int64
 
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import Split
-from jaxnets.engine.embedding import Embedder, open_embedder
+from jaxnets.engine.backbone import Backbone
 from jaxnets.errors import UserError
 from jaxnets.finetune.kept import Kept, Rows
 from jaxnets.finetune.views import views_of
-from jaxnets.models.family import TRAINING_FIELDS
-from jaxnets.models.registry import family_of
-from jaxnets.preprocess import Preprocess
 from jaxnets.train.stop import Stopped
 
-_LINEN = ("parent", "name")  # fields that every module has
 _COPIES = 4  # of the features, that solving needs at its peak
 _KEPT_EVERY = 5.0  # seconds of work that a kill may lose
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A model without its head."""
-
-    name: str
-    model: nn.Module
-    variables: Any
-    preprocess: Preprocess
-    matmul_precision: str
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """Opened when it is first asked for: not at all where all features are kept."""
-        return open_embedder(
-            self.model, self.variables, self.preprocess, name=self.name, matmul_precision=self.matmul_precision
-        )
-
-    @cached_property
-    def numbers(self) -> int:
-        """How many numbers a feature vector has."""
-        return int(self.variables["params"][family_of(self.model).structure(self.model).head]["kernel"].shape[0])
-
-    @cached_property
-    def checksum(self) -> str:
-        """Of all weights but the head's, and of what the model does with them."""
-        head = family_of(self.model).structure(self.model).head
-        params = {name: layer for name, layer in self.variables["params"].items() if name != head}
-        own = [entry.name for entry in dataclasses.fields(self.model) if entry.name not in (*TRAINING_FIELDS, *_LINEN)]
-        computes = {name: repr(getattr(self.model, name)) for name in own} | {"dtype": str(np.dtype(self.model.dtype))}
-        found = zlib.crc32(repr((type(self.model).__name__, computes)).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path({**self.variables, "params": params}):
-            found = zlib.crc32(jax.tree_util.keystr(path).encode(), found)
-            found = zlib.crc32(np.ascontiguousarray(leaf).data, found)
-        return f"{found:08x}"
 
 
 class Features(NamedTuple):

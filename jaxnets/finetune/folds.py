@@ -14,9 +14,10 @@ from jaxnets.data.dataset import open_dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import Source, open_undivided
 from jaxnets.data.split import fold_of
+from jaxnets.engine.backbone import Backbone
 from jaxnets.errors import UserError
 from jaxnets.finetune.decide import with_defaults
-from jaxnets.finetune.features import Backbone, features_of
+from jaxnets.finetune.features import features_of
 from jaxnets.finetune.head import Data, Figures, Judge, choose_by_folds, default_solver, fit_head
 from jaxnets.models.forward import Activation
 from jaxnets.models.registry import create_model

@@ -15,9 +15,10 @@ from jaxnets.cache import cache_directory
 from jaxnets.config import Config
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import open_source
+from jaxnets.engine.backbone import Backbone
 from jaxnets.errors import UserError
 from jaxnets.finetune.decide import decide, training_after, with_defaults
-from jaxnets.finetune.features import Backbone, Features, features_of
+from jaxnets.finetune.features import Features, features_of
 from jaxnets.finetune.head import PATHS, Data, Fitted, Judge, default_solver, fit_head
 from jaxnets.finetune.linear import Linear
 from jaxnets.finetune.memo import Memo, read_memo

@@ -2,13 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxnets.serve.searched import Searched
 
 
 def main() -> None:
@@ -22,6 +26,10 @@ def main() -> None:
     parser.add_argument(
         "--split", action="append", default=[], metavar="NAME=A:0.9,B:0.1", dest="splits",
         help="a name whose requests go to several of the models, each with its share",
+    )  # fmt: skip
+    parser.add_argument(
+        "--index", action="append", default=[], metavar="[NAME=]DIR", dest="indexes",
+        help="an index that python -m jaxnets.search built with the model, to be searched; give it once for each",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000)
@@ -81,10 +89,15 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
         return load(path, checkpoint, options.weights, options.engine)
 
     models = Models(sources, splits, open_=open_, limits=limits)
+    searched: Mapping[str, Searched] = {}
+    if options.indexes:
+        from jaxnets.serve.searched import open_searched
+
+        searched = open_searched(options.indexes, models)
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"serving {', '.join(models.names)} at http://{host}:{port}  (how to ask: /docs)", flush=True)
-    serve(make_app(models, limits, keys, web), listening, limits)
+    serve(make_app(models, limits, keys, web, searched), listening, limits)
     return 0
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
@@ -27,11 +27,15 @@ from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models
 from jaxnets.serve.web import Web
 
+if TYPE_CHECKING:
+    from jaxnets.serve.searched import Searched
+
 _GONE = 499  # nobody reads it; what the figures call a request whose client left
 
 T = TypeVar("T")
 
 Top = Annotated[int, Query(ge=1, le=1000, description="how many classes to name, the most probable first")]
+Found = Annotated[int, Query(ge=1, le=100, description="how many images to find for each, the most alike first")]
 Label = Annotated[
     str | None,
     Query(description="the class to explain, by name or number; else the most probable, or each that is said"),
@@ -40,10 +44,17 @@ Stage = Annotated[str | None, Query(description="whose output is asked: stage1, 
 Method = Annotated[str | None, Query(description="gradcam, gradcam++ (or gradcampp), layercam, rollout; else gradcam")]
 
 
-def make_app(models: Models, limits: Limits, keys: Keys | None = None, web: Web | None = None) -> FastAPI:
+def make_app(
+    models: Models,
+    limits: Limits,
+    keys: Keys | None = None,
+    web: Web | None = None,
+    searched: "Mapping[str, Searched] | None" = None,
+) -> FastAPI:
     """Returns the application that serves some models within some limits, to those who have a key if there are any.
 
-    Pages of other origins may ask it, and a proxy show it under a path, as `web` says.
+    Pages of other origins may ask it, and a proxy show it under a path, as `web` says. `searched` are indexes of images
+    by the names of their models; without any nothing can be searched.
 
     `app.state.stopping`, once set, lets what is in flight be answered and refuses what is new; `app.state.running` is
     the number of requests in flight.
@@ -81,6 +92,8 @@ def make_app(models: Models, limits: Limits, keys: Keys | None = None, web: Web 
     _add_errors(app)
     _add_probes(app, models)
     _add_models(app, models, limits)
+    if searched:
+        _add_search(app, models, limits, searched)
     add_docs(app)
     openapi.describe(app, models.names, with_keys=bool(keys))
     return app
@@ -156,6 +169,24 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
             return _json({"model": served.name, "step": loaded.predictor.step, "embeddings": embeddings})
 
 
+def _add_search(app: FastAPI, models: Models, limits: Limits, searched: "Mapping[str, Searched]") -> None:
+    @app.post("/v1/models/{name}/search", summary="Find images that are alike", **openapi.SEARCH)
+    async def search(request: Request, name: str, top: Found = 10) -> Response:
+        served = models.find(name)
+        if served.name not in searched:
+            raise Refused(
+                404, "no_index", f"{served.name} has no index of images: {', '.join(searched)} can be searched"
+            )
+        index = searched[served.name]
+        uploads = await _read(request, limits)
+
+        def find() -> list[list[dict[str, Any]]]:
+            return index.find(uploads, limits, top)
+
+        hits = await _answer(request, asyncio.ensure_future(models.aside(find)), limits)
+        return _json({"model": served.name, "step": index.step, "hits": hits})
+
+
 async def _read(request: Request, limits: Limits) -> list[Upload]:
     """Reads a body, no further than the limit and no longer than the time allowed."""
     body = bytearray()
@@ -181,7 +212,7 @@ async def _answer(request: Request, future: "asyncio.Future[T]", limits: Limits)
         gone.cancel()
         if not future.done():
             future.cancel()
-    if not future.cancelled():
+    if future.done() and not future.cancelled():  # a task is cancelled a moment after it was asked to be
         try:
             return future.result()
         except asyncio.CancelledError:

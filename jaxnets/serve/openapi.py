@@ -176,6 +176,16 @@ EMBED: dict[str, Any] = {
     | _REFUSALS,
     "openapi_extra": _body(many=True),
 }
+SEARCH: dict[str, Any] = {
+    "responses": _success(
+        "Of each image those of the index that are most like it, with the cosine of the angle between their vectors: 1 "
+        "where they are the same. `step` is that of the weights that the index is of",
+        {"model": "pets", "step": 12000, "hits": [[{"file": "cats/7.jpg", "similarity": 0.981}]]},
+        _object(model=_STRING, step=_STEP, hits=_list(_list(_object(file=_STRING, similarity=_NUMBER)))),
+    )
+    | _REFUSALS,
+    "openapi_extra": _body(many=True),
+}
 _DRAWING: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image beside its overlay, with a scale", "content": {"image/png": {"schema": _BINARY}}}
 }

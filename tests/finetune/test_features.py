@@ -5,10 +5,11 @@ from PIL import Image
 from jaxnets.classifier import load
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import open_source
+from jaxnets.engine.backbone import Backbone
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
 from jaxnets.finetune import kept
-from jaxnets.finetune.features import Backbone, features_of
+from jaxnets.finetune.features import features_of
 from jaxnets.finetune.views import views_of
 from jaxnets.train.stop import Stopped
 

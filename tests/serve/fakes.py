@@ -8,9 +8,10 @@ import io
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -71,13 +72,14 @@ def fake_app(
     web: Web | None = None,
     splits: Sequence[Split] = (),
     predictor: FakePredictor | None = None,
+    searched: Mapping[str, Any] | None = None,
 ):
     """Returns an application that serves fakes under these names, and the predictors by name."""
     limits = limits or Limits(timeout=5)
     made = {name: predictor or FakePredictor() for name in names or ("fake",)}
     sources = [Source(name=name, path=name) for name in made]
     models = Models(sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, seed=0)
-    return make_app(models, limits, keys, web), made
+    return make_app(models, limits, keys, web, searched), made
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def test_an_image_is_named_with_the_most_probable_class_first():
 def test_each_format_is_read_whatever_the_header_says(kind):
     answer = predict(image(60, kind=kind), headers={"content-type": "image/jpeg"})
     assert answer.json()["predictions"][0]["top"][0]["label"] == "class 2"
+
+
+def test_what_takes_too_long_beside_the_predictions_is_a_timeout():
+    predictor = FakePredictor(embed_fitted=lambda images: time.sleep(1))
+    app, _ = fake_app(limits=Limits(timeout=0.2), predictor=predictor)
+    answer = ask(app, "POST", "/v1/models/fake/embed", content=image())
+    assert_refused(answer, 504, "timeout", "no answer within 0.2 s")
 
 
 def test_the_images_of_a_form_are_answered_in_order():

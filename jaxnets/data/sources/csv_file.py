@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     numbers: list[int] = []
     cells: dict[str, list[str]] = {name: [] for name in columns.wanted() if name not in columns.labels}
     flags = bytearray()
+    guesses = names.index("checked") if {"guess", "checked"} <= set(names) else None  # as `jaxnets.select` writes them
+    unchecked = 0
     same: dict[str, str] = {}  # a million of equal labels are one string
     for number, record in _records(content, encoding, delimiter, title):
         if len(record) < len(names) or any(cell.strip() for cell in record[len(names) :]):
@@ -71,6 +74,7 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
         for name, column in cells.items():
             cell = record[position[name]]
             column.append(cell if name == columns.image else same.setdefault(cell, cell))
+        unchecked += guesses is not None and record[guesses].strip().lower() == "no"
         for name in columns.labels:
             flags.append(parse_flag(record[position[name]], title, f"line {number}", name))
     if not numbers:
@@ -90,7 +94,11 @@ def open_csv(location: str, spec: DataConfig, known: Sequence[str] | None) -> So
     )
     if rows.label is None and rows.flags is None:
         raise UserError(f"{title} has no column for the label, found {', '.join(map(quoted, names))} alone")
-    return source_of_files(rows, cells[columns.image], file, spec, known, f"csv:{printable(location)}")
+    source = source_of_files(rows, cells[columns.image], file, spec, known, f"csv:{printable(location)}")
+    if not unchecked:
+        return source
+    note = f"the labels of {unchecked:,} rows of {title} are a model's guesses that nobody has checked (checked: no)"
+    return replace(source, notes=(*source.notes, note))
 
 
 def _content(file: str, location: str) -> bytes:
