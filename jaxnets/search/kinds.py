@@ -121,11 +121,12 @@ def nearest(
 
     # Of one query each thread would have too little to do.
     faiss.omp_set_num_threads(1 if len(queries) < cores() else cores())
+    library: Any = faiss  # whose stubs lack what SWIG makes
     options: Any = None
     if plan.kind == "hnsw":
-        options = faiss.SearchParametersHNSW(efSearch=max(plan.effort, count))
+        options = library.SearchParametersHNSW(efSearch=max(plan.effort, count))
     elif plan.kind == "ivf":
-        options = faiss.SearchParametersIVF(nprobe=plan.effort)
+        options = library.SearchParametersIVF(nprobe=plan.effort)
     return index.search(np.ascontiguousarray(queries), min(count, index.ntotal), params=options)
 
 
