@@ -20,7 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
-    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup", "compress", "sweep"],
+    ["evaluate", "export", "plan", "prepare", "audit", "finetune", "soup", "compress", "sweep", "monitor"],
     ["serve"],
     ["cli", "flags"],
     ["predict", "benchmark", "main"],
