@@ -21,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.monitor",
         description="Say whether what a service answered is still like its reference, and how often it is right. "
-        "Writes index.html, monitor.json and monitor.prom (gauges for Prometheus). The status is 0 without drift, 1 where a "
-        "bound is crossed, 2 where nothing could be judged.",
+        "Writes index.html, monitor.json and monitor.prom (gauges for Prometheus). The status is 0 without drift, 1 "
+        "where a bound is crossed, 2 where nothing could be judged.",
     )
     parser.add_argument(
         "--reference", required=True, metavar="RUN",
@@ -137,19 +137,16 @@ def _write(judgement: "Judgement", folder: Path, *, print_json: bool) -> None:
 def _show(judgement: "Judgement") -> None:
     from rich.table import Table
 
-    from jaxnets.monitor.judge import TESTS
     from jaxnets.monitor.log import shown
 
     console = terminal.console()
     since, until = map(shown, judgement.span)
     about = judgement.window.about
-    found = Table("", "test", "statistic", "effect", "PSI", "Wasserstein", "p, adjusted", "")
+    found = Table("", "test", "effect", "PSI", "Wasserstein", "p", "")
     for test in judgement.tests:
         apart = ("–", "–") if test.distances is None else tuple(_number(value) for value in test.distances)
-        found.add_row(
-            test.feature, TESTS[test.kind], _number(test.outcome.statistic), _number(test.outcome.effect), *apart,
-            f"{test.adjusted:.2g}", "drift" if test.drifts else "",
-        )  # fmt: skip
+        mark = "drift" if test.drifts else ""
+        found.add_row(test.feature, test.kind, _number(test.outcome.effect), *apart, f"{test.adjusted:.1g}", mark)
     console.print(
         f"{terminal.shown(about.model)}: {len(judgement.window):,} records from {since} to {until} UTC, against "
         f"{len(judgement.reference):,}", soft_wrap=True,
@@ -169,7 +166,7 @@ def _show(judgement: "Judgement") -> None:
 
 
 def _number(value: float) -> str:
-    return "–" if value != value else f"{value:.4g}"
+    return "–" if value != value else f"{value:.3f}"
 
 
 def _call(options: argparse.Namespace, judgement: "Judgement", folder: Path) -> None:

@@ -87,8 +87,8 @@ def _tests(judgement: Judgement) -> Section:
         f"A test says drift where its probability, adjusted by Holm's method for there being {len(judgement.tests)} "
         f"tests, is below {judgement.bounds.alpha:g}, and the effect is at least {judgement.bounds.effect:g}: so a "
         "window without drift raises a false alarm that often at most. The effect is the largest gap of two "
-        "distributions, the share of images of other classes, or 2 · AUC − 1; the discrepancy's has no bound. The PSI is "
-        "little below 0.1 and much above 0.25, by a rule of thumb; of few records chance alone makes it larger. "
+        "distributions, the share of images of other classes, or 2 · AUC − 1; the discrepancy's has no bound. The PSI "
+        "is little below 0.1 and much above 0.25, by a rule of thumb; of few records chance alone makes it larger. "
         "Wasserstein's distance is in the reference's standard deviations.",
         "dim",
     )

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds between writes
 _WAITING = 32 << 20  # bytes that may wait to be written
 _FAREWELL = 5.0  # seconds that the end waits for the last write
+_MODE = 0o640  # of files: what is asked of a service is nobody else's business
 _KINDS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by the first two bytes
 
 
@@ -204,7 +205,7 @@ class _File:
     def _append(self, content: bytes, how: int) -> None:
         """Writes all of it or nothing."""
         assert self._path is not None
-        with open(os.open(self._path, os.O_WRONLY | how, 0o640), "wb", buffering=0) as file:
+        with open(os.open(self._path, os.O_WRONLY | how, _MODE), "wb", buffering=0) as file:
             try:
                 if file.write(content) != len(content):
                     raise OSError(f"{self._path} has no room")
@@ -219,7 +220,9 @@ class _File:
         folder.mkdir(exist_ok=True)
         for one in each[-self._bounds.images :]:
             for number, content in zip(one.ids.tolist(), one.images, strict=False):
-                (folder / f"{as_text(number)}{_KINDS.get(content[:2], '')}").write_bytes(content)
+                file = folder / f"{as_text(number)}{_KINDS.get(content[:2], '')}"
+                with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as opened:
+                    opened.write(content)
         kept = sorted((file for file in folder.iterdir() if file.is_file()), key=_age)
         _keep_newest(kept, self._bounds.images)
 

@@ -55,6 +55,8 @@ class ServedModel:
         self.current = self._load(source.checkpoint)
         meters.watch_queue(source.name, lambda: self.current.batcher.pending)
         meters.loaded(source.name, self.current.predictor.step)
+        if recorded:  # a series that begins with its first loss hides it
+            meters.dropped(source.name, 0)
 
     @property
     def name(self) -> str:
