@@ -18,6 +18,7 @@ service: two services, one of which records, take turns under the same load; wha
 import argparse
 import io
 import os
+import pickle
 import resource
 import statistics
 import subprocess
@@ -31,7 +32,6 @@ import numpy as np
 from machine import machine
 
 WINDOWS = 20
-REFERENCE = 6000  # images
 BLUR, BRIGHTER, NOISE, PRIOR, NEW, SMALLER, GAMMA, QUALITY = 0.7, 20, 8, 0.2, 0.1, 0.85, 1.3, 50
 
 
@@ -92,7 +92,10 @@ def main() -> None:
     found = commands.add_parser("drift")
     found.add_argument("--run", required=True)
     found.add_argument("--window", type=int, default=500, help="records of a window")
-    found.add_argument("--seeds", type=int, default=1)
+    found.add_argument("--reference", type=int, default=6000, help="images of the reference")
+    found.add_argument("--images", type=int, default=20_000, help="that are shifted; of fewer, windows are drawn")
+    found.add_argument("--seeds", type=int, default=1, help="divisions")
+    found.add_argument("--cache", type=Path, help="a file that keeps the answers, which take longest")
     found.set_defaults(command=drift)
     found = commands.add_parser("million")
     found.add_argument("--records", type=int, default=1_000_000)
@@ -151,39 +154,36 @@ def observed(observer, images: np.ndarray) -> np.ndarray:
 
 def drift(options) -> None:
     from jaxnets.monitor.judge import Bounds, judge
-    from jaxnets.monitor.observe import Observer
     from jaxnets.monitor.records import Records
 
-    classifier, images, labels = held_out(options.run)
-    observer = Observer(classifier.observing(), "it")
     start = time.perf_counter()
-    random = np.random.default_rng(0)
-    rows = {
-        name: observed(observer, images if change is None else np.stack([change(image, random) for image in images]))
-        for name, (_, change) in SHIFTS.items()
-        if change is not None or name == "none"
-    }
-    strange = observed(observer, strangers(images.shape[1:], 1797))
-    print(f"{len(images):,} images, {len(rows)} times, {time.perf_counter() - start:.0f} s", flush=True)
-    right = (rows["none"]["label"] == labels).mean()
-    print(f"accuracy {right:.2%}; " + ", ".join(f"{k} {(v['label'] == labels).mean():.2%}" for k, v in rows.items()))
+    if options.cache is None or not options.cache.is_file():
+        content = answers(options)
+        if options.cache is not None:
+            options.cache.write_bytes(pickle.dumps(content))
+    else:
+        content = pickle.loads(options.cache.read_bytes())
+    about, rows, strange, labels, images = content
+    print(f"{images:,} answers, {time.perf_counter() - start:.0f} s", flush=True)
+    for name, of_shift in rows.items():
+        places = np.flatnonzero(of_shift["width"])
+        print(f"  {name}: accuracy {(of_shift['label'] == labels)[places].mean():.2%} of {len(places):,}", flush=True)
     found: dict[str, list[tuple[str, ...]]] = {name: [] for name in SHIFTS}
     start = time.perf_counter()
     for seed in range(options.seeds):
         random = np.random.default_rng(seed)
-        order = random.permutation(len(images))
-        reference = Records(about=observer.about, rows=rows["none"][order[:REFERENCE]])
-        rest = order[REFERENCE:]
+        order = division(labels, seed)
+        reference = Records(about=about, rows=rows["none"][order[: options.reference]])
+        rest = order[options.reference :]
         if len(rest) < WINDOWS * options.window:
             print(f"note: {len(rest):,} images for {WINDOWS} windows of {options.window}: windows share some")
-        for number in range(WINDOWS):
-            places = np.arange(number * options.window, (number + 1) * options.window) % len(rest)
-            for name in SHIFTS:
-                window = shifted(name, rows, rest, rest[places], labels, strange, number, random)
-                judged = judge(reference, Records(about=observer.about, rows=window), Bounds(), seed=number)
+        for name in SHIFTS:
+            for number in range(WINDOWS):
+                window = shifted(name, options, rows, rest, labels, strange, number, random)
+                judged = judge(reference, Records(about=about, rows=window), Bounds(), seed=number)
                 found[name].append(judged.crossed)
-    judged_windows = options.seeds * WINDOWS * len(SHIFTS)
-    print(f"{judged_windows} windows of {options.window} in {time.perf_counter() - start:.0f} s\n")
+            print(f"  {name}: {sum(map(bool, found[name]))} after {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"\n{WINDOWS} windows of {options.window} records each, against {options.reference:,}:\n")
     print("| shift | strength | windows found | by |\n|---|---|---|---|")
     for name, crossed in found.items():
         tests = sorted({test for each in crossed for test in each})
@@ -191,23 +191,57 @@ def drift(options) -> None:
         print(f"| {name} | {SHIFTS[name][0]} | {sum(map(bool, crossed))} of {len(crossed)} | {by} |")
 
 
-def shifted(name, rows, rest, places, labels, strange, number: int, random) -> np.ndarray:
-    """Returns the records of one window."""
+def answers(options):
+    """Returns of which model they are, the records by shift, those of strangers, the classes and how many were made.
+
+    Of a shift those records are made that windows need; the others are empty.
+    """
+    from jaxnets.monitor.observe import Observer
+    from jaxnets.monitor.records import RECORD
+
+    classifier, images, labels = held_out(options.run)
+    observer = Observer(classifier.observing(), "it")
+    random, made = np.random.default_rng(0), 0
+    some = division(labels, 0)[options.reference :][: options.images]
+    rows = {}
+    for name, (_, change) in SHIFTS.items():
+        if change is None and name != "none":
+            continue
+        places = some if change is not None else np.arange(len(images))
+        if options.seeds > 1:
+            places = np.arange(len(images))
+        chosen = images[places] if change is None else np.stack([change(images[i], random) for i in places])
+        rows[name] = np.zeros(len(images), RECORD)
+        rows[name][places] = observed(observer, chosen)
+        made += len(places)
+        print(f"  {name}: {len(places):,} answers", flush=True)
+    strange = observed(observer, strangers(images.shape[1:], 500))
+    return observer.about, rows, strange, labels, made + len(strange)
+
+
+def division(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the order of the images: first those of the reference, then those of windows."""
+    return np.random.default_rng(seed).permutation(len(labels))
+
+
+def shifted(name, options, rows, rest, labels, strange, number: int, random) -> np.ndarray:
+    """Returns the records of one window: without a shift of images that no other window has, else drawn."""
+    size = options.window
+    places = np.arange(number * size, (number + 1) * size) % len(rest)
+    clean = rows["none"][rest[places]]
     if name == "class prior":
-        of_class = rest[labels[rest] == number % (labels.max() + 1)]
-        others = rest[labels[rest] != number % (labels.max() + 1)]
-        more = round(PRIOR * len(places))
-        chosen = [
-            random.choice(of_class, more, replace=False),
-            random.choice(others, len(places) - more, replace=False),
-        ]
+        of_class = labels[rest] == number % (labels.max() + 1)
+        more = round(PRIOR * size)
+        chosen = [random.choice(rest[of_class], more, replace=False)]
+        chosen.append(random.choice(rest[~of_class], size - more, replace=False))
         return random.permutation(rows["none"][np.concatenate(chosen)])
     if name == "new class":
-        window = rows["none"][places].copy()
-        count = round(NEW * len(places))
-        window[:count] = strange[random.choice(len(strange), count, replace=False)]
-        return random.permutation(window)
-    return rows[name][places]
+        count = round(NEW * size)
+        return random.permutation(np.concatenate([clean[count:], strange[random.choice(len(strange), count)]]))
+    there = rest[rows[name]["width"][rest] > 0]
+    if len(there) >= WINDOWS * size:
+        return rows[name][there[places]]
+    return rows[name][random.choice(there, size, replace=False)]
 
 
 # What a million records take

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,9 @@ def _monitor(options: argparse.Namespace, _: list[str]) -> int:
     except UserError as error:
         error.status = _MISTAKE
         raise
+    except Exception:  # Python's own status is 1, which would be read as drift
+        traceback.print_exc()
+        return _MISTAKE
     if not options.json:
         _show(judgement)
         terminal.console().print(f"written to {folder / 'index.html'}, monitor.json and monitor.prom", soft_wrap=True)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from jaxnets.monitor.drift import Outcome
 
-MOST = 1500  # embeddings of each sample that are looked at: it bounds time and memory
+MOST = 1000  # embeddings of each sample that are looked at: it bounds time and memory
 _PERMUTATIONS = 1999  # the smallest probability is 1 / (1 + so many)
 _AT_ONCE = 500
 

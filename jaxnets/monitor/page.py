@@ -174,8 +174,9 @@ def _classes(judgement: Judgement) -> Section:
     labels = (*judgement.window.about.labels, NONE_OF_THESE)
     counts = [classes_of(records) for records in (judgement.reference, judgement.window)]
     shares = np.stack([each / max(each.sum(), 1) for each in counts])
-    changed = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")
-    chosen = np.sort([i for i in changed[:_CLASSES] if shares[:, i].any()])
+    there = np.flatnonzero(shares.any(0))
+    changed = np.argsort(-np.abs(shares[1] - shares[0])[there], kind="stable")
+    chosen = np.sort(there[changed[:_CLASSES]])
     figure = figures.new_figure(4.6, 0.9 + 0.22 * max(len(chosen), 2))
     axes, at = figure.subplots(), np.arange(len(chosen))
     for offset, colour, label, row in ((-0.19, figures.GREY, "reference", 0), (0.19, figures.BLUE, "window", 1)):
@@ -184,7 +185,7 @@ def _classes(judgement: Judgement) -> Section:
     axes.set(xlabel="% of the answers", ylim=(len(chosen) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=2)
-    some = f"The {len(chosen)} of {len(labels):,} that have changed most. " if len(chosen) < len(labels) - 1 else ""
+    some = f"The {len(chosen)} of {len(there):,} that have changed most. " if len(chosen) < len(there) else ""
     return Section("Classes", drawing(figure, "shares of classes", f"{some}Shares of what is answered."), "classes")
 
 
