@@ -14,6 +14,7 @@ from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
     from jaxnets.monitor.judge import Judgement
+    from jaxnets.monitor.records import Records
 
 _DRIFT, _MISTAKE = 1, 2  # statuses
 
@@ -107,7 +108,7 @@ def _judge(options: argparse.Namespace) -> "tuple[Judgement, Path]":
     return judgement, folder
 
 
-def _reference(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _reference(options: argparse.Namespace) -> "Records":
     from jaxnets.cache import use_compilation_cache
     from jaxnets.monitor.reference import Asked, open_reference
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.errors import UserError, nearest
-from jaxnets.monitor.records import SUFFIX, About, Records, joined, read_file
+from jaxnets.monitor.records import SUFFIX, About, CutShort, Records, joined, read_file
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -66,9 +66,7 @@ def read_log(folder: Path, about: About | None = None) -> Records:
     for file in files:
         try:
             each.append(read_file(file))
-        except UserError as error:
-            if "cut short before" not in str(error):
-                raise
+        except CutShort:
             notes.append(f"{file.name} is cut short before its first record, and left out")
     if not each:
         raise UserError(f"there is no whole record in {folder}: let the service answer first")

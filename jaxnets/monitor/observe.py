@@ -61,11 +61,12 @@ class Observer:
 
     def rows(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b columns_and_more"]:
         """Returns the rows of fitted images, and behind each what `records` needs."""
-        rows, energies, embeddings = self.predictor.rows_and_more(images)
         found = np.empty((len(images), self.columns + _MORE), np.float32)
+        # Before the model: the images are still in the processor's cache.
+        found[:, self.columns + 1 : self.columns + 3] = [look(image) for image in images]
+        rows, energies, embeddings = self.predictor.rows_and_more(images)
         found[:, : self.columns] = rows
         found[:, self.columns] = energies
-        found[:, self.columns + 1 : self.columns + 3] = [look(image) for image in images]
         np.matmul(embeddings, self._matrix, out=found[:, self.columns + 3 :])
         return found
 

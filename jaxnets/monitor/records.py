@@ -43,6 +43,10 @@ RECORD = np.dtype(
 )
 
 
+class CutShort(UserError):
+    """A file that ends before its first record: a service was killed as it began it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class About:
     """What records are of: the model, by everything that its answers depend on."""
@@ -89,6 +93,7 @@ def read_file(path: Path) -> Records:
     """Reads one file, as far as it is whole.
 
     Raises:
+        CutShort: if it holds no record.
         UserError: if it cannot be read, or is none of this format.
     """
     try:
@@ -130,7 +135,7 @@ def _parse(line: bytes, path: Path) -> About:
             "version that wrote it, or record anew"
         )
     if not line.endswith(b"\n"):
-        raise UserError(f"{path} is cut short before its first record: nothing is lost with it, remove it")
+        raise CutShort(f"{path} is cut short before its first record: nothing is lost with it, remove it")
     try:
         return _about(json.loads(content))
     except (ValueError, TypeError, KeyError) as error:
