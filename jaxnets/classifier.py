@@ -1,6 +1,7 @@
 """A trained model, ready to predict: `jaxnets.load("runs/x")`."""
 
 import logging
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from jaxtyping import Float32, UInt8
 
 from jaxnets.answer import Answer, activated, read_row, said
 from jaxnets.data.given import Given, as_image, as_images
-from jaxnets.engine.runtime import Engine, EngineName, open_engine
+from jaxnets.engine.runtime import Computed, Engine, EngineName, checksum, open_engine
 from jaxnets.errors import UserError, nearest
 from jaxnets.explain.explainer import Explainer
 from jaxnets.explain.methods import METHODS
@@ -96,6 +97,7 @@ class Classifier:
     engine_name: EngineName = "auto"  # ONNX Runtime on a CPU where it is installed, else JAX
     engine_folder: Path | None = None  # where graphs for ONNX Runtime are kept; None: in the user's cache
     engine_threads: int | None = None  # of ONNX Runtime; None: one for each core
+    observed: bool = False  # whether the engine computes embeddings beside its answers, for `rows_and_more`
 
     def predict(self, images: Given | Iterable[Given], *, batch_size: int = 64) -> Float32[np.ndarray, "n classes"]:
         """Returns each image's probabilities over `labels`; of one image, one row.
@@ -130,17 +132,38 @@ class Classifier:
         wanted = self.refusal.scores if self.refusal else ()
         if not wanted:
             return self.engine.probabilities(images)
-        logits, profiles = self.engine.logits_and_profile(images)
+        return self._rows(self.engine.computed(images))
+
+    def rows_and_more(
+        self, images: UInt8[np.ndarray, "b h w c"]
+    ) -> tuple[Float32[np.ndarray, "b columns"], Float32[np.ndarray, " b"], Float32[np.ndarray, "b f"]]:
+        """Returns the rows of fitted images, the energy of each and its embedding, of one pass; of an observed model.
+
+        Raises:
+            ValueError: if the engine was not opened for it.
+        """
+        found = self.engine.computed(images)
+        if found.embedding is None:
+            raise ValueError("the engine computes no embeddings: ask observing() of the classifier")
+        rows, t = self._rows(found), self.temperature or 1.0
+        if self.activation == "softmax":
+            # −T · logsumexp(z / T) = T · ln p − z of any class: of the most probable one, to float32's precision.
+            energies = t * np.log(rows[:, : len(self.labels)].max(1)) - found.logits.max(1)
+        else:
+            energies = energy(found.logits, self.activation, self.temperature)
+        return rows, energies.astype(np.float32), found.embedding
+
+    def _rows(self, found: Computed) -> Float32[np.ndarray, "b columns"]:
         scores = []
-        for name in wanted:
+        for name in self.refusal.scores if self.refusal else ():
             if name == "energy":
-                scores.append(energy(logits, self.activation, self.temperature))
+                scores.append(energy(found.logits, self.activation, self.temperature))
             else:
                 assert self.spread is not None  # read with the bound
-                assert profiles is not None  # the engine was opened for them
-                scores.append(self.spread.distances(profiles))
-        probabilities = activated(logits, self.activation, self.temperature)
-        return np.concatenate([probabilities, np.stack(scores, 1)], 1, dtype=np.float32)
+                assert found.profile is not None  # the engine was opened for them
+                scores.append(self.spread.distances(found.profile))
+        probabilities = activated(found.logits, self.activation, self.temperature)
+        return np.concatenate([probabilities, *(score[:, None] for score in scores)], 1, dtype=np.float32)
 
     def labels_of(self, probabilities: Float32[np.ndarray, "*n classes"]) -> list[tuple[str, ...]]:
         """Returns the answer to each image: the names of the labels that it is said to have, the most probable first.
@@ -352,6 +375,7 @@ class Classifier:
             activation=self.activation,
             temperature=self.temperature,
             profiles=self.refusal is not None and "distance" in self.refusal.scores,
+            embeddings=self.observed,
             folder=self.engine_folder,
             threads=self.engine_threads,
         )
@@ -359,6 +383,16 @@ class Classifier:
     def with_threads(self, threads: int | None) -> "Classifier":
         """Returns the same classifier with an engine of its own on so many threads, None for one on each core."""
         return replace(self, engine_threads=threads)
+
+    def observing(self) -> "Classifier":
+        """Returns the same classifier with an engine that computes embeddings beside the answers."""
+        return replace(self, observed=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells it from a classifier that answers otherwise: of weights, temperature, bounds and preprocessing."""
+        answered = zlib.crc32(repr((self.labels, self.thresholds, self.temperature, self.refusal)).encode())
+        return f"{checksum(self.model, self.variables, self.preprocess):08x}{answered:08x}"
 
 
 def load(

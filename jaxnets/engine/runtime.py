@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,15 @@ _log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "jax", "onnx"]
 
-_GRAPH = 4  # which graph of a model this version makes; graphs of others are made anew
+_GRAPH = 5  # which graph of a model this version makes; graphs of others are made anew
+
+
+class Computed(NamedTuple):
+    """What an engine computes of images in one pass."""
+
+    logits: Float32[np.ndarray, "b classes"]  # that no temperature divides
+    profile: Float32[np.ndarray, "b f"] | None = None  # `models.forward.profile`
+    embedding: Float32[np.ndarray, "b e"] | None = None  # what the head sees
 
 
 class Engine(Protocol):
@@ -38,10 +46,8 @@ class Engine(Protocol):
         """Returns the probabilities of images that `Preprocess.fit` has brought to size."""
         ...
 
-    def logits_and_profile(
-        self, images: UInt8[np.ndarray, "b h w c"]
-    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
-        """Returns the logits, which no temperature divides, and the profiles (`models.forward`) if it has them."""
+    def computed(self, images: UInt8[np.ndarray, "b h w c"]) -> Computed:
+        """Returns the logits, and of profiles and embeddings those that it was opened for."""
         ...
 
 
@@ -68,24 +74,31 @@ class JaxEngine:
             logits = in_blocks(lambda images: forward(model, preprocess, variables, images), images)
             return probabilities(logits, activation, temperature).astype(jnp.float32)
 
-        def both(variables: Any, images: jax.Array) -> jax.Array:
+        def everything(variables: Any, images: jax.Array) -> jax.Array:
             def of_block(images: jax.Array) -> jax.Array:
                 found = forward(model, preprocess, variables, images, method="outputs")
-                return jnp.concatenate([found.logits.astype(jnp.float32), profile(found)], 1)
+                each = found.logits, found.embedding, profile(found)
+                return jnp.concatenate([x.astype(jnp.float32) for x in each], 1)
 
             return in_blocks(of_block, images)
 
-        self._probabilities, self._both = jax.jit(answers), jax.jit(both)
+        def embedding(variables: Any, images: jax.Array) -> jax.Array:
+            return forward(model, preprocess, variables, images, method="embed")
+
+        self._probabilities, self._everything = jax.jit(answers), jax.jit(everything)
+        self._embedding = embedding
+        self._features: int | None = None  # of an embedding, once it is known
 
     def probabilities(self, images: UInt8[np.ndarray, "b h w c"]) -> Float32[np.ndarray, "b classes"]:
         return self._run(self._probabilities, images)
 
-    def logits_and_profile(
-        self, images: UInt8[np.ndarray, "b h w c"]
-    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"]]:
-        found = self._run(self._both, images)
+    def computed(self, images: UInt8[np.ndarray, "b h w c"]) -> Computed:
+        found = self._run(self._everything, images)
         classes = self._model.num_classes
-        return found[:, :classes], found[:, classes:]
+        if self._features is None:
+            self._features = jax.eval_shape(self._embedding, self._variables, images).shape[1]
+        logits, embedding, profiles = np.split(found, [classes, classes + self._features], 1)
+        return Computed(logits, profiles, embedding)
 
     def _run(self, program: Callable[..., jax.Array], images: UInt8[np.ndarray, "b h w c"]) -> np.ndarray:
         # Padded to a power of two, so that few programs serve batches of every size.
@@ -138,11 +151,10 @@ class OnnxEngine:
         (outputs,) = self._session.run(self._outputs[:1], {"image": images})
         return outputs
 
-    def logits_and_profile(
-        self, images: UInt8[np.ndarray, "b h w c"]
-    ) -> tuple[Float32[np.ndarray, "b classes"], Float32[np.ndarray, "b f"] | None]:
-        logits, *profiles = self._session.run(self._outputs, {"image": images})
-        return logits, profiles[0] if profiles else None
+    def computed(self, images: UInt8[np.ndarray, "b h w c"]) -> Computed:
+        names = {"profile", "embedding"} & set(self._outputs)
+        found = dict(zip(self._outputs, self._session.run(self._outputs, {"image": images}), strict=True))
+        return Computed(found[self._outputs[0]], **{name: found[name] for name in names})
 
 
 def open_engine(
@@ -159,13 +171,14 @@ def open_engine(
     activation: Activation = "softmax",
     temperature: float | None = None,
     profiles: bool = False,
+    embeddings: bool = False,
 ) -> Engine:
     """Returns the engine that is wanted; "auto" is ONNX Runtime on a CPU where it is installed, and JAX elsewhere.
 
     The graph for ONNX Runtime is made once and kept in `folder`, or in the user's cache where there is none that can be
     written to. Its name holds a checksum of the weights. It runs on so many threads, None for all cores. With "auto" a
     model that cannot be such a graph is answered by JAX, with a warning. `temperature` divides the logits before they
-    become probabilities; with `profiles` these are computed beside the logits.
+    become probabilities; with `profiles` and `embeddings` these are computed beside the logits.
 
     Raises:
         UserError: if the wanted engine is not installed, or cannot run the model.
@@ -179,6 +192,9 @@ def open_engine(
     # The graph is float32: a model that computes otherwise answers as it does in JAX.
     usual = jax.default_backend() == "cpu" and model.dtype == jnp.float32
     if wanted == "onnx" or (wanted == "auto" and possible and usual):
+        beside: list[Literal["profile", "embedding"]] = ["profile"] if profiles else []
+        if embeddings:
+            beside.append("embedding")
 
         def make() -> bytes:
             made = onnx_model(
@@ -189,12 +205,12 @@ def open_engine(
                 labels=labels,
                 activation=activation,
                 normalised_inside=True,
-                outputs=("logits", "profile") if profiles else ("logits",),
+                outputs=("logits", *beside),
             )
             return made.SerializeToString()
 
-        kind = "-profile" if profiles else ""
-        file = f"{name}-{_checksum(model, variables, preprocess):08x}{kind}.onnx"
+        kind = "".join(f"-{output}" for output in beside)
+        file = f"{name}-{checksum(model, variables, preprocess):08x}{kind}.onnx"
         folders = [candidate for candidate in (folder, cache_directory() / "engines") if candidate is not None]
         try:
             return _open_graph([candidate / file for candidate in folders], make, threads, activation, temperature)
@@ -241,8 +257,9 @@ def _keep(content: bytes, paths: list[Path]) -> None:
             return
 
 
-def _checksum(model: nn.Module, variables: Any, preprocess: Preprocess) -> int:
-    checksum = zlib.crc32(repr((_GRAPH, model, preprocess)).encode())
+def checksum(model: nn.Module, variables: Any, preprocess: Preprocess) -> int:
+    """Returns what tells models of other weights, other fields or other preprocessing apart: 32 bits."""
+    found = zlib.crc32(repr((_GRAPH, model, preprocess)).encode())
     for leaf in jax.tree.leaves(variables):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
-    return checksum
+        found = zlib.crc32(np.ascontiguousarray(leaf).data, found)
+    return found

@@ -54,6 +54,17 @@ def main() -> None:
         help="whose pages may ask from a browser, https://www.example.org for instance, or *; give it once for each",
     )  # fmt: skip
     parser.add_argument("--root-path", default="", help="the path under which a proxy shows the service (/vision)")
+    records = parser.add_argument_group("records", "of what is answered, for python -m jaxnets.monitor")
+    records.add_argument(
+        "--record", type=Path, metavar="DIR",
+        help="write a record of each answer there: time, class, confidence, energy, a projection of the embedding, "
+        "brightness, sharpness, size, latency (default: none)",
+    )  # fmt: skip
+    records.add_argument("--record-mib", type=float, default=64, help="of a file, then another is begun (default 64)")
+    records.add_argument("--record-files", type=int, default=8, help="of a model, the newest (default 8)")
+    records.add_argument(
+        "--record-images", type=int, default=0, metavar="N", help="keep the latest N images too (default 0: never any)"
+    )
     cli.add_checkpoint_options(parser)
     cli.add_engine_option(parser)
     cli.run(parser, _serve)
@@ -63,7 +74,8 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; others may use the same card
     with _extra():
         from jaxnets.serve.server import listen, serve
-    from jaxnets.serve.limits import Keys, Limits, read_keys
+    from jaxnets.monitor.recorder import Bounds, Recorder
+    from jaxnets.serve.limits import MEBIBYTE, Keys, Limits, read_keys
     from jaxnets.serve.memory import few_arenas
     from jaxnets.serve.source import Source, Split
     from jaxnets.serve.web import Web
@@ -77,18 +89,26 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     sources = [Source.parse(text, options.checkpoint) for text in options.models]
     splits = [Split.parse(text) for text in options.splits]
     web = Web.parse(options.origins, options.root_path)
+    bounds = Bounds(
+        file_bytes=int(options.record_mib * MEBIBYTE), files=options.record_files, images=options.record_images
+    )
     listening = listen(options.host, options.port)
     use_compilation_cache()
     from jaxnets.classifier import Classifier, load
 
     with _extra():
         from jaxnets.serve.app import make_app
+        from jaxnets.serve.meters import Meters
     from jaxnets.serve.models import Models
 
     def open_(path: str, checkpoint: str | int) -> Classifier:
         return load(path, checkpoint, options.weights, options.engine)
 
-    models = Models(sources, splits, open_=open_, limits=limits)
+    meters = Meters()
+    recorder = None
+    if options.record is not None:
+        recorder = Recorder(options.record, bounds, meters.recorded, meters.dropped)
+    models = Models(sources, splits, open_=open_, limits=limits, meters=meters, recorder=recorder)
     searched: Mapping[str, Searched] = {}
     if options.indexes:
         from jaxnets.serve.searched import open_searched

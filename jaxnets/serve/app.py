@@ -25,6 +25,7 @@ from jaxnets.serve.images import Upload, split_body
 from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
 from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models
+from jaxnets.serve.recording import Arrival
 from jaxnets.serve.web import Web
 
 if TYPE_CHECKING:
@@ -123,15 +124,23 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
     @app.post("/v1/models/{name}/predict", summary="Name what is in images", **openapi.PREDICT)
     async def predict(request: Request, name: str, top: Top = 5) -> Response:
         served = models.find(name)
+        arrival = Arrival()
         uploads = await _read(request, limits)
         with served.lease() as loaded:
-            batcher = loaded.batcher
+            sizes = [(0, 0)] * len(uploads)
+            images = [partial(loaded.prepare, upload, limits, sizes, i) for i, upload in enumerate(uploads)]
             try:
-                future = batcher.submit([partial(loaded.prepare, upload, limits) for upload in uploads])
+                future = loaded.batcher.submit(images)
             except Overloaded as error:
                 raise overloaded(error) from error
             rows = await _answer(request, future, limits)
-            predictions = [as_json(loaded.predictor, row, top) for row in rows]
+            predictions: list[dict[str, Any]] = []
+            if models.recorder is None or loaded.observer is None:
+                predictions = [as_json(loaded.predictor, row, top) for row in rows]
+            else:
+                ids = arrival.record(models.recorder, loaded.observer, rows, sizes, uploads)
+                for number, row in zip(ids, rows[:, : loaded.observer.columns], strict=True):
+                    predictions.append({"id": number, **as_json(loaded.predictor, row, top)})
             return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
 
     @app.post("/v1/models/{name}/explain", summary="Draw what speaks for a class", **openapi.EXPLAIN)

@@ -16,9 +16,10 @@ from jaxnets.cores import cores
 from jaxnets.errors import UserError
 from jaxnets.explain.methods import METHODS, find_method
 from jaxnets.explain.overlay import sheet
+from jaxnets.monitor.observe import Observer
 from jaxnets.preprocess import with_channels
 from jaxnets.serve.admission import Admission
-from jaxnets.serve.batcher import Batcher, largest_batch
+from jaxnets.serve.batcher import Batcher, Compute, largest_batch
 from jaxnets.serve.images import Upload, open_image
 from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
@@ -42,13 +43,19 @@ class Loaded:
 
     predictor: "Classifier"
     batcher: Batcher
+    observer: Observer | None = None  # where answers are recorded
     users: int = 0  # requests that hold it
     retired: asyncio.Event = field(default_factory=asyncio.Event)  # nobody holds it and nobody will
     last: bool = False
 
-    def prepare(self, upload: Upload, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
-        """Returns one file as the model wants it."""
-        return self.predictor.preprocess.fit(open_image(upload, limits, self._white))
+    def prepare(
+        self, upload: Upload, limits: Limits, sizes: list[tuple[int, int]] | None = None, number: int = 0
+    ) -> UInt8[np.ndarray, "h w c"]:
+        """Returns one file as the model wants it; notes its height and width in `sizes`, at its number."""
+        image = open_image(upload, limits, self._white)
+        if sizes is not None:
+            sizes[number] = image.shape[0], image.shape[1]
+        return self.predictor.preprocess.fit(image)
 
     @property
     def _white(self) -> int:
@@ -82,16 +89,21 @@ def open_loaded(
     limits: Limits,
     pool: ThreadPoolExecutor,
     on_batch: Callable[[int], None],
+    *,
+    recorded: bool = False,
 ) -> Loaded:
     """Opens a checkpoint and runs it once, so that its first request is as quick as the next.
 
-    Images are decoded in `pool`; `on_batch` is called with the size of each batch.
+    Images are decoded in `pool`; `on_batch` is called with the size of each batch. Where it is to be `recorded`, rows
+    hold what records need behind what answers do.
 
     Raises:
         UserError: if it cannot be read, or answers with what is no probability.
     """
     # A call on one core never waits for a thread that decodes: where each is in time, one a core answer more.
     predictor = open_(source.path, checkpoint).with_threads(1)
+    if recorded:
+        predictor = predictor.observing()
     size = predictor.preprocess
     blank = np.full((size.height, size.width, size.channels), 128, np.uint8)
     batch_seconds = _SHARE * limits.latency
@@ -99,10 +111,12 @@ def open_loaded(
         raise UserError(f"{source.path} gives no finite probabilities: train it anew, or take another step")
     # What one thread computes takes as long on a busy machine, by that thread's own clock.
     clock = time.thread_time if predictor.engine.threads == 1 else time.perf_counter
-    most, seconds = largest_batch(predictor.rows_of_fitted, blank, _WARMED * batch_seconds, clock)
+    observer, compute = _computing(predictor, source.name, recorded)
+    most, seconds = largest_batch(compute, blank, _WARMED * batch_seconds, clock)
     if predictor.engine.threads == 1 and seconds > limits.latency:
         predictor = predictor.with_threads(None)
-        most, seconds = largest_batch(predictor.rows_of_fitted, blank, _WARMED * batch_seconds)
+        observer, compute = _computing(predictor, source.name, recorded)
+        most, seconds = largest_batch(compute, blank, _WARMED * batch_seconds)
     workers = cores() if predictor.engine.threads == 1 else 1
     admission = Admission(
         wait=limits.wait,
@@ -112,7 +126,7 @@ def open_loaded(
         workers=workers,
     )
     batcher = Batcher(
-        predictor.rows_of_fitted,
+        compute,
         workers=workers,
         most=most,
         batch_seconds=batch_seconds,
@@ -126,4 +140,12 @@ def open_loaded(
         "%s: %d × up to %d images at once, %.1f ms each; in an overload %d may wait",
         source.name, workers, batcher.largest, 1e3 * seconds, admission.lasting(seconds / workers),
     )  # fmt: skip
-    return Loaded(predictor, batcher)
+    return Loaded(predictor, batcher, observer)
+
+
+def _computing(predictor: "Classifier", name: str, recorded: bool) -> tuple[Observer | None, Compute]:
+    """Returns what makes records of a model, where it is recorded, and what computes its rows."""
+    if not recorded:
+        return None, predictor.rows_of_fitted
+    observer = Observer(predictor, name)
+    return observer, observer.rows

@@ -28,6 +28,13 @@ class Meters:
             "jaxnets_model_step", "Step of the checkpoint that answers; -1: the weights are no run's", ["model"],
             registry=self._registry,
         )  # fmt: skip
+        self._records = Counter(
+            "jaxnets_records", "Records of answers that were written", ["model"], registry=self._registry
+        )
+        self._dropped = Counter(
+            "jaxnets_records_dropped", "Records that were lost: the disk is full, or too slow", ["model"],
+            registry=self._registry,
+        )  # fmt: skip
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()
@@ -41,6 +48,12 @@ class Meters:
 
     def loaded(self, model: str, step: int | None) -> None:
         self._step.labels(model).set(-1 if step is None else step)
+
+    def recorded(self, model: str, count: int) -> None:
+        self._records.labels(model).inc(count)
+
+    def dropped(self, model: str, count: int) -> None:
+        self._dropped.labels(model).inc(count)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

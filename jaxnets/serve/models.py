@@ -14,6 +14,7 @@ from typing import Any
 from jaxnets.answer import thresholds_of
 from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
+from jaxnets.monitor.recorder import Recorder
 from jaxnets.run.storage import BUCKET, open_place
 from jaxnets.serve.admission import Overloaded
 from jaxnets.serve.limits import Limits, Refused, overloaded
@@ -32,8 +33,18 @@ _RETRIES = (4.0, 300.0)  # seconds until a refused checkpoint is tried again: at
 class ServedModel:
     """One name and what answers for it now."""
 
-    def __init__(self, source: Source, open_: Open, limits: Limits, meters: Meters, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        source: Source,
+        open_: Open,
+        limits: Limits,
+        meters: Meters,
+        pool: ThreadPoolExecutor,
+        *,
+        recorded: bool = False,
+    ) -> None:
         self.source = source
+        self._recorded = recorded
         self._open = open_
         self._limits = limits
         self._meters = meters
@@ -44,6 +55,8 @@ class ServedModel:
         self.current = self._load(source.checkpoint)
         meters.watch_queue(source.name, lambda: self.current.batcher.pending)
         meters.loaded(source.name, self.current.predictor.step)
+        if recorded:  # a series that begins with its first loss hides it
+            meters.dropped(source.name, 0)
 
     @property
     def name(self) -> str:
@@ -122,7 +135,9 @@ class ServedModel:
 
     def _load(self, checkpoint: str | int) -> Loaded:
         on_batch = self._meters.batch_of(self.name)
-        return open_loaded(self.source, checkpoint, self._open, self._limits, self._pool, on_batch)
+        return open_loaded(
+            self.source, checkpoint, self._open, self._limits, self._pool, on_batch, recorded=self._recorded
+        )
 
 
 def _tidily(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -144,6 +159,7 @@ class Models:
         open_: Open,
         limits: Limits,
         meters: Meters | None = None,
+        recorder: Recorder | None = None,
         seed: int | None = None,
     ) -> None:
         names = [source.name for source in sources] + [split.name for split in splits]
@@ -157,6 +173,7 @@ class Models:
                 )
         self.limits = limits
         self.meters = meters or Meters()
+        self.recorder = recorder
         # Decoding runs outside of Python's lock: a thread a core.
         self._pool = ThreadPoolExecutor(max(2, cores()), "decode")
         self._aside = ThreadPoolExecutor(1, "aside")
@@ -164,7 +181,10 @@ class Models:
         self._splits = {split.name: split for split in splits}
         self._random = random.Random(seed)
         self._watchers: list[asyncio.Task[None]] = []
-        self.served = {source.name: ServedModel(source, open_, limits, self.meters, self._pool) for source in sources}
+        self.served = {
+            source.name: ServedModel(source, open_, limits, self.meters, self._pool, recorded=recorder is not None)
+            for source in sources
+        }
 
     @property
     def names(self) -> list[str]:
@@ -249,6 +269,8 @@ class Models:
         await asyncio.gather(*(served.close() for served in self.served.values()))
         self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
 
 
 async def _retire(old: Loaded) -> None:

@@ -124,7 +124,7 @@ def test_profiles_and_logits_agree_with_jax_and_the_logits_are_those_of_the_grap
         classifier(family, engine_name=name, engine_folder=tmp_path, refusal=Refusal(distance=1.0)).engine
         for name in ("jax", "onnx")
     ]
-    (logits, profiles), (of_graph, in_graph) = (engine.logits_and_profile(FITTED) for engine in engines)
+    (logits, profiles, _), (of_graph, in_graph, _) = (engine.computed(FITTED) for engine in engines)
     assert largest_difference(logits, of_graph) < 1e-4
     assert largest_difference(profiles, in_graph) < 1e-4
     assert profiles.shape[1] % 2 == 0
@@ -140,7 +140,7 @@ def test_scores_are_those_of_jax_in_a_graph_of_a_newer_version_too(activation, t
     from jaxnets.trust.refusal import Refusal
 
     plain = classifier("convnextv2", engine_name="jax", refusal=Refusal(distance=1.0))
-    logits, profiles = plain.engine.logits_and_profile(FITTED)
+    logits, profiles, _ = plain.engine.computed(FITTED)
     spread = Spread.of(profiles + np.random.default_rng(0).normal(size=profiles.shape))
     asked = {"refusal": Refusal(energy=0.0, distance=1.0), "spread": spread, "activation": activation}
     content = export_onnx(classifier("convnextv2", **asked), normalised_inside=True)

@@ -88,3 +88,20 @@ def test_onnx_runtime_that_is_asked_for_and_missing_is_named(monkeypatch):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UserError, match="auto, jax or onnx"):
         _ = classifier(engine_name="tpu").engine
+
+
+@pytest.mark.parametrize("name", ["jax", "onnx"])
+@pytest.mark.parametrize("asked", [{}, {"temperature": 2.5}, {"activation": "sigmoid"}])
+def test_an_observed_model_answers_as_before_and_gives_energy_and_embedding(needs_onnx, tmp_path, name, asked):
+    from jaxnets.trust.outliers import energy
+
+    plain = classifier("cifar", engine_name=name, engine_folder=tmp_path, **asked)
+    fitted = np.stack([plain.preprocess.fit(image) for image in images(4)])
+    rows, energies, embeddings = plain.observing().rows_and_more(fitted)
+    np.testing.assert_allclose(rows, plain.rows_of_fitted(fitted), atol=1e-6)
+    np.testing.assert_allclose(embeddings, plain.embed_fitted(fitted), rtol=1e-4, atol=1e-4)
+    logits = plain.engine.computed(fitted).logits
+    np.testing.assert_allclose(energies, energy(logits, plain.activation, plain.temperature), rtol=1e-5)
+    if name == "onnx":
+        with pytest.raises(ValueError, match=r"ask observing\(\)"):
+            plain.rows_and_more(fitted)

@@ -17,6 +17,7 @@ import httpx2
 import numpy as np
 from PIL import Image
 
+from jaxnets.monitor.recorder import Recorder
 from jaxnets.preprocess import Preprocess
 from jaxnets.serve.app import make_app
 from jaxnets.serve.limits import Keys, Limits
@@ -53,6 +54,7 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
+        defaults |= {"fingerprint": "0" * 16}
         defaults |= {"several_labels": False, "thresholds": None, "temperature": None, "refusal": None}
         super().__init__(
             **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
@@ -64,6 +66,13 @@ class FakePredictor(SimpleNamespace):
     def with_threads(self, threads: int | None) -> "FakePredictor":
         return self
 
+    def observing(self) -> "FakePredictor":
+        return self
+
+    def rows_and_more(self, images):
+        rows = self.rows_of_fitted(images)
+        return rows, -images.mean((1, 2, 3)).astype(np.float32), images.reshape(len(images), -1).astype(np.float32)
+
 
 def fake_app(
     *names: str,
@@ -73,12 +82,15 @@ def fake_app(
     splits: Sequence[Split] = (),
     predictor: FakePredictor | None = None,
     searched: Mapping[str, Any] | None = None,
+    recorder: Recorder | None = None,
 ):
     """Returns an application that serves fakes under these names, and the predictors by name."""
     limits = limits or Limits(timeout=5)
     made = {name: predictor or FakePredictor() for name in names or ("fake",)}
     sources = [Source(name=name, path=name) for name in made]
-    models = Models(sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, seed=0)
+    models = Models(
+        sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, recorder=recorder, seed=0
+    )
     return make_app(models, limits, keys, web, searched), made
 
 
