@@ -21,7 +21,7 @@ from jaxnets.evaluate.opened import OpenedModel
 from jaxnets.evaluate.run import open_data
 from jaxnets.monitor.log import find_log, holds_records, read_log
 from jaxnets.monitor.observe import Observer
-from jaxnets.monitor.records import RECORD, SUFFIX, UNKNOWN, Records, joined, read_file
+from jaxnets.monitor.records import RECORD, UNKNOWN, Records, joined, read_file
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.resolve import resolve
 
@@ -81,7 +81,8 @@ def open_reference(asked: Asked) -> Records:
 def _kept(run: RunDirectory, classifier: Classifier, asked: Asked) -> list[Path]:
     """Returns where a reference may lie: beside the run, or in the user's cache."""
     source = "" if asked.source is None else f"-{zlib.crc32(asked.source.encode()):08x}"
-    name = f"reference-{asked.split or 'held-out'}{source}-{classifier.fingerprint}{SUFFIX}"
+    # Not called as a log's files are: a run that lost its model.json is no log.
+    name = f"{asked.split or 'held-out'}{source}-{classifier.fingerprint}.reference"
     folders = [cache_directory() / "monitor"]
     if isinstance(run.path, Path) and not isinstance(run, OpenedModel):
         folders.insert(0, run.path / "monitor")
