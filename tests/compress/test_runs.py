@@ -1,24 +1,30 @@
 """Runs with a smaller network: ordinary ones, for whatever is done with a run."""
 
+import io
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxnets
+from jaxnets.config import with_changes
 from jaxnets.errors import UserError
 from jaxnets.models import efficientnet, registry, resnet
 from jaxnets.models.family import Entry
 from jaxnets.recipe.prune import make_pruning
 from jaxnets.run.checkpoints import Progress, read_variables, steps
 from jaxnets.run.directory import RunDirectory, open_run
+from jaxnets.serve.limits import Limits
 from jaxnets.train.hosts import Hosts
 from jaxnets.train.loop import set_up
 from jaxnets.train.saver import Checkpointer
 from jaxnets.train.step import TrainState
+from tests.serve.fakes import ask, fake_app
 from tests.tiny import FAMILIES, live
 from tests.train.runs import arrays_of, rows_of, short
 
@@ -65,20 +71,27 @@ def runs(tmp_path_factory):
                 ("efficientnet", "channels"),
                 ("efficientnet", "magnitude"),
                 ("efficientnet", "qat"),
+                ("resnet", "distilled"),
             )
         ),
     ],
 )
-def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
-    """It is made, killed and gone on with; evaluated, loaded, explained, answered by ONNX Runtime and exported."""
+def test_a_smaller_run_is_an_ordinary_one(runs, tmp_path, name, method):
+    """It is made, killed and gone on with; evaluated, loaded, explained, served, and answered by ONNX Runtime."""
     whole, out = runs(name), tmp_path / "smaller"
     config = {"steps": 4, "log_every_steps": 1, **EVERY}
     keep = 0.6 if (name, method) == ("efficientnet", "channels") else 0.5  # so few channels come near to that
-    done = jaxnets.compress(whole, out, method=method, keep=None if method == "qat" else keep, config=config)
-    assert done.finished
+
+    def make(out, **options):
+        if method != "distilled":
+            return jaxnets.compress(whole, out, method=method, **options)
+        student = with_changes(asdict(short(model={"name": name}, distill={"teacher": str(whole)})), config)
+        return jaxnets.train(student, out, quiet=True)
+
+    assert make(out, keep=None if method == "qat" else keep, config=config).finished
     run = open_run(out)
     card, before = run.read_model(), open_run(whole).read_model()
-    assert card.compressed["method"] == method
+    assert method == "distilled" or card.compressed["method"] == method
 
     killed = tmp_path / "killed"  # after its second step
     shutil.copytree(out, killed)
@@ -86,7 +99,7 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
         if step > 2:
             shutil.rmtree(killed / "checkpoints" / str(step))
     assert steps(killed / "checkpoints")[-1] == 2
-    jaxnets.compress(whole, killed, method=method)
+    make(killed)
     first, second = arrays_of(out, 4), arrays_of(killed, 4)
     assert [key for key in first if not np.array_equal(first[key], second[key])] == []
     assert [row for row in rows_of(killed) if row["step"] > 2] == [row for row in rows_of(out) if row["step"] > 2]
@@ -98,7 +111,13 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
     assert jaxnets.evaluate(out)["count"] == 360
     pytest.importorskip("onnxruntime")
     close = 0.02 if method == "qat" else 1e-5  # a step apart of 255, where two sums lie on either side of a half
-    np.testing.assert_allclose(jaxnets.load(out, engine="onnx").predict(image), expected, atol=close)
+    in_onnx = jaxnets.load(out, engine="onnx")
+    np.testing.assert_allclose(in_onnx.predict(image), expected, atol=close)
+    app, _ = fake_app("smaller", predictor=in_onnx, limits=Limits(timeout=120))
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    answer = ask(app, "POST", "/v1/models/smaller/predict?top=1", content=file.getvalue()).json()["predictions"][0]
+    assert answer["top"][0]["probability"] == pytest.approx(expected.max(), abs=close)
 
     if method == "qat":
         assert card.fields["quantised"]
@@ -106,6 +125,8 @@ def test_a_pruned_run_is_an_ordinary_one(runs, tmp_path, name, method):
         for other, message in (("qat", "train it on with python -m jaxnets.main"), ("channels", "prune the run that")):
             with pytest.raises(UserError, match=f"computes in 8 bits already: {message}"):
                 jaxnets.compress(out, tmp_path / "more", method=other)
+        return
+    if method == "distilled":
         return
     if method == "channels":
         share = card.compressed["multiply_adds"]["after"] / card.compressed["multiply_adds"]["before"]
