@@ -143,7 +143,7 @@ class Simulation:
             return value
         self._layer = value.layer
         grid, kernel, bias = value.source.grid, value.kernel, value.bias
-        if grid is not None:
+        if grid is not None and self.ranges is not None:
             kernel, bias = kernel_and_bias(kernel, bias, grid.scale)
         with jax.named_scope("/".join(value.layer)):
             y = value.compute(value.source.x, kernel)
@@ -171,6 +171,7 @@ class Simulation:
         own.place = own.place or self._place(layer, what)
         if self.ranges is None:
             self.found.setdefault(own.place, jnp.zeros(2))
+            own.grid = grid_of(self.found[own.place])
             return own
         if own.place not in self.found:
             self.found[own.place] = self.ranges[own.place]
@@ -202,7 +203,7 @@ class Simulation:
         x, kernel = inputs
         (left, right), (batched, _) = eqn.params["dimension_numbers"]
         rank = len(eqn.invars[0].aval.shape)
-        if isinstance(x, Fixed) or not isinstance(kernel, Fixed):
+        if isinstance(x, Fixed) or not isinstance(kernel, Fixed) or len(eqn.invars[1].aval.shape) != 2:
             return None
         if rank < 3 or kernel.layer is None or tuple(batched) or tuple(left) != (rank - 1,) or tuple(right) != (0,):
             return None
