@@ -107,16 +107,17 @@ def gained(row: dict[str, Any], whole: dict[str, Any], what: str) -> str:
 def draw(rows: dict[str, dict[str, Any]], what: str, batch: int, file: Path) -> None:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for label, row in rows.items():
-        x, y = row[what]["median"], 100 * row["accuracy"]
-        axes.scatter(x, y, s=row["gzipped"] / 2000, alpha=0.6)
-        axes.annotate(label, (x, y), xytext=(5, 6), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(f"milliseconds for {batch} images, one thread")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title("the area of a circle is the size of the file after gzip", fontsize=9)
-    axes.margins(0.15)
-    axes.grid(alpha=0.3)
+    figure, (by_time, by_size) = pyplot.subplots(1, 2, figsize=(10, 4.5), sharey=True)
+    for number, (label, row) in enumerate(rows.items()):
+        for axes, x in ((by_time, row[what]["median"]), (by_size, row["gzipped"] / 1e3)):
+            axes.scatter(x, 100 * row["accuracy"], s=60, marker="os^DvP*Xph<>"[number % 12], alpha=0.8, label=label)
+    by_time.set_xlabel(f"milliseconds for {batch} images, one thread")
+    by_size.set_xlabel("kB of the file after gzip")
+    by_time.set_ylabel("test accuracy, %")
+    for axes in (by_time, by_size):
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    by_size.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(file)
 
