@@ -145,4 +145,6 @@ def test_keys_that_do_nothing_without_a_method_or_beside_another_are_named():
         "config.compress.keep has no effect: config.compress.method is not set"
     ]
     (said,) = without_effect(resolve({"compress": {"method": "channels", "ramp": 0.3}}))
-    assert said == "config.compress.ramp has no effect: config.compress.method is channels"
+    assert said == "config.compress.ramp has no effect: config.compress.method is not magnitude"
+    (said,) = without_effect(resolve({"compress": {"method": "qat", "keep": 0.3}}))
+    assert said == "config.compress.keep has no effect: config.compress.method is qat"
