@@ -145,13 +145,8 @@ class Classifier:
         found = self.engine.computed(images)
         if found.embedding is None:
             raise ValueError("the engine computes no embeddings: ask observing() of the classifier")
-        rows, t = self._rows(found), self.temperature or 1.0
-        if self.activation == "softmax":
-            # −T · logsumexp(z / T) = T · ln p − z of any class: of the most probable one, to float32's precision.
-            energies = t * np.log(rows[:, : len(self.labels)].max(1)) - found.logits.max(1)
-        else:
-            energies = energy(found.logits, self.activation, self.temperature)
-        return rows, energies.astype(np.float32), found.embedding
+        energies = energy(found.logits, self.activation, self.temperature)
+        return self._rows(found), energies.astype(np.float32), found.embedding
 
     def _rows(self, found: Computed) -> Float32[np.ndarray, "b columns"]:
         scores = []

@@ -10,7 +10,7 @@ from jaxnets.compress.begin import Beginning
 from jaxnets.config import Config
 from jaxnets.errors import UserError
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.quantised.network import RANGES
+from jaxnets.models.quantised.network import QUANTISED, RANGES
 from jaxnets.models.registry import create_model, find_family
 from jaxnets.run.directory import RunDirectory
 from jaxnets.soup.statistics import make_statistics, with_statistics
@@ -43,7 +43,7 @@ def quantise(config: Config, run: RunDirectory, display: Display) -> None:
     """
     begins = Beginning(config, run)
     seen = begins.setup.data.preprocess
-    begins.with_fields({"quantised": True})
+    begins.with_fields({QUANTISED: True})
     built = begins.setup.built
     image = jax.ShapeDtypeStruct((1, seen.height, seen.width, seen.channels), jnp.float32)
     with plain_convolutions():

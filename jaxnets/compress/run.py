@@ -13,6 +13,7 @@ from jaxnets.compress.derive import SHARES, derived
 from jaxnets.config import Config, with_changes
 from jaxnets.data.absolute import with_absolute_paths
 from jaxnets.errors import UserError
+from jaxnets.models.quantised.network import QUANTISED
 from jaxnets.models.registry import create_model, family_of
 from jaxnets.recipe.compress import METHODS
 from jaxnets.recipe.prune import make_pruning
@@ -148,7 +149,7 @@ def _anew(
     if method != "qat":
         own["compress.keep"] = _KEEP if keep is None else keep
     config = with_absolute_paths(derived(theirs, _absolute(source.path), SHARES[method], own))
-    if card.fields.get("quantised"):
+    if card.fields.get(QUANTISED):
         raise UserError(
             f"{source.path} computes in 8 bits already: "
             + (

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 CONFIDENCE = 0.95
-_QUANTILE = 1.959963984540054  # of the normal distribution, that leaves 2.5 % above it
+QUANTILE = 1.959963984540054  # of the normal distribution, that leaves 2.5 % above it
 _SAMPLES, _SEED = 2000, 0  # the same for the same images, whoever asks
 _AT_A_TIME = 2_000_000  # groups drawn, over all samples
 
@@ -25,9 +25,9 @@ def wilson(successes: int, count: int) -> Interval:
     """
     if not count:
         return Interval(math.nan, math.nan)
-    share, z2 = successes / count, _QUANTILE**2
+    share, z2 = successes / count, QUANTILE**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _QUANTILE / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half = QUANTILE / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     low = 0.0 if successes == 0 else max(middle - half, 0.0)  # not a rounding below
     return Interval(low, 1.0 if successes == count else min(middle + half, 1.0))
 

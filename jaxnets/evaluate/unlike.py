@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64
 
+from jaxnets.evaluate.intervals import QUANTILE
 from jaxnets.evaluate.predictions import Predictions
 from jaxnets.evaluate.resampling import Interval
 
@@ -19,7 +20,6 @@ TITLES = {
     "logit": "largest logit",
     "distance": "distance of features",
 }
-_Z = 1.959963984540054  # of the normal distribution's 97.5 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def auroc(own: Float64[np.ndarray, " n"], other: Float64[np.ndarray, " m"]) -> I
     if len(own) < 2 or len(other) < 2:
         return Interval(area, float("nan"), float("nan"))
     deviation = float(np.sqrt(of_own.var(ddof=1) / len(own) + of_other.var(ddof=1) / len(other)))
-    return Interval(area, max(area - _Z * deviation, 0.0), min(area + _Z * deviation, 1.0))
+    return Interval(area, max(area - QUANTILE * deviation, 0.0), min(area + QUANTILE * deviation, 1.0))
 
 
 def _above(scores: Float64[np.ndarray, " n"], others: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnets.models.conv import plain_convolutions
 from jaxnets.models.conventions import padding_of
+from jaxnets.models.family import Network
 from jaxnets.models.layers import BatchNorm, Conv, Head
 from jaxnets.models.registry import usual_size
 from jaxnets.models.sized import Sized
@@ -54,7 +55,8 @@ def describe(model: nn.Module, height: int, width: int, channels: int = 3) -> De
     hundred times longer. A network with parameters in other layers is traced as it is, for the same numbers.
     """
     image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
-    model = getattr(model, "in_float", lambda: model)()
+    if isinstance(model, Network):
+        model = model.in_float()
     try:
         return _by_shapes(model, image)
     except FlaxError:  # a layer asked for parameters

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxnets.errors import UserError, nearest
 from jaxnets.models import airbench, convnext, efficientnet, mlp, resnet, vit
 from jaxnets.models.family import Entry, Family
-from jaxnets.models.quantised.network import quantised
+from jaxnets.models.quantised.network import QUANTISED, quantised
 from jaxnets.preprocess import Preprocess
 
 FAMILIES: tuple[Family, ...] = (
@@ -82,13 +82,13 @@ def create_model(name: str, **fields: Any) -> nn.Module:
             f"leave it out"
         )
     network = find_family(name).network
-    return (quantised(network) if made.pop("quantised", False) else network)(**made)
+    return (quantised(network) if made.pop(QUANTISED, False) else network)(**made)
 
 
 def field_names(name: str) -> list[str]:
     """Returns the fields that `create_model` takes for a registered model."""
     network = find_family(name).network
-    return [*(field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")), "quantised"]
+    return [*(field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")), QUANTISED]
 
 
 def preprocess_of(model: nn.Module) -> Preprocess:

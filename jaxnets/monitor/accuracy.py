@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxnets.errors import UserError, nearest, quoted
-from jaxnets.evaluate.intervals import Interval, wilson
+from jaxnets.evaluate.intervals import QUANTILE, Interval, wilson
 from jaxnets.monitor.records import UNKNOWN, About, Records
 
 _FEW = 50  # images of a reference whose class is known, below which its confidence is taken as it is
-_QUANTILE = 1.959963984540054  # of the normal distribution, that leaves 2.5 % above it
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 
 
@@ -68,7 +67,7 @@ def expected(reference: Records, window: Records) -> Accuracy | None:
             "confidence at the model's temperature" if window.about.calibrated else "confidence that nobody calibrated"
         )
     share, deviation = float(chances.mean()), float(np.sqrt((chances * (1 - chances)).sum())) / len(chances)
-    interval = Interval(max(share - _QUANTILE * deviation, 0.0), min(share + _QUANTILE * deviation, 1.0))
+    interval = Interval(max(share - QUANTILE * deviation, 0.0), min(share + QUANTILE * deviation, 1.0))
     return Accuracy(share=share, interval=interval, count=len(chances), how=how)
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jaxnets.answer import reason_of, refuses
 from jaxnets.monitor.records import PROJECTED, RECORD, UNKNOWN, About, projection
 
 if TYPE_CHECKING:
@@ -91,21 +92,10 @@ class Observer:
         found = np.zeros(len(rows), RECORD)
         found["label"] = rows[:, :classes].argmax(1)
         found["confidence"] = rows[:, :classes].max(1)
-        found["refused"] = self._refused(rows, found["confidence"])
+        if refuses(self.predictor):
+            found["refused"] = [reason_of(self.predictor, row) is not None for row in rows[:, : self.columns]]
         found["energy"], found["brightness"], found["sharpness"] = rows[:, self.columns : self.columns + 3].T
         found["projection"] = rows[:, self.columns + 3 :]
         found["height"], found["width"] = np.asarray(sizes, np.int32).reshape(-1, 2).T
         found["id"], found["time"], found["latency"], found["truth"] = ids, times, latencies, truths
         return found
-
-    def _refused(self, rows: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-        """Returns of each row whether `jaxnets.answer` would give a reason instead of a label."""
-        refusal, classes = self.predictor.refusal, len(self.about.labels)
-        refused = np.zeros(len(rows), bool)
-        if refusal is None:
-            return refused
-        for number, name in enumerate(refusal.scores):
-            refused |= ~(rows[:, classes + number] <= getattr(refusal, name))
-        if refusal.probability is not None and not self.about.several_labels:
-            refused |= ~(confidence >= np.float32(refusal.probability))
-        return refused

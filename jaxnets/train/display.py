@@ -34,6 +34,8 @@ class Display:
         steps: int,
         frozen: str | None = None,
         rebalance: Rebalance | None = None,
+        *,
+        quantised: bool = False,
     ) -> None:
         """Shows what is about to be trained: what was changed from the defaults, the model, the data, the devices.
 
@@ -48,7 +50,8 @@ class Display:
         self._item("config", " ".join(changed) or "the defaults")
         count = sum(x.size for x in jax.tree.leaves(params))
         start = f", from {config.model.pretrained}" if config.model.pretrained else ""
-        self._item("model", f"{config.model.name}, {count:,} parameters{start}")
+        bits = " in 8 bits" if quantised else ""
+        self._item("model", f"{config.model.name}{bits}, {count:,} parameters{start}")
         if frozen:
             self._item("trained", frozen)
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())

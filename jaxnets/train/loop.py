@@ -16,6 +16,7 @@ from jaxnets.data.dataset import Dataset, open_dataset
 from jaxnets.data.sources import Source
 from jaxnets.errors import UserError
 from jaxnets.metrics import table
+from jaxnets.models.quantised.network import QUANTISED
 from jaxnets.models.registry import create_model, family_of
 from jaxnets.recipe.freeze import frozen_layers, summary
 from jaxnets.recipe.losses.table import activation_of
@@ -126,7 +127,8 @@ def open_session(
     if hosts.leads:
         run.write(config, setup.card)
     frozen, rebalance = _frozen(setup, state, progress.step), setup.built.recipe.rebalance
-    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance)
+    quantised = bool(setup.built.fields.get(QUANTISED))
+    display.describe(config, setup.data, state.params, setup.mesh, setup.steps, frozen, rebalance, quantised=quantised)
     if setup.teacher:
         display.say(f"teacher: {setup.teacher.said}")
     if setup.data.several_labels and "validation" not in setup.data.splits:

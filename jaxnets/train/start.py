@@ -15,6 +15,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.models.family import Variables
+from jaxnets.models.quantised.network import in_float
 from jaxnets.models.registry import family_of
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.convert import adapt
@@ -92,7 +93,7 @@ def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
 
 
 def open_start(config: Config) -> Start | None:
-    """Reads config.model.pretrained; None where it is not set.
+    """Reads config.model.pretrained; None where it is not set. Of a run in 8 bits the weights go on in float.
 
     Raises:
         UserError: if it cannot be read, or is not of config.model.name.
@@ -111,4 +112,5 @@ def open_start(config: Config) -> Start | None:
             f"config.model.pretrained {source} holds a {card.name}, but config.model.name is {name}: give both one name"
         )
     variables = read_variables(run.checkpoints, choose(run.checkpoints, "best"), "ema")
-    return Start(fields=card.fields, preprocess=card.preprocess, variables=variables)
+    fields, variables = in_float(card.fields, variables)
+    return Start(fields=fields, preprocess=card.preprocess, variables=variables)

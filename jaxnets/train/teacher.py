@@ -17,6 +17,7 @@ from jaxnets.dtypes import widest
 from jaxnets.errors import UserError, quoted
 from jaxnets.models.family import Variables
 from jaxnets.models.forward import forward
+from jaxnets.models.quantised.network import in_float
 from jaxnets.models.registry import create_model
 from jaxnets.preprocess import Preprocess
 from jaxnets.pretrained.load import open_pretrained
@@ -101,6 +102,7 @@ def open_teacher(config: Config, class_names: Sequence[str], *, several_labels: 
         raise UserError(f"{asked} does not say which one of its classes is right: give a classifier of one label")
     if preprocess is None:
         raise UserError(f"{asked} does not say how it wants its images: give one that does, as a run directory")
+    fields, variables = in_float(fields, variables)
     model = create_model(name, preprocess=preprocess, **{**fields, "dtype": config.dtype})
     wide = widest(config.dtype)
     teacher = Teacher(

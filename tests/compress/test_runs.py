@@ -125,6 +125,11 @@ def test_a_smaller_run_is_an_ordinary_one(runs, tmp_path, name, method):
         for other, message in (("qat", "train it on with python -m jaxnets.main"), ("channels", "prune the run that")):
             with pytest.raises(UserError, match=f"computes in 8 bits already: {message}"):
                 jaxnets.compress(out, tmp_path / "more", method=other)
+        # Whatever begins from its weights trains in floating point, and a teacher answers so.
+        student = short(model={"name": name, "pretrained": str(out)}, steps=1, distill={"teacher": str(out)})
+        assert jaxnets.train(student, tmp_path / "on", quiet=True).finished
+        assert "quantised" not in open_run(tmp_path / "on").read_model().fields
+        assert not any("ranges" in key for key in arrays_of(tmp_path / "on", 1))
         return
     if method == "distilled":
         return

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnets.answer import activated
+from jaxnets.select.__main__ import _NAMES
 from jaxnets.select.centres import k_centre
 from jaxnets.select.gradients import plus_plus
 from jaxnets.select.methods import METHODS, Pool, entropies, errors, margins
@@ -103,3 +104,7 @@ def test_a_mix_takes_unsure_images_that_differ():
     assert by_margin == [0, 1]  # two that are the same, nearly
     some = Pool(vectors[:20], np.stack([sure, 1 - sure], 1)[:20], vectors[:0])
     assert 9 in METHODS["mix"](some, 2).images.tolist() or 50 in vectors[METHODS["mix"](some, 2).images]
+
+
+def test_the_command_offers_all_methods():
+    assert tuple(METHODS) == _NAMES

@@ -1,6 +1,7 @@
 """A family's network in 8 bits: the same layers and parameters, and the ranges of its activations beside them."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,11 +12,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from jaxnets.models.conv import plain_convolutions
-from jaxnets.models.family import Network, Outputs, Path
+from jaxnets.models.family import Network, Outputs, Path, Variables
 from jaxnets.models.mode import Train
 from jaxnets.models.quantised.program import Simulation
 
 RANGES = "ranges"  # in the collection batch_stats, beside the norms' statistics
+QUANTISED = "quantised"  # the field by which `create_model` is asked for such a network
 
 
 def quantised(network: type[Network]) -> type[Network]:
@@ -66,6 +68,18 @@ def _made(network: Any) -> Any:
     return Quantised
 
 
+def in_float(fields: Mapping[str, Any], variables: Variables) -> tuple[dict[str, Any], Variables]:
+    """Returns fields and variables of the network in floating point, of one that may be in 8 bits."""
+    return {name: value for name, value in fields.items() if name != QUANTISED}, _without_ranges(variables)
+
+
+def _without_ranges(variables: Any) -> Variables:
+    return {
+        collection: {name: of_layer for name, of_layer in layers.items() if name != RANGES}
+        for collection, layers in variables.items()
+    }
+
+
 def _places(model: Any, variables: Any, x: Array) -> tuple[Path, ...]:
     """Returns what has a range in a network."""
 
@@ -78,10 +92,7 @@ def _places(model: Any, variables: Any, x: Array) -> tuple[Path, ...]:
 
 
 def _simulated(simulation: Simulation, model: Any, variables: Any, x: Array) -> Outputs:
-    kept = {
-        collection: {name: of_layer for name, of_layer in layers.items() if name != RANGES}
-        for collection, layers in variables.items()
-    }
+    kept = _without_ranges(variables)
     with plain_convolutions():
         program, shape = jax.make_jaxpr(
             lambda variables, x: model.apply(variables, x, train=False, method="outputs"), return_shape=True
