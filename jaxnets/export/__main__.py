@@ -142,17 +142,12 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         runtime = open_runtime(options.web_runtime)
     use_compilation_cache()
     from jaxnets.classifier import load
+    from jaxnets.export.check import is_quantised
 
     classifier = load(options.model, options.checkpoint, options.weights)
-    if getattr(classifier.model, "quantised", False):
-        if options.int8 or options.dtype not in (None, "float32"):
-            given = "--int8" if options.int8 else f"--dtype {options.dtype}"
-            raise UserError(f"{options.model} computes in 8 bits as it is: leave {given} out")
-        if options.format == "safetensors":
-            raise UserError(
-                f"{options.model} computes in 8 bits, which timm's networks do not: export it with --format onnx, or "
-                f"the run that it came from as safetensors"
-            )
+    if is_quantised(classifier) and (options.int8 or options.dtype not in (None, "float32")):
+        given = "--int8" if options.int8 else f"--dtype {options.dtype}"
+        raise UserError(f"{options.model} computes in 8 bits as it is: leave {given} out")
     if options.format == "safetensors":
         from jaxnets.export.timm_layout import export_folder
 

@@ -8,6 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from jaxnets.classifier import Classifier
 from jaxnets.errors import UserError
+from jaxnets.models.family import Network
 from jaxnets.models.forward import forward
 
 TOLERANCE = 1e-4  # of the largest logit
@@ -41,6 +42,11 @@ def largest_difference(a: Float32[np.ndarray, "b classes"], b: Float32[np.ndarra
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
+def is_quantised(classifier: Classifier) -> bool:
+    """Tells whether a model computes as in 8 bits already (`jaxnets.models.quantised`)."""
+    return isinstance(classifier.model, Network) and classifier.model.quantised
+
+
 def check(classifier: Classifier, exported: Logits, tolerance: float = TOLERANCE) -> float:
     """Returns the largest difference between an export's logits and JAX's, which are float32, on real images.
 
@@ -51,7 +57,7 @@ def check(classifier: Classifier, exported: Logits, tolerance: float = TOLERANCE
     images = sample_images(classifier)
     expected = jax_logits(classifier)(images)
     difference = largest_difference(expected, exported(images))
-    if getattr(classifier.model, "quantised", False):  # where a sum lies at a half, activations are a step apart
+    if is_quantised(classifier):  # where a sum lies at a half, activations are a step apart
         tolerance = float(np.ptp(expected) / np.abs(expected).max()) / 255
     if not difference <= tolerance:
         raise UserError(

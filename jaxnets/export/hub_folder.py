@@ -23,6 +23,7 @@ from jaxnets.classifier import Classifier, Weights, load
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.card.write import NAME, card_to_publish
+from jaxnets.export.check import is_quantised
 from jaxnets.export.timm_layout import CONFIG, WEIGHTS, NotInTimm, architecture, export_safetensors, timm_config
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.portable import pack, read_portable
@@ -113,7 +114,7 @@ def hub_folder(
         found = architecture(classifier)
     except NotInTimm:
         found = None
-    if any(layout.name == "timm" for layout in family_of(classifier.model).layouts):
+    if not is_quantised(classifier) and any(layout.name == "timm" for layout in family_of(classifier.model).layouts):
         files[WEIGHTS] = export_safetensors(classifier, found)
     if found is not None:
         files[CONFIG] = timm_config(classifier, found, WEIGHTS)

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
+from jaxnets.export.check import is_quantised
 from jaxnets.models.conventions import TENSORFLOW, TORCH
 from jaxnets.models.family import TRAINING_FIELDS, Layout
 from jaxnets.models.registry import MODELS, family_of, find_family, find_model
@@ -45,6 +46,8 @@ def architecture_of(name: str, model: Any) -> Architecture:
     Raises:
         NotInTimm: if it has none.
     """
+    if model.quantised:
+        raise NotInTimm("timm's networks do not compute in 8 bits, and this one does")
     own, timm = find_model(name).fields, find_family(name).timm
     defaults = {known.name: known.default for known in fields(model)}
     convention = {"padding", "norm_epsilon"} if "padding" in defaults else set()
@@ -105,7 +108,15 @@ def export_safetensors(classifier: Classifier, found: Architecture | None) -> by
     """Returns the weights under timm's keys; metadata name the model, its classes and its preprocessing.
 
     With timm's `architecture` they say also what `timm.create_model` needs.
+
+    Raises:
+        UserError: for a model in 8 bits, which timm's networks are not.
     """
+    if is_quantised(classifier):
+        raise UserError(
+            "the model computes in 8 bits, which timm's networks do not: export it with --format onnx, or the run that "
+            "it came from as safetensors"
+        )
     from safetensors.numpy import save
 
     metadata = {

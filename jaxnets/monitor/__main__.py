@@ -83,7 +83,7 @@ def _monitor(options: argparse.Namespace, _: list[str]) -> int:
 def _judge(options: argparse.Namespace) -> "tuple[Judgement, Path]":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; a service may use the same card
     from jaxnets.monitor.judge import Bounds, judge
-    from jaxnets.monitor.log import cut, find_log, parse_length, parse_time, read_log
+    from jaxnets.monitor.log import cut, find_log, parse_length, parse_time, read_log, shown
 
     given = {name: getattr(options, name) for name in Bounds.__dataclass_fields__}
     bounds = Bounds(**{name: value for name, value in given.items() if value is not None})
@@ -101,7 +101,12 @@ def _judge(options: argparse.Namespace) -> "tuple[Judgement, Path]":
 
         records, note = with_labels(records, options.labels)
         notes.append(note)
+    if since is not None and until is not None and since >= until:
+        raise UserError(f"--since {options.since} is not before --until {options.until}: exchange them")
     window = cut(records, length, since, until)
+    if not len(window):
+        first, last = (shown(float(time)) for time in records.rows["time"][[0, -1]])
+        raise UserError(f"the window is empty: the log's records are of {first} to {last} UTC, give other times")
     judgement = judge(reference, window, bounds)
     judgement = replace(judgement, notes=(*judgement.notes, *notes))
     _write(judgement, folder, print_json=options.json)

@@ -135,4 +135,11 @@ def _read_labels(file: Path, about: About) -> tuple[np.ndarray, np.ndarray]:
                 f"the model has {len(about.labels)} ({', '.join(about.labels[:3])}, …)"
             )
         ids[line], truths[line] = int(text, 16), number
+    first, place = np.unique(ids, return_index=True)
+    if (other := truths != truths[place[np.searchsorted(first, ids)]]).any():
+        line = int(np.flatnonzero(other)[0])
+        raise UserError(
+            f"--labels {file}, line {line + 2}: {pairs[line][0]} has had another label before, found "
+            f"{quoted(pairs[line][1])}: leave one of them out"
+        )
     return ids, truths

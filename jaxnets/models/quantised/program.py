@@ -21,6 +21,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Float
 
+from jaxnets.errors import UserError
 from jaxnets.models.conv import conv2d
 from jaxnets.models.conventions import DIMENSIONS
 from jaxnets.models.family import Path
@@ -174,6 +175,12 @@ class Simulation:
             own.grid = grid_of(self.found[own.place])
             return own
         if own.place not in self.found:
+            if own.place not in self.ranges:
+                raise UserError(
+                    f"these weights have no range of {'/'.join(own.place)}, which this version of jaxnets computes in "
+                    f"8 bits: another version made them. Take the run that they came from to 8 bits anew (python -m "
+                    f"jaxnets.compress --method qat)"
+                )
             self.found[own.place] = self.ranges[own.place]
             if self.decay is not None and own.fresh:
                 x = jax.lax.stop_gradient(own.x)
