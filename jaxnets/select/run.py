@@ -114,7 +114,7 @@ def select(
         )
     command = None
     if target is not None:
-        command = _write(target, known, found, model, classifier.several_labels)
+        command = _write(target, known, found, model, classifier)
     return Selection(method, tuple(found), len(pool), len(known), tuple(unreadable), target, command)
 
 
@@ -184,7 +184,7 @@ def _write(
     known: Sequence[Row],
     chosen: Sequence[Chosen],
     model: str | os.PathLike[str] | Classifier,
-    several_labels: bool,
+    classifier: Classifier,
 ) -> str:
     """Writes the table; returns the command that trains on it."""
     rows = [
@@ -197,8 +197,9 @@ def _write(
     keys = {"data.source": f"csv:{out}"}
     if root != out.absolute().parent:
         keys["data.root"] = str(root)
-    if several_labels:
+    if classifier.several_labels:
         keys["data.table.separator"] = SEPARATOR
+    keys["model.name"] = classifier.name
     if not isinstance(model, Classifier):
         keys["model.pretrained"] = os.fspath(model)
     given = " ".join(shlex.quote(f"--config.{key}={value}") for key, value in keys.items())

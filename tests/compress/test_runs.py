@@ -14,6 +14,7 @@ from PIL import Image
 import jaxnets
 from jaxnets.config import with_changes
 from jaxnets.errors import UserError
+from jaxnets.export.hub_folder import hub_folder
 from jaxnets.models import efficientnet, registry, resnet
 from jaxnets.models.family import Entry
 from jaxnets.recipe.prune import make_pruning
@@ -125,6 +126,10 @@ def test_a_smaller_run_is_an_ordinary_one(runs, tmp_path, name, method):
         for other, message in (("qat", "train it on with python -m jaxnets.main"), ("channels", "prune the run that")):
             with pytest.raises(UserError, match=f"computes in 8 bits already: {message}"):
                 jaxnets.compress(out, tmp_path / "more", method=other)
+        made, _ = hub_folder(str(out), "a/b")
+        assert "model.safetensors" not in made.files  # timm's networks are not in 8 bits
+        made.write(tmp_path / "hub")
+        np.testing.assert_array_equal(jaxnets.load(tmp_path / "hub", engine="jax").predict(image), expected)
         # Whatever begins from its weights trains in floating point, and a teacher answers so.
         student = short(model={"name": name, "pretrained": str(out)}, steps=1, distill={"teacher": str(out)})
         assert jaxnets.train(student, tmp_path / "on", quiet=True).finished

@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jaxnets
+from jaxnets.errors import UserError
 from jaxnets.models.forward import forward
 from jaxnets.models.quantised.grid import grid_of, kernel_and_bias, on_grid
 from jaxnets.models.quantised.network import RANGES
@@ -157,3 +158,11 @@ def test_the_network_in_float_is_the_one_that_was_trained():
     assert model.in_float() == jaxnets.create_model(name, num_classes=5, preprocess=SEEN, **fields)
     assert model.quantised
     assert not model.in_float().quantised
+
+
+def test_ranges_of_another_version_are_refused():
+    model, variables = network("cifar")
+    ranges = {name: x for name, x in variables["batch_stats"][RANGES].items() if name != "image"}
+    lacking = {**variables, "batch_stats": {**variables["batch_stats"], RANGES: ranges}}
+    with pytest.raises(UserError, match=r"have no range of image.*jaxnets\.compress --method qat"):
+        jax.eval_shape(model.apply, lacking, jnp.zeros((1, 33, 32, 3)))

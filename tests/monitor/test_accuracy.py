@@ -74,6 +74,7 @@ def test_numbers_of_classes_are_labels_too_and_columns_may_be_in_any_order(tmp_p
         (f"id,label\n{1:016x},dogg\n", r"line 2: there is no class 'dogg' \(did you mean 'dog'\?\)"),
         (f"id,label\n{1:016x},3\n", "no class '3'"),
         (f"id,label\n{1:016x}\n", "no class ''"),
+        (f"id,label\n{1:016x},cat\n{2:016x},dog\n{1:016x},dog\n", "line 4: 0000000000000001 has had another label"),
         (f"id,label\n{77:016x},cat\n", "none of its 1 ids is of a record"),
     ],
 )

@@ -152,6 +152,12 @@ def test_the_window_is_the_latest(monitor, run_and_records):
     status, _, err = monitor(both, "--window", "10m")
     assert status == 2
     assert "the window has 60 records, and 100 are needed" in err
+    status, _, err = monitor(both, "--since", "2030-01-01")
+    assert status == 2
+    assert "the window is empty: the log's records are of 2023-11-14 22:13:20 to" in err
+    status, _, err = monitor(both, "--since", 1.7e9 + 9, "--until", 1.7e9)
+    assert status == 2
+    assert "is not before --until" in err
 
 
 def test_a_log_is_a_reference_too(monitor, run_and_records, tmp_path):

@@ -172,4 +172,5 @@ def test_the_command_says_what_it_chose_and_how_to_go_on(run, folder):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["main"].startswith("python -m jaxnets.main --config finetune --config.data.source=csv:")
+    assert "--config.model.name=" in said["main"]
     assert len(rows(folder / "a" / "labels.csv")) == len(said["chosen"]) == 1
