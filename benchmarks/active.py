@@ -22,11 +22,11 @@ from machine import machine
 
 from jaxnets import figures
 from jaxnets.answer import activated
-from jaxnets.classifier import load
 from jaxnets.config import DataConfig
 from jaxnets.cores import cores
 from jaxnets.data.sources import open_source
 from jaxnets.finetune.linear import Linear, Scale, Span, logistic
+from jaxnets.loading import load
 from jaxnets.select.methods import METHODS, Pool
 from jaxnets.vectors import backbone_of
 

@@ -117,8 +117,8 @@ def main() -> None:
 
 def held_out(run: str):
     """Returns the run's classifier, and the images and classes of its validation and test splits."""
-    from jaxnets.classifier import load
     from jaxnets.evaluate.run import open_data
+    from jaxnets.loading import load
     from jaxnets.run.directory import open_run
 
     directory = open_run(run)

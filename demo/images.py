@@ -14,12 +14,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxnets.answer import listed, probabilities_of, ranked, reason_of, refuses, said, shown_first
-from jaxnets.classifier import Classifier, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
 from jaxnets.explain.methods import METHODS, find_method
 from jaxnets.explain.overlay import drawable, overlay
 from jaxnets.explain.stage import stages
+from jaxnets.loading import load
 from jaxnets.preprocess import with_channels
 from jaxnets.run.directory import RunDirectory, open_run
 from jaxnets.run.resolve import resolve

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxnets import compress, evaluate, finetune, search, select, soup, sweep, train
-    from jaxnets.classifier import Classifier, load
+    from jaxnets.classifier import Classifier
     from jaxnets.config_files import read_config as get_config
     from jaxnets.errors import UserError
+    from jaxnets.loading import load
     from jaxnets.models.registry import create_model, list_models, preprocess_of
     from jaxnets.preprocess import Preprocess
     from jaxnets.pretrained.load import load_pretrained
@@ -21,7 +22,7 @@ _HOMES = {
     "create_model": "jaxnets.models.registry",
     "find_rate": "jaxnets.sweep.range_test",
     "list_models": "jaxnets.models.registry",
-    "load": "jaxnets.classifier",
+    "load": "jaxnets.loading",
     "load_pretrained": "jaxnets.pretrained.load",
     "preprocess_of": "jaxnets.models.registry",
     "Preprocess": "jaxnets.preprocess",

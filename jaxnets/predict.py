@@ -39,7 +39,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
     files = image_files(options.images)
     use_compilation_cache()
-    from jaxnets.classifier import load
+    from jaxnets.loading import load
 
     classifier = load(options.model, options.checkpoint, options.weights, options.engine)
     unreadable = 0

@@ -20,6 +20,7 @@ ORDER = [
     ["pretrained", "engine", "explain"],
     ["train"],
     ["classifier"],
+    ["loading"],
     ["vectors"],
     [
         "evaluate",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from jaxnets.classifier import Classifier, load
+from jaxnets.classifier import Classifier
+from jaxnets.loading import load
 
 DEFAULT = "efficientnet_lite0"
 

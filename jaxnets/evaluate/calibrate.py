@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from jaxnets.classifier import Classifier, Weights
+from jaxnets.classifier import Classifier
 from jaxnets.data.dataset import Labelled
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.evaluate.predictions import Predictions
+from jaxnets.loading import Weights
 from jaxnets.run.directory import FittedOn, ModelCard, RunDirectory
 from jaxnets.trust import bounds
 from jaxnets.trust.conformal import fit_quantile

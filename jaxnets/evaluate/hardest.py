@@ -12,11 +12,12 @@ from PIL import Image
 
 from jaxnets.audit.sheet import grid, thumbnail
 from jaxnets.cache import use_compilation_cache
-from jaxnets.classifier import Classifier, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.errors import UserError
 from jaxnets.evaluate.run import open_data
+from jaxnets.loading import load
 from jaxnets.run.directory import open_run
 
 _BATCH = 64

@@ -13,12 +13,13 @@ from PIL import Image
 
 from jaxnets.audit.sheet import grid, thumbnail
 from jaxnets.cache import cache_directory, use_compilation_cache
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.examples import Examples
 from jaxnets.data.given import Given, as_image
 from jaxnets.errors import UserError
 from jaxnets.evaluate.run import open_data
+from jaxnets.loading import Weights, load
 from jaxnets.run.directory import open_run
 from jaxnets.run.resolve import resolve
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.config import Config, resolve
+from jaxnets.loading import Weights, load
 from jaxnets.run.directory import ModelCard, RunDirectory, open_run
 from jaxnets.run.resolve import resolve as resolve_model
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.errors import FlaxError
 
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.config import Config
 from jaxnets.data.dataset import Dataset, Labelled, open_dataset, open_evaluation
 from jaxnets.data.examples import Examples
@@ -26,6 +26,7 @@ from jaxnets.evaluate.several_labels import JudgedSeveral, judge_several
 from jaxnets.evaluate.single_label import Judged, judge
 from jaxnets.evaluate.sums import sums_over
 from jaxnets.evaluate.views import Views, find_views
+from jaxnets.loading import Weights, load
 from jaxnets.metrics import table
 from jaxnets.metrics.several_labels import F1_AT_HALF, MEAN_AVERAGE_PRECISION
 from jaxnets.metrics.thresholds import choose_thresholds

@@ -78,7 +78,7 @@ def _explain(options: argparse.Namespace, _: list[str]) -> int:
         )
     files = image_files(options.images)
     use_compilation_cache()
-    from jaxnets.classifier import load
+    from jaxnets.loading import load
 
     classifier = load(options.model, options.checkpoint, options.weights)
     methods = [method for method in methods if method in asked or classifier.explainer.suits(method)]

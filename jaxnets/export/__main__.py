@@ -141,8 +141,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
         runtime = open_runtime(options.web_runtime)
     use_compilation_cache()
-    from jaxnets.classifier import load
     from jaxnets.export.check import is_quantised
+    from jaxnets.loading import load
 
     classifier = load(options.model, options.checkpoint, options.weights)
     if is_quantised(classifier) and (options.int8 or options.dtype not in (None, "float32")):

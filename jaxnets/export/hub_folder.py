@@ -19,12 +19,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.engine.onnx_file import write_bytes
 from jaxnets.errors import UserError
 from jaxnets.evaluate.card.write import NAME, card_to_publish
 from jaxnets.export.check import is_quantised
 from jaxnets.export.timm_layout import CONFIG, WEIGHTS, NotInTimm, architecture, export_safetensors, timm_config
+from jaxnets.loading import Weights, load
 from jaxnets.models.registry import family_of
 from jaxnets.pretrained.portable import pack, read_portable
 from jaxnets.run.directory import RunDirectory, open_run

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxnets.cache import use_compilation_cache
-from jaxnets.classifier import Classifier, load
+from jaxnets.classifier import Classifier
 from jaxnets.config import Config, resolve
 from jaxnets.config_files import read_config
 from jaxnets.data.absolute import with_absolute_paths
@@ -18,6 +18,7 @@ from jaxnets.errors import UserError
 from jaxnets.finetune.memo import read_memo
 from jaxnets.finetune.run import finetune as run_finetune
 from jaxnets.keys import all_keys, did_you_mean
+from jaxnets.loading import load
 from jaxnets.run.directory import RunDirectory
 from jaxnets.run.storage import Place, open_place
 from jaxnets.train.display import Display

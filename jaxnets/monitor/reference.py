@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxnets.cache import cache_directory
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import CorruptImage
 from jaxnets.data.sources.base import read_reduced
@@ -19,6 +19,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluate.files import write_file
 from jaxnets.evaluate.opened import OpenedModel
 from jaxnets.evaluate.run import open_data
+from jaxnets.loading import Weights, load
 from jaxnets.monitor.log import find_log, holds_records, read_log
 from jaxnets.monitor.observe import Observer
 from jaxnets.monitor.records import RECORD, UNKNOWN, Records, joined, read_file

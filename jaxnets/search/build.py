@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxnets.cache import use_compilation_cache
-from jaxnets.classifier import Classifier, Weights
+from jaxnets.classifier import Classifier
 from jaxnets.data.sources.folder import image_files
 from jaxnets.engine.onnx_file import require
 from jaxnets.errors import UserError
+from jaxnets.loading import Weights
 from jaxnets.search import kinds
 from jaxnets.search.index import check_model, open_model
 from jaxnets.search.store import Files, Fingerprint, Head, Store, facts_of

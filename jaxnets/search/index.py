@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.given import Given
 from jaxnets.engine.backbone import Backbone
 from jaxnets.engine.onnx_file import require
 from jaxnets.errors import UserError
+from jaxnets.loading import Weights, load
 from jaxnets.search import kinds
 from jaxnets.search.store import Files, Fingerprint, Head, Store
 from jaxnets.vectors import backbone_of

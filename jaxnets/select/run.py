@@ -12,9 +12,10 @@ from jaxtyping import Float32
 
 from jaxnets.answer import activated, said, thresholds_of
 from jaxnets.cache import use_compilation_cache
-from jaxnets.classifier import Classifier, Weights, load
+from jaxnets.classifier import Classifier
 from jaxnets.data.sources.folder import image_files
 from jaxnets.errors import UserError, nearest
+from jaxnets.loading import Weights, load
 from jaxnets.select.methods import METHODS, Pool
 from jaxnets.select.table import SEPARATOR, Row, check_target, read_labelled, root_for, write_table
 from jaxnets.vectors import backbone_of, logits_of, vectors_of

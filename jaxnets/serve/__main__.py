@@ -94,7 +94,8 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     )
     listening = listen(options.host, options.port)
     use_compilation_cache()
-    from jaxnets.classifier import Classifier, load
+    from jaxnets.classifier import Classifier
+    from jaxnets.loading import load
 
     with _extra():
         from jaxnets.serve.app import make_app

@@ -13,10 +13,11 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.answer import as_json
-from jaxnets.classifier import Classifier, build_model
+from jaxnets.classifier import Classifier
 from jaxnets.data.dataset import open_dataset
 from jaxnets.errors import UserError
 from jaxnets.evaluate.calibrate import Wanted
+from jaxnets.run.build import build_model
 from jaxnets.run.checkpoints import Progress
 from jaxnets.run.directory import ModelCard, RunDirectory
 from jaxnets.serve.app import make_app

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.classifier import load
 from jaxnets.data.examples import Examples
 from jaxnets.data.sources import open_source
 from jaxnets.engine.backbone import Backbone
@@ -11,6 +10,7 @@ from jaxnets.errors import UserError
 from jaxnets.finetune import kept
 from jaxnets.finetune.features import features_of
 from jaxnets.finetune.views import views_of
+from jaxnets.loading import load
 from jaxnets.train.stop import Stopped
 
 

@@ -15,7 +15,6 @@ from sklearn.metrics import average_precision_score
 
 import jaxnets.data.dataset
 from jaxnets import predict
-from jaxnets.classifier import load
 from jaxnets.data.canvas import Canvas
 from jaxnets.data.dataset import open_dataset
 from jaxnets.data.examples import Examples
@@ -26,6 +25,7 @@ from jaxnets.data.split import hold_out
 from jaxnets.errors import UserError
 from jaxnets.evaluate.ask import evaluate
 from jaxnets.export.onnx_export import export_onnx, onnx_logits
+from jaxnets.loading import load
 from jaxnets.models.forward import forward
 from jaxnets.recipe.losses.cross_entropy import SigmoidCrossEntropy
 from jaxnets.run.checkpoints import read_progress
