@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the index is written (default: a temporary one)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{machine()}; faiss {faiss.__version__}")
     vectors, queries = draw(options.count, options.numbers, options.queries, noise=options.noise)
     began, busy = time.perf_counter(), time.process_time()

@@ -40,6 +40,15 @@ def main() -> None:
         f"(default: the run in {HERE.name}/run where there is one, else {DEFAULT})",
     )
     parser.add_argument("--checkpoint", default="best", help="of runs: best (default), newest, or a step")
+    parser.add_argument(
+        "--index", action="append", default=[], metavar="[NAME=]DIR", dest="indexes",
+        help="an index that python -m jaxnets.search built with the model: a tab finds images that are alike",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", metavar="TABLE", dest="table",
+        help="a table of python -m jaxnets.select: a tab to label its images by keyboard; whoever opens the page can",
+    )  # fmt: skip
+    parser.add_argument("--root", help="of --label: the folder that its paths are relative to (default: its own)")
     parser.add_argument("--host", help="default GRADIO_SERVER_NAME, else 127.0.0.1")
     parser.add_argument("--port", type=int, help="default GRADIO_SERVER_PORT, else 7860")
     parser.add_argument("--share", action="store_true", help="ask gradio.live for a public address")
@@ -62,9 +71,19 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
     from page import build
 
     sources = options.model or [str(HERE / "run") if (HERE / "run").is_dir() else DEFAULT]
+    table = None
+    if options.table is not None:
+        from labelling import open_table
+
+        table = open_table(options.table, options.root)
     models = [open_shown(source, options.checkpoint, options.engine) for source in dict.fromkeys(sources)]
+    indexes = {}
+    if options.indexes:
+        from similar import open_indexes
+
+        indexes = open_indexes(options.indexes, models)
     importing.join()
-    page = build(models)
+    page = build(models, indexes, table)
     try:
         page.launch(
             server_name=host,

@@ -101,7 +101,7 @@ class Shown:
             wanted = None if label == MOST_PROBABLE else [label]
             at = stage if asked.by_stage else None
             (found,) = self.classifier.explain_batch([image], wanted, stage=at, method=asked.name)
-        small, heat = _shrink(with_channels(image, 3)), _shrink(found.heat)
+        small, heat = shrink(with_channels(image, 3)), shrink(found.heat)
         whom = f"as {stage} sees it" if asked.by_stage else f"by {asked.title}"
         caption = f"**{self.names[found.label]}** {found.probability:.1%}{found.remark}, {whom}."
         if asked.signed:
@@ -239,10 +239,10 @@ def _no_formula(cell: str | float) -> str | float:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _shrink(array: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[h, w, 3]` or float32 `[h, w]` with at most SHOWN_SIDE pixels a side."""
-    scale = SHOWN_SIDE / max(array.shape[:2])
+def shrink(array: np.ndarray, side: int = SHOWN_SIDE) -> np.ndarray:
+    """Returns uint8 `[h, w, 3]` or float32 `[h, w]` with at most `side` pixels a side."""
+    scale = side / max(array.shape[:2])
     if scale >= 1:
         return array
-    height, width = (max(round(side * scale), 1) for side in array.shape[:2])
+    height, width = (max(round(length * scale), 1) for length in array.shape[:2])
     return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BOX))

@@ -1,8 +1,8 @@
-"""The page: a tab for one image, one for many, and one for each model."""
+"""The page: a tab for one image, one for many, one for each model, and where they are wanted for search and labels."""
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,14 @@ MAX_FILES = 200  # of a batch
 _KEPT_SECONDS = 3600  # of what visitors upload
 
 
-def build(models: list[Any]) -> Any:
-    """Returns the page of some `images.Shown`."""
+def build(models: list[Any], indexes: Mapping[str, Any] | None = None, table: Any = None) -> Any:
+    """Returns the page of some `images.Shown`.
+
+    Args:
+        models: what is on the page.
+        indexes: of images that can be searched (`jaxnets.search.index.Index`), by the models' titles.
+        table: a table to label (`jaxnets.select.checking.Checking`).
+    """
     import gradio as gr
 
     with gr.Blocks(
@@ -32,6 +38,16 @@ def build(models: list[Any]) -> Any:
             _image_tab(gr, models)
         with gr.Tab("Batch"):
             _batch_tab(gr, models)
+        if indexes:
+            from similar import similar_tab
+
+            with gr.Tab("Similar"):
+                similar_tab(gr, models, indexes)
+        if table is not None:
+            from labelling import labelling_tab
+
+            with gr.Tab("Label"):
+                labelling_tab(gr, page, models[0], table)
         for shown in models:
             with gr.Tab(shown.title if len(models) > 1 else "Model"):
                 _model_tab(gr, page, shown)

@@ -68,12 +68,15 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
             batches = [first_batch(config, len(topology.devices))]
         planner = Planner(replace(config, batch_size=batches[0]), topology, _say)
         if auto:
-            best = planner.largest(batches[0])
+            best, too_large = planner.largest(batches[0])
             if best is None:
                 raise UserError(f"config.batch_size auto: no batch fits {topology.name}: {_REMEDY}")
             batches = [best.batch_size]
         steps = [planner.train(batch_size) for batch_size in batches]
-        largest, refused = planner.search(steps) if search else bracket(steps)
+        if auto:
+            largest, refused = best, too_large
+        else:
+            largest, refused = planner.search(steps) if search else bracket(steps)
         for step in steps:
             evaluation = planner.evaluate(config.eval_batch_size or step.batch_size)
             plans.append(
@@ -105,10 +108,12 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _say(text: str | None) -> None:
-    """Shows what is going on, in a line that the next replaces; None ends it."""
+    """Shows what is going on, on a terminal in a line that the next replaces; None ends it."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K" + (text or ""))
         sys.stderr.flush()
+    elif text:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _version(name: str) -> str | None:

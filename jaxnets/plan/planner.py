@@ -176,10 +176,11 @@ class Planner:
         step = jit_eval_step(self._built.eval_step, self.mesh)
         return self._plan("evaluation step", step, self.state.variables, round_up(batch_size, self.mesh))
 
-    def largest(self, first: int) -> StepPlan | None:
-        """Returns the largest batch that fits with a copy of the state, which is made to save it; None if none does.
+    def largest(self, first: int) -> tuple[StepPlan | None, StepPlan | None]:
+        """Returns the largest batch found that fits with a copy of the state, and the smallest that does not.
 
-        It is sought as a run does that begins with config.batch_size auto, from a `first` batch on.
+        The copy is what is made to save it; either is None where none was found. They are sought as a run does that
+        begins with config.batch_size auto, from a `first` batch on.
         """
         plans: dict[int, StepPlan] = {}
         size = self.state_size
@@ -195,7 +196,10 @@ class Planner:
         found = largest_batch(
             need, room, fixed=2 * copied + self.held, quantum=quantum, first=first, most=self.train_examples
         )
-        return None if found.size is None else plans[found.size]
+        return (
+            None if found.size is None else plans[found.size],
+            None if found.refused is None else plans[found.refused],
+        )
 
     def search(self, seen: Sequence[StepPlan]) -> tuple[StepPlan | None, StepPlan | None]:
         """Returns the largest batch found that fits and the smallest found that the compiler refuses.

@@ -61,7 +61,7 @@ def read_labelled(given: str, root: str | None = None) -> list[Row]:
             row = Row(os.path.abspath(path), labels, name, group=group)
             cells = ours.get(row.file)
             if cells is not None and cells[4].strip().lower() == GUESSED:
-                row = replace(row, guess=_divided(cells[2]), probability=_number(cells[3]))
+                row = replace(row, guess=divided(cells[2]), probability=_number(cells[3]))
             rows.append(row)
     return rows
 
@@ -78,7 +78,8 @@ def _read_ours(file: str, root: str) -> dict[str, list[str]]:
     return {os.path.abspath(os.path.join(root, cells[0])): cells for cells in rows if len(cells) >= len(TITLES)}
 
 
-def _divided(cell: str) -> tuple[str, ...]:
+def divided(cell: str) -> tuple[str, ...]:
+    """Returns the labels in a cell."""
     return tuple(filter(None, cell.split(SEPARATOR)))
 
 

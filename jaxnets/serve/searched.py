@@ -3,12 +3,11 @@
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import UserError, nearest
+from jaxnets.search.given import by_model
 from jaxnets.search.index import Index, open_index
 from jaxnets.serve.images import Upload, open_image
 from jaxnets.serve.limits import Limits
@@ -49,19 +48,7 @@ def open_searched(given: Sequence[str], models: Models) -> Mapping[str, Searched
     Raises:
         UserError: if a model is not served or has two, or an index is missing, damaged, or of another model.
     """
-    found: dict[str, Searched] = {}
-    for text in given:
-        name, equals, folder = text.partition("=")
-        if not equals or Path(text).exists():
-            if len(models.served) > 1:
-                raise UserError(f"--index {text}: several models are served, say of which it is: NAME={text}")
-            name, folder = next(iter(models.served)), text
-        if name not in models.served:
-            served = ", ".join(models.served)
-            raise UserError(
-                f"--index {text} names {name!r}, which is not served{nearest(name, models.served)}: expected {served}"
-            )
-        if name in found:
-            raise UserError(f"--index {text}: {name} has an index already, {found[name].index.folder}: give one")
-        found[name] = Searched(open_index(folder, models.served[name].current.predictor))
-    return found
+    folders = by_model(given, models.served)
+    return {
+        name: Searched(open_index(folder, models.served[name].current.predictor)) for name, folder in folders.items()
+    }

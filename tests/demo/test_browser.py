@@ -176,3 +176,57 @@ def test_the_page_fetches_nothing_from_elsewhere(page, address):
     fetched = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert fetched
     assert [name for name in fetched if not name.startswith((address, "blob:", "data:"))] == []
+
+
+@pytest.fixture
+def labelling(browser, digits_run, tmp_path):
+    """A page with a table to label: three digits, the guess of the second wrong."""
+    from images import open_shown
+    from page import build
+
+    from jaxnets.select.checking import Checking
+    from jaxnets.select.table import Row, write_table
+
+    rows = []
+    for name, guess in (("3", "3"), ("5", "7"), ("8", "8")):
+        file = ROOT / "demo" / "examples" / "digits" / f"{name}.png"
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+        rows.append(Row(str(tmp_path / file.name), (guess,), "train", guess=(guess,), probability=0.5))
+    write_table(tmp_path / "next.csv", tmp_path, rows)
+    page = build([open_shown(str(digits_run), engine="jax")], None, Checking(tmp_path / "next.csv"))
+    page.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    visit(browser, page.local_url, 1280, 1000)
+    yield browser, tmp_path / "next.csv"
+    page.close()
+
+
+def test_a_table_is_labelled_by_keyboard(labelling):
+    page, table = labelling
+
+    def press(*keys: str) -> None:
+        webdriver.ActionChains(page).send_keys(*keys).perform()
+
+    def note() -> str:
+        return text_of(page, "#label-note")
+
+    tab(page, 2)
+    wait_for(lambda: "3.png" in note() and "3 of 3" in note())
+    wait_for(lambda: find(page, "#label-image img"))
+    press(webdriver.Keys.ENTER)  # the guess is right
+    wait_for(lambda: "5.png" in note() and "2 of 3" in note())
+    press("6")  # the sixth class: 5
+    wait_for(lambda: page.find_elements("css selector", "#label-class input")[5].is_selected())
+    press(webdriver.Keys.ENTER)
+    wait_for(lambda: "8.png" in note() and "1 of 3" in note())
+    press(webdriver.Keys.ARROW_LEFT)
+    wait_for(lambda: "5.png" in note() and "checked" in note())
+    press(webdriver.Keys.ARROW_RIGHT)
+    wait_for(lambda: "8.png" in note())
+    press(webdriver.Keys.ENTER)
+    wait_for(lambda: "All 3 images are checked" in note())
+    rows = [row[:5] for row in csv.reader(table.read_text().splitlines()[1:])]
+    assert rows == [
+        ["3.png", "3", "3", "0.5000", "yes"],
+        ["5.png", "5", "7", "0.5000", "yes"],
+        ["8.png", "8", "8", "0.5000", "yes"],
+    ]

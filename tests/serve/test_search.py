@@ -85,7 +85,7 @@ def test_an_index_belongs_to_a_model_that_is_served(index):
     assert list(open_searched([f"one={folder}"], models)) == ["one"]
     for given, message in (
         ([folder], "say of which it is: NAME="),
-        ([f"three={folder}"], "names 'three', which is not served"),
+        ([f"three={folder}"], "names the model 'three', which is not there"),
         ([f"one={folder}", f"one={folder}"], "one has an index already"),
         ([f"one={folder}/nowhere"], "there is no index in"),
     ):
