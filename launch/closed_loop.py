@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from traffic import Question, Traffic, free_port
+from traffic import Question, Traffic, free_port, wait_for
 
 from jaxnets import cli
 from jaxnets.config import DataConfig
@@ -246,7 +246,14 @@ class Loop:
         self.check(f"the new model took over by itself ({state['phase']})", state["phase"] == "promoted")
         before = traffic.answered
         wait_for(lambda: traffic.answered >= before + 500, 120)
-        self.check(f"and answers: accuracy {traffic.accuracy(400):.2%}", traffic.models()[-1] == "new")
+        self.check(f"and answers: accuracy {traffic.accuracy(400):.2%}", traffic.answers()[-1].model == "new")
+        labels = self.home / "labels.csv"
+        with labels.open("w", newline="") as opened:
+            csv.writer(opened).writerows([("id", "label"), *((one.number, one.truth) for one in traffic.answers())])
+        time.sleep(2)  # until the last records are written
+        given = ["--log", self.home / "records", "--a", NAME, "--b", "new", "--labels", labels]
+        found = self._call("monitor", "ab", *given, "--out", self.home / "ab.json", statuses=(0, 1))
+        self.check("of what both answered, the labels that come later say that the difference is sure", found == 1)
 
     def _begin(self, address: str, name: str) -> None:
         self._post(f"{address}/v1/models/{NAME}/canary", {"model": self._at(name), "name": name})
@@ -315,16 +322,6 @@ def reachable(url: str) -> bool:
         return bool(get(url))
     except OSError:
         return False
-
-
-def wait_for(seen: Any, seconds: float) -> Any:
-    """Returns what is seen; raises UserError if it is not within that time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := seen():
-            return found
-        time.sleep(0.1)
-    raise UserError(f"what was waited for did not come within {seconds:g} s")
 
 
 if __name__ == "__main__":

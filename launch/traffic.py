@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from jaxnets.errors import UserError
 
 _THREADS = 2
 _SECONDS = 20.0  # that an answer may take
@@ -21,6 +24,14 @@ class Question:
     truth: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    model: str  # that gave it
+    number: str  # of its record
+    truth: str
+    right: bool
+
+
 class Traffic:
     """Asks what is in images, drawn from those at hand, until it is left; counts what was not answered."""
 
@@ -28,7 +39,7 @@ class Traffic:
         self._port, self._path, self._pause = port, path, _THREADS / rate
         self._questions: Sequence[Question] = ()
         self._lock = threading.Lock()
-        self._answers: list[tuple[str, bool]] = []  # the model that answered, and whether it was right
+        self._answers: list[Answer] = []
         self.failed = 0
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._go_on, args=(seed,), daemon=True) for seed in range(_THREADS)]
@@ -43,14 +54,13 @@ class Traffic:
 
     def accuracy(self, latest: int = 0) -> float:
         """Returns the share of right answers among the latest, or all."""
-        with self._lock:
-            right = [right for _, right in self._answers[-latest:]]
+        right = [answer.right for answer in self.answers()[-latest:]]
         return sum(right) / max(len(right), 1)
 
-    def models(self) -> list[str]:
-        """Returns the model of each answer."""
+    def answers(self) -> list[Answer]:
+        """Returns what was answered so far."""
         with self._lock:
-            return [model for model, _ in self._answers]
+            return list(self._answers)
 
     def __enter__(self) -> "Traffic":
         for thread in self._threads:
@@ -81,8 +91,10 @@ class Traffic:
                 connection = None
             else:
                 told = json.loads(content)
+                (said,) = told["predictions"]
+                right = said["top"][0]["label"] == question.truth
                 with self._lock:
-                    self._answers.append((told["model"], told["predictions"][0]["top"][0]["label"] == question.truth))
+                    self._answers.append(Answer(told["model"], str(said.get("id", "")), question.truth, right))
             due = max(due + self._pause, time.monotonic() - self._pause)
             self._ending.wait(max(due - time.monotonic(), 0))
 
@@ -90,3 +102,13 @@ class Traffic:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def wait_for(seen: Any, seconds: float) -> Any:
+    """Returns what is seen; raises UserError if it is not within that time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := seen():
+            return found
+        time.sleep(0.1)
+    raise UserError(f"what was waited for did not come within {seconds:g} s")
