@@ -38,7 +38,7 @@ NAME = "clothes"
 MODEL = "resnet8_cifar"
 TURNED, DIMMED = 20, 0.8  # degrees, and the share of the light that is left
 SHARES = {"asked": 0.4, "pool": 0.3, "test": 0.3}  # of the test images: asked about, chosen from, and judged by
-MOST = {"asked": 2000, "pool": 2000, "test": 2000, "old": 2000}  # images, the old ones that are trained on again too
+MOST = {"asked": 2000, "pool": 2000, "test": 2000, "old": 6000}  # images, the old ones that are trained on again too
 CANARY = (
     "--canary-steps", "10,50,100", "--canary-window", "3", "--canary-requests", "40", "--canary-compare", "0.5",
     "--canary-latency", "5", "--canary-disagreement", "0.6", "--shadow-time", "0.5",
@@ -142,7 +142,7 @@ class Loop:
             "data.source": f"csv:{table}",
             "model.pretrained": self._at("old"),
             "steps": self.options.more_steps if name == "new" else self.options.more_steps // 3,
-            "optimizer.learning_rate": 0.1,
+            "optimizer.learning_rate": 0.05,
         }
 
     @contextmanager
