@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.serve.rollout.options import add_options, read_options
 
 if TYPE_CHECKING:
     from jaxnets.serve.searched import Searched
@@ -65,6 +66,7 @@ def main() -> None:
     records.add_argument(
         "--record-images", type=int, default=0, metavar="N", help="keep the latest N images too (default 0: never any)"
     )
+    add_options(parser)
     cli.add_checkpoint_options(parser)
     cli.add_engine_option(parser)
     cli.run(parser, _serve)
@@ -88,6 +90,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     keys = read_keys(options.api_key_file) if options.api_key_file else Keys()
     sources = [Source.parse(text, options.checkpoint) for text in options.models]
     splits = [Split.parse(text) for text in options.splits]
+    rollout, admin = read_options(options, keys)
     web = Web.parse(options.origins, options.root_path)
     bounds = Bounds(
         file_bytes=int(options.record_mib * MEBIBYTE), files=options.record_files, images=options.record_images
@@ -109,7 +112,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     recorder = None
     if options.record is not None:
         recorder = Recorder(options.record, bounds, meters.recorded, meters.dropped)
-    models = Models(sources, splits, open_=open_, limits=limits, meters=meters, recorder=recorder)
+    models = Models(sources, splits, open_=open_, limits=limits, meters=meters, recorder=recorder, rollout=rollout)
     searched: Mapping[str, Searched] = {}
     if options.indexes:
         from jaxnets.serve.searched import open_searched
@@ -118,7 +121,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"serving {', '.join(models.names)} at http://{host}:{port}  (how to ask: /docs)", flush=True)
-    serve(make_app(models, limits, keys, web, searched), listening, limits)
+    serve(make_app(models, limits, keys, web, searched, admin), listening, limits)
     return 0
 
 

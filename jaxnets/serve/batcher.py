@@ -134,11 +134,20 @@ class Batcher:
         """Answers what was accepted, and nothing new, then ends the threads."""
         self._ending = True
         await self._empty.wait()
+        self.stop()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    async def idle(self) -> None:
+        """Waits until nothing is without an answer."""
+        await self._empty.wait()
+
+    def stop(self) -> None:
+        """Ends the threads, where nothing waits for them."""
+        self._ending = True
         with self._arrived:
             self._closing = True
             self._arrived.notify_all()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
 
     def _prepare(self, job: Job, index: int, image: Callable[[], Image]) -> None:
         if job.future.done():

@@ -14,26 +14,26 @@ class Meters:
     """Counters of one application, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter("jaxnets_requests", "Requests answered", ["route", "status"], registry=self._registry)
+        self.registry = CollectorRegistry()
+        self._requests = Counter("jaxnets_requests", "Requests answered", ["route", "status"], registry=self.registry)
         self._seconds = Histogram(
             "jaxnets_request_seconds", "From a request's headers to its answer", ["route"],
-            buckets=_SECONDS, registry=self._registry,
+            buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._batch = Histogram(
-            "jaxnets_batch_images", "Images computed together", ["model"], buckets=_SIZES, registry=self._registry
+            "jaxnets_batch_images", "Images computed together", ["model"], buckets=_SIZES, registry=self.registry
         )
-        self._queue = Gauge("jaxnets_queue_images", "Images without an answer", ["model"], registry=self._registry)
+        self._queue = Gauge("jaxnets_queue_images", "Images without an answer", ["model"], registry=self.registry)
         self._step = Gauge(
             "jaxnets_model_step", "Step of the checkpoint that answers; -1: the weights are no run's", ["model"],
-            registry=self._registry,
+            registry=self.registry,
         )  # fmt: skip
         self._records = Counter(
-            "jaxnets_records", "Records of answers that were written", ["model"], registry=self._registry
+            "jaxnets_records", "Records of answers that were written", ["model"], registry=self.registry
         )
         self._dropped = Counter(
             "jaxnets_records_dropped", "Records that were lost: the disk is full, or too slow", ["model"],
-            registry=self._registry,
+            registry=self.registry,
         )  # fmt: skip
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -49,6 +49,11 @@ class Meters:
     def loaded(self, model: str, step: int | None) -> None:
         self._step.labels(model).set(-1 if step is None else step)
 
+    def forget(self, model: str) -> None:
+        """Shows nothing more of a model that is served no longer."""
+        for gauge in (self._queue, self._step):
+            gauge.remove(model)
+
     def recorded(self, model: str, count: int) -> None:
         self._records.labels(model).inc(count)
 
@@ -56,4 +61,4 @@ class Meters:
         self._dropped.labels(model).inc(count)
 
     def text(self) -> bytes:
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

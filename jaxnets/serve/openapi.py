@@ -27,7 +27,7 @@ _SAYS = {
     504: "No answer in time",
 }  # fmt: skip
 
-_ERROR_SCHEMA = {
+OBJECT_ERROR = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -53,12 +53,13 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         found[status] = {
             "description": _SAYS[status],
             "headers": headers,
-            "content": {"application/json": {"schema": _ERROR_SCHEMA, "example": example}},
+            "content": {"application/json": {"schema": OBJECT_ERROR, "example": example}},
         }
     return found
 
 
-def _success(description: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+def success(description: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Returns the description of an answer that is no error."""
     return {200: {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
@@ -84,11 +85,11 @@ def _body(*, many: bool) -> dict[str, Any]:
 
 _REFUSALS = errors(400, 401, 404, 408, 413, 415, 422, 503, 504)
 
-PROBE = _success("Yes", {"status": "ok"}, _object(status=_STRING))
+PROBE = success("Yes", {"status": "ok"}, _object(status=_STRING))
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus's text format", "content": {"text/plain": {"schema": _STRING}}}
 }
-MODELS = _success(
+MODELS = success(
     "Every name, in the order of the command line",
     {
         "models": [
@@ -145,7 +146,7 @@ _ANSWER["properties"] |= {
     },
 }
 PREDICT: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
         "to have, none of them or all. A model with bounds (`refusal` of GET /v1/models) names its answer as `label`, "
         "which is null where it is 'none of these', with the reason",
@@ -168,7 +169,7 @@ PREDICT: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 EMBED: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Each image's embedding: the pooled vector that the model's head sees",
         {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
         _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
@@ -177,7 +178,7 @@ EMBED: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 SEARCH: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Of each image those of the index that are most like it, with the cosine of the angle between their vectors: 1 "
         "where they are the same. `step` is that of the weights that the index is of",
         {"model": "pets", "step": 12000, "hits": [[{"file": "cats/7.jpg", "similarity": 0.981}]]},
@@ -192,6 +193,9 @@ _DRAWING: dict[int | str, dict[str, Any]] = {
 EXPLAIN: dict[str, Any] = {"responses": _DRAWING | _REFUSALS, "openapi_extra": _body(many=False)}
 
 
+_ADMIN = ("promote", "rollback", "canary")  # ends of routes that need a key whether or not others do
+
+
 def describe(app: FastAPI, names: Sequence[str], *, with_keys: bool) -> None:
     """Adds the names that are served as examples, and the API key where one is needed."""
     description = app.openapi()
@@ -201,12 +205,11 @@ def describe(app: FastAPI, names: Sequence[str], *, with_keys: bool) -> None:
                 if parameter["name"] == "name":
                     parameter["example"] = names[0]
                     parameter["schema"] = {"type": "string", "minLength": 1, "examples": list(names)}
-    if with_keys:
-        description.setdefault("components", {})["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        for route, path in description["paths"].items():
-            if route.startswith("/v1/") or route == "/metrics":
-                for operation in path.values():
-                    operation["security"] = [{"bearer": []}, {"key": []}]
+    description.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for route, path in description["paths"].items():
+        if route.endswith(_ADMIN) or (with_keys and (route.startswith("/v1/") or route == "/metrics")):
+            for operation in path.values():
+                operation["security"] = [{"bearer": []}, {"key": []}]
