@@ -22,6 +22,7 @@ from jaxnets.preprocess import Preprocess
 from jaxnets.serve.app import make_app
 from jaxnets.serve.limits import Keys, Limits
 from jaxnets.serve.models import Models
+from jaxnets.serve.rollout.options import Options
 from jaxnets.serve.source import Source, Split
 from jaxnets.serve.web import Web
 
@@ -83,15 +84,26 @@ def fake_app(
     predictor: FakePredictor | None = None,
     searched: Mapping[str, Any] | None = None,
     recorder: Recorder | None = None,
+    rollout: Options | None = None,
+    admin: Keys | None = None,
+    made: dict[str, FakePredictor] | None = None,
 ):
-    """Returns an application that serves fakes under these names, and the predictors by name."""
+    """Returns an application that serves fakes under these names, and the predictors by name.
+
+    `made` are predictors that are there already, by what they are opened from.
+    """
     limits = limits or Limits(timeout=5)
-    made = {name: predictor or FakePredictor() for name in names or ("fake",)}
-    sources = [Source(name=name, path=name) for name in made]
+    made = {name: predictor or FakePredictor() for name in names or ("fake",)} | (made or {})
     models = Models(
-        sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, recorder=recorder, seed=0
+        [Source(name=name, path=name) for name in names or ("fake",)],
+        splits,
+        open_=lambda path, checkpoint: made[path],
+        limits=limits,
+        recorder=recorder,
+        seed=0,
+        rollout=rollout,
     )
-    return make_app(models, limits, keys, web, searched), made
+    return make_app(models, limits, keys, web, searched, admin), made
 
 
 @asynccontextmanager

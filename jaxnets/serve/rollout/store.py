@@ -35,7 +35,7 @@ class Store:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._states: States = {}
-        self._text = ""  # of the file, as it was read or written at last
+        self._text: str | None = None  # of the file, as it was read or written at last
         self._lock = threading.Lock()
         self._failing = False
         if folder is None:
