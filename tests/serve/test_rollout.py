@@ -19,7 +19,7 @@ from tests.serve.fakes import FakePredictor, client_of, fake_app, image
 OLD, NEW = "/v1/models/old", "/v1/models/new"
 PETS = "/v1/models/pets"
 ADMIN = {"x-api-key": "admin"}
-ALL = Bounds(steps=(1.0,), window=0, requests=5, compare=0)  # the candidate has every request at once
+ALL = Bounds(steps=(1.0,), window=0, requests=5, compare=0, latency=1e9)  # the candidate has every request at once
 
 
 def shadowing(**options):

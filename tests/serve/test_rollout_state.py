@@ -23,6 +23,13 @@ def tally(count, failures=0, seconds=0.01):
     return found
 
 
+def paused():
+    """Returns a hundred requests of which one met a pause."""
+    found = tally(99)
+    found.note(1.0)
+    return found
+
+
 def counts(candidate, *, stable=None, copies=None, disagreed=0):
     return Counts(stable=stable or tally(1000), candidate=candidate, copies=copies or tally(100), disagreed=disagreed)
 
@@ -79,6 +86,7 @@ def test_a_crossed_bound_sends_it_back_and_says_why(found, bound):
         counts(tally(9, failures=9)),
         counts(tally(100, seconds=0.014)),
         counts(tally(99, seconds=1.0)),
+        counts(paused()),
         counts(tally(5), disagreed=10),
         counts(tally(5), copies=tally(0)),
     ],

@@ -1,6 +1,7 @@
 """What is counted of two models that answer one name: sums, so that several processes can add theirs up."""
 
 import dataclasses
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ class Tally:
     requests: int = 0  # that it was to answer
     failures: int = 0  # of them
     seconds: float = 0.0  # that it took for the others, in sum
+    squares: float = 0.0  # likewise of their squares
     buckets: dict[int, int] = field(default_factory=dict)  # how many took so long, by the number of the edge above
 
     @property
@@ -30,6 +32,13 @@ class Tally:
     def mean(self) -> float | None:
         """Seconds of an answer; None without any."""
         return self.seconds / self.answered if self.answered else None
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean, in seconds; 0 without any."""
+        if self.mean is None:
+            return 0.0
+        return math.sqrt(max(self.squares / self.answered - self.mean**2, 0.0) / self.answered)
 
     @property
     def p99(self) -> float | None:
@@ -48,6 +57,7 @@ class Tally:
             self.failures += 1
             return
         self.seconds += seconds
+        self.squares += seconds**2
         number = bisect_left(_EDGES, seconds)
         self.buckets[number] = self.buckets.get(number, 0) + 1
 
@@ -55,6 +65,7 @@ class Tally:
         self.requests += other.requests
         self.failures += other.failures
         self.seconds += other.seconds
+        self.squares += other.squares
         for number, count in other.buckets.items():
             self.buckets[number] = self.buckets.get(number, 0) + count
 
@@ -107,5 +118,6 @@ def _tally(saved: dict[str, Any]) -> Tally:
         requests=int(saved["requests"]),
         failures=int(saved["failures"]),
         seconds=float(saved["seconds"]),
+        squares=float(saved["squares"]),
         buckets={int(number): int(count) for number, count in saved["buckets"].items()},
     )

@@ -15,6 +15,7 @@ Phase = Literal["split", "shadow", "canary", "promoted", "rolled back"]
 Bound = Literal["errors", "latency", "disagreement", "asked"]
 
 _SURE = 3.29  # quantile of the normal distribution, 99.9 %: of what goes back before a step has its requests
+_TWICE = 2.0  # standard errors of a latency
 _FEW = 10  # requests, or copies, below which nothing goes back
 
 
@@ -153,7 +154,8 @@ def crossed(state: State, bounds: Bounds) -> tuple[Bound, str] | None:
     """Returns which bound a canary has crossed, and how; None where it is within all.
 
     With the requests of a step the shares themselves must be within. With fewer, from 10 on, it is enough that the
-    lower end of their 99.9 % score interval (Wilson 1927) is not beyond.
+    lower end of their 99.9 % score interval (Wilson 1927) is not beyond. A mean latency is beyond where it is so by two
+    standard errors: one request that met a pause of the machine sends nobody back.
     """
     counts, usual = state.counts, _usual(state)
     allowed = bounds.errors + usual.failing
@@ -169,8 +171,10 @@ def crossed(state: State, bounds: Bounds) -> tuple[Bound, str] | None:
             f"{bounds.disagreement:.2%} may be"
         )
     mine, theirs = counts.candidate.mean, usual.mean
-    enough = counts.candidate.answered >= bounds.requests and usual.answered >= _FEW
-    if enough and mine is not None and theirs is not None and mine > bounds.latency * theirs:
+    if counts.candidate.answered < bounds.requests or usual.answered < _FEW or mine is None or theirs is None:
+        return None
+    unsure = _TWICE * math.hypot(counts.candidate.error, bounds.latency * usual.error)
+    if mine - bounds.latency * theirs > unsure:
         return "latency", (
             f"an answer took {1e3 * mine:.1f} ms, {mine / theirs:.2f} times {state.stable.name}'s {1e3 * theirs:.1f} "
             f"ms, and {bounds.latency:g} times may be"
