@@ -28,7 +28,7 @@ def ab(options) -> None:
             if looks is None:
                 continue
             alarms = (always_valid_p(looks, bounds.effect)[:, -1] <= ALPHA).mean()
-            ordinary = 2 * norm.sf(np.abs(looks.difference) / np.sqrt(looks.alike))
+            ordinary = 2 * norm.sf(np.abs(looks.difference) / np.sqrt(looks.variance))
             other = drawn(random, options, accuracy, accuracy - 0.02, kind, bounds)
             half = half_width(other, bounds.effect, ALPHA)
             missed = (np.abs(other.difference + 0.02) > half).any(1).mean()

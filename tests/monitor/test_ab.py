@@ -33,7 +33,7 @@ def measures(comparison):
 
 def looks(difference, variance):
     difference, variance = np.asarray(difference, float), np.asarray(variance, float)
-    return Looks(difference=difference, variance=variance, alike=variance, enough=np.ones(difference.shape, bool))
+    return Looks(difference=difference, variance=variance, enough=np.ones(difference.shape, bool))
 
 
 def test_the_ratio_is_that_of_the_paper_for_two_streams_of_equal_length():
@@ -65,7 +65,7 @@ def test_who_looks_at_every_100_errs_no_more_often_than_alpha(kind):
     a, b = a.astype(float), b.astype(float)
     found = looks_at_pairs(b - a, Bounds()) if kind == "pairs" else looks_of(a, b, ends, ends)
     alarms = (always_valid_p(found, 0.02)[:, -1] <= 0.05).mean()
-    ordinary = (np.abs(found.difference) > 1.96 * np.sqrt(found.alike)).any(1).mean()
+    ordinary = (np.abs(found.difference) > 1.96 * np.sqrt(found.variance)).any(1).mean()
     assert alarms <= 0.05 < ordinary
     worse = (random.random((400, 3000)) < 0.8).astype(float)
     found = looks_at_pairs(worse - a, Bounds()) if kind == "pairs" else looks_of(a, worse, ends, ends)

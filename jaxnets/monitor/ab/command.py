@@ -110,23 +110,32 @@ def _cut(options: argparse.Namespace, a: "Records", b: "Records") -> "list[Recor
 
 
 def _show(comparison: "Comparison") -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = terminal.console()
     a, b = (terminal.shown(of.about.model) for of in (comparison.a, comparison.b))
     how = (
         f"{comparison.paired:,} images that both answered"
         if comparison.paired
-        else f"{len(comparison.a):,} and {len(comparison.b):,} records"
+        else "{:,} and {:,} records".format(*comparison.measures[-1].counts)
     )
     console.print(f"{a} (A) and {b} (B): {how}", soft_wrap=True)
     sure = 1 - comparison.bounds.alpha
-    found = Table("", "A", "B", "B − A", "95 %, one look", f"{sure:.0%}, always valid", "p, always valid", "")
+    found = Table(
+        Column("", no_wrap=True),
+        "A",
+        "B",
+        "B − A",
+        "95 %, at one look",
+        f"{sure:.0%}, always valid",
+        "p, always valid",
+        "",
+    )
     for one in comparison.measures:
         mark = "" if one.name not in comparison.differing else "B more" if one.b > one.a else "B less"
         found.add_row(
             one.name, f"{one.a:.2%}", f"{one.b:.2%}", f"{one.b - one.a:+.2%}",
-            f"{one.interval.low:+.2%} … {one.interval.high:+.2%}", f"{one.always.low:+.2%} … {one.always.high:+.2%}",
+            *(f"{100 * each.low:+.2f} … {100 * each.high:+.2f}" for each in (one.interval, one.always)),
             f"{one.adjusted:.2g}", mark,
         )  # fmt: skip
     console.print(found)

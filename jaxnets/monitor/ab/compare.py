@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from jaxnets.errors import UserError
 from jaxnets.evaluate.intervals import QUANTILE, Interval, wilson
 from jaxnets.evaluate.mcnemar import holm
-from jaxnets.monitor.ab.sequential import Looks, always_valid_p, half_width, variance_of
+from jaxnets.monitor.ab.sequential import Looks, always_valid_interval, always_valid_p, variance_of
 from jaxnets.monitor.accuracy import right
 from jaxnets.monitor.records import UNKNOWN, Records
 
@@ -48,7 +48,7 @@ class Measure:
     b: float
     counts: tuple[int, int]  # records that they are of
     interval: Interval  # of b − a, to 95 %, for one look
-    always: Interval  # likewise at 1 − alpha, for any number of looks
+    always: Interval  # likewise at 1 − alpha, for any number of looks and for all measures together
     p: float  # always valid
     adjusted: float = math.nan  # for there being several measures
 
@@ -141,7 +141,8 @@ def compare(a: Records, b: Records, bounds: Bounds | None = None) -> Comparison:
                 f"{bounds.least_records}: wait for more, or ask for fewer"
             )
     several = a.about.several_labels
-    found = [_measure(one, bounds, paired=paired) for one in _values(rows_a, rows_b, bounds, notes, several, paired)]
+    values = list(_values(rows_a, rows_b, bounds, notes, several, paired))
+    found = [_measure(one, bounds, bounds.alpha / len(values), paired=paired) for one in values]
     adjusted = holm([one.p for one in found])
     measures = [Measure(**{**vars(one), "adjusted": p}) for one, p in zip(found, adjusted, strict=True)]
     return Comparison(
@@ -186,17 +187,16 @@ def _pair(name: str, a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray,
     return _Values(name=name, a=numbers[0], b=numbers[1], times=(a["time"], b["time"]), shares=shares)
 
 
-def _measure(values: _Values, bounds: Bounds, *, paired: bool) -> Measure:
+def _measure(values: _Values, bounds: Bounds, alpha: float, *, paired: bool) -> Measure:
     looks = looks_at_pairs(values.b - values.a, bounds) if paired else looks_at_samples(values, bounds)
     difference, variance = float(looks.difference[-1]), float(looks.variance[-1])
-    half = float(half_width(looks, bounds.effect, bounds.alpha)[-1])
     return Measure(
         name=values.name,
         a=float(values.a.mean()),
         b=float(values.b.mean()),
         counts=(len(values.a), len(values.b)),
         interval=_newcombe(values) if values.shares and not paired else _around(difference, QUANTILE * variance**0.5),
-        always=_around(difference, half),
+        always=Interval(*always_valid_interval(looks, bounds.effect, alpha)),
         p=float(always_valid_p(looks, bounds.effect)[-1]),
     )
 
@@ -219,7 +219,7 @@ def looks_at_pairs(differences: Float64[np.ndarray, "*runs n"], bounds: Bounds) 
     ends = _ends(n, bounds.least_records, bounds.every)
     sums, squares = (np.cumsum(x, -1)[..., ends - 1] for x in (differences, differences**2))
     variance = variance_of(sums, squares, ends, -1) / ends
-    return Looks(difference=sums / ends, variance=variance, alike=variance, enough=squares >= 2 * _FEW)
+    return Looks(difference=sums / ends, variance=variance, enough=squares >= 2 * _FEW)
 
 
 def looks_at_samples(values: _Values, bounds: Bounds) -> Looks:
@@ -247,12 +247,13 @@ def looks_of(
         sums.append(np.cumsum(x, -1)[..., seen - 1])
         squares.append(np.cumsum(x**2, -1)[..., seen - 1])
     variances = [variance_of(*each, 0) for each in zip(sums, squares, counts, strict=True)]
-    both = variance_of(sum(sums), sum(squares), sum(counts), 0)
-    mean, least = sum(sums) / sum(counts), np.minimum(*counts)
+    both = variance_of(sums[0] + sums[1], squares[0] + squares[1], counts[0] + counts[1], 0)
+    # The smaller sample's own is now and then far too small; that of both is not.
+    variance = np.maximum(variances[0] / counts[0] + variances[1] / counts[1], both / counts[0] + both / counts[1])
+    mean, least = (sums[0] + sums[1]) / (counts[0] + counts[1]), np.minimum(*counts)
     return Looks(
         difference=sums[1] / counts[1] - sums[0] / counts[0],
-        variance=variances[0] / counts[0] + variances[1] / counts[1],
-        alike=both / counts[0] + both / counts[1],
+        variance=variance,
         enough=least * np.minimum(mean, 1 - mean) >= _FEW,
     )
 

@@ -25,7 +25,6 @@ class Looks:
 
     difference: Float[np.ndarray, "*runs looks"]
     variance: Float[np.ndarray, "*runs looks"]  # of the difference
-    alike: Float[np.ndarray, "*runs looks"]  # its variance if there is none: of one mean, which is known better
     enough: Bool[np.ndarray, "*runs looks"]  # whether a normal distribution is near enough: else nothing is said
 
 
@@ -47,7 +46,7 @@ def always_valid_p(looks: Looks, effect: float) -> Float[np.ndarray, "*runs look
         looks: at the difference.
         effect: τ, the size of differences that the test finds soonest.
     """
-    s, t = looks.alike, effect**2
+    s, t = looks.variance, effect**2
     log_ratio = 0.5 * np.log(s / (s + t)) + t * looks.difference**2 / (2 * s * (s + t))
     return np.minimum.accumulate(np.exp(-np.maximum(np.where(looks.enough, log_ratio, 0), 0)), axis=-1)
 
@@ -57,3 +56,15 @@ def half_width(looks: Looks, effect: float, alpha: float) -> Float[np.ndarray, "
     s, t = looks.variance, effect**2
     half = np.sqrt(s * (s + t) / t * (np.log((s + t) / s) - 2 * np.log(alpha)))
     return np.where(looks.enough, half, np.inf)
+
+
+def always_valid_interval(looks: Looks, effect: float, alpha: float) -> tuple[float, float]:
+    """Returns what the intervals of all looks have in common, which leaves 0 out where the always-valid p is below α.
+
+    Where they have nothing in common, as happens with probability α at most, it is the latest.
+    """
+    half = half_width(looks, effect, alpha)
+    low, high = float((looks.difference - half).max()), float((looks.difference + half).min())
+    if low > high:
+        low, high = float(looks.difference[-1] - half[-1]), float(looks.difference[-1] + half[-1])
+    return max(low, -1.0), min(high, 1.0)

@@ -193,7 +193,7 @@ class Rollouts:
         """Goes by these states from now on."""
         for name, state in states.items():
             before = self.states.get(name)
-            if before is not None and before.epoch != state.epoch:
+            if before is None or before.epoch != state.epoch:
                 _log.log(logging.WARNING if state.bound else logging.INFO, "%s: %s", name, self._said(state))
             self._meters.show(name, state, self.options.bounds)
         self.states = dict(states)
