@@ -89,6 +89,10 @@ PROBE = success("Yes", {"status": "ok"}, _object(status=_STRING))
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus's text format", "content": {"text/plain": {"schema": _STRING}}}
 }
+_ROLLOUT = {
+    "type": "object",
+    "description": "of names with a candidate: how far it has taken over, as POST …/canary answers",
+}
 MODELS = success(
     "Every name, in the order of the command line",
     {
@@ -116,7 +120,9 @@ MODELS = success(
             }
         ]
     },
-    _object(models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING}})),
+    _object(
+        models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING, "rollout": _ROLLOUT}})
+    ),
 )
 _NAMED = _list(_object(label=_STRING, probability=_NUMBER))
 _ANSWER = _object(top=_NAMED)

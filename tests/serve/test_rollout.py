@@ -468,9 +468,12 @@ def test_processes_agree(runs, tmp_path):
             assert [rollout_of(app)["phase"] for app in (first, second)] == ["promoted"] * 2
             await one.post(f"{PETS}/rollback", headers=ADMIN)
             await models_of(second).rollouts.poll()
+            assert await answers(other, 1) == [(200, "pets")]
+            await brought(one, "newer")  # which the other has not seen yet
+            assert (await other.post(f"{PETS}/promote", headers=ADMIN)).json()["phase"] == "promoted"
             return await answers(other, 1)
 
-    assert asyncio.run(body()) == [(200, "pets")]
+    assert asyncio.run(body()) == [(200, "newer")]
 
 
 # Whatever comes

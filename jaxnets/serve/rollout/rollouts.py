@@ -57,6 +57,7 @@ class Rollouts:
         self._hurried = replace(models.limits, timeout=_PATIENCE * models.limits.timeout)
         self._copier = Copier(models.limits, models.idle, options.spare, self._heard, self._dropped, models.recorder)
         self._store = Store(options.state)
+        self._changing = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
         self.states: States = {}
         self.take(self._store.change(self.places.begin))
@@ -187,7 +188,8 @@ class Rollouts:
 
     async def change(self, function: Callable[[States], States]) -> None:
         """Changes the states, in all processes that share them: in this one at once."""
-        self.take(await asyncio.to_thread(self._store.change, function))
+        async with self._changing:  # or an older answer of the store could come after a newer one
+            self.take(await asyncio.to_thread(self._store.change, function))
 
     def take(self, states: Mapping[str, State]) -> None:
         """Goes by these states from now on."""

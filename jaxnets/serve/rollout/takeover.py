@@ -42,6 +42,7 @@ async def promote(rollouts: Rollouts, name: str) -> State:
             )
         return state.moved("promoted", time.time())
 
+    await rollouts.poll()  # another process may have brought it in
     return await _changed(rollouts, name, promoted)
 
 
@@ -74,6 +75,7 @@ async def begin_canary(rollouts: Rollouts, name: str, model: str | None, called:
         raise Refused(409, "split", f"the shares of {name} are those of --split: promote it, or serve it by --canary")
     if name not in rollouts.models.names:
         raise _no_model(rollouts, name)
+    await rollouts.poll()
     if rollouts.places.loading.locked():
         raise Refused(409, "loading", "another candidate is being opened: try again later", {"Retry-After": "5"})
     async with rollouts.places.loading:
