@@ -24,12 +24,12 @@ def ab(options) -> None:
     print("|---|---|---|---|---|")
     for accuracy in (0.5, 0.9, 0.99):
         for kind in (*SPLITS, "pairs"):
-            looks = drawn(random, options, accuracy, accuracy, kind, bounds)
-            if looks is None:
+            looks, ends = drawn(random, options, accuracy, accuracy, kind, bounds)
+            if not len(ends):
                 continue
             alarms = (always_valid_p(looks, bounds.effect)[:, -1] <= ALPHA).mean()
             ordinary = 2 * norm.sf(np.abs(looks.difference) / np.sqrt(looks.variance))
-            other = drawn(random, options, accuracy, accuracy - 0.02, kind, bounds)
+            other, _ = drawn(random, options, accuracy, accuracy - 0.02, kind, bounds)
             half = half_width(other, bounds.effect, ALPHA)
             missed = (np.abs(other.difference + 0.02) > half).any(1).mean()
             print(
@@ -39,29 +39,29 @@ def ab(options) -> None:
     for accuracy in (0.5, 0.9):
         for kind in ("1:1", "9:1", "pairs"):
             for difference in (0.01, 0.02, 0.05):
-                looks = drawn(random, options, accuracy, accuracy - difference, kind, bounds)
+                looks, ends = drawn(random, options, accuracy, accuracy - difference, kind, bounds)
                 found = always_valid_p(looks, bounds.effect) <= ALPHA
                 first = np.where(found.any(1), found.argmax(1), found.shape[1])
                 number = int(np.median(first))
-                needed = f"{(number + 1) * bounds.every:,}" if number < found.shape[1] else "–"
+                needed = f"{ends[number]:,}" if number < found.shape[1] else "–"
                 print(f"| {accuracy:.0%} | {kind} | {difference:.0%} | {found.any(1).mean():.0%} | {needed} |")
 
 
-def drawn(random, options, a: float, b: float, kind: str, bounds: Bounds) -> Looks | None:
-    """Returns looks at models that are right with these probabilities; None where B has too few records."""
-    if kind == "pairs":
-        return looks_at_pairs(pairs(random, options.runs, options.records // 2, a, b), bounds)
+def drawn(random, options, a: float, b: float, kind: str, bounds: Bounds) -> tuple[Looks, np.ndarray]:
+    """Returns looks at models that are right so often, and after how many records, or pairs, each look is."""
     ends = np.arange(bounds.every, options.records + 1, bounds.every)
+    if kind == "pairs":
+        ends = ends[ends <= options.records // 2]
+        return looks_at_pairs(pairs(random, options.runs, options.records // 2, a, b), bounds), ends
     seen_b = np.rint(SPLITS[kind] * ends).astype(int)
     enough = (seen_b >= bounds.least_records) & (ends - seen_b >= bounds.least_records)
-    if not enough.any():
-        return None
-    seen_b, seen_a = seen_b[enough], (ends - seen_b)[enough]
+    ends, seen_b = ends[enough], seen_b[enough]
+    seen_a = ends - seen_b
     right_a, right_b = (
-        (random.random((options.runs, seen[-1]), np.float32) < share).astype(np.float64)
+        (random.random((options.runs, seen.max(initial=0)), np.float32) < share).astype(np.float64)
         for seen, share in ((seen_a, a), (seen_b, b))
     )
-    return looks_of(right_a, right_b, seen_a, seen_b)
+    return looks_of(right_a, right_b, seen_a, seen_b), ends
 
 
 def pairs(random, runs: int, count: int, a: float, b: float) -> np.ndarray:

@@ -22,14 +22,14 @@ from jaxnets.serve.rollout.reply import Copy, names_of
 _log = logging.getLogger(__name__)
 
 _WAITING, _BYTES = 64, 32 << 20  # requests that wait, and bytes of their images, at most
-_NICE = 19  # of the thread that computes
+_NICER = 5  # than the other threads. No more: beside other programs it would wait for its turn with Python's lock held
 
 Row = Float32[np.ndarray, "1 columns"]
 Heard = Callable[[Copy, float | None, bool], None]  # (the copy, an image's seconds or None: failed, whether it agrees)
 
 
 class Copier:
-    """One thread of the lowest priority, which takes an image whenever no model has anything to do, and then rests.
+    """One thread of lower priority, which takes an image whenever no model has anything to do, and then rests.
 
     Args:
         limits: of images.
@@ -58,7 +58,7 @@ class Copier:
         self._waiting: deque[Copy] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "copies", initializer=_last_in_line)
+        self._thread = ThreadPoolExecutor(1, "copies", initializer=_give_way)
         self._pump: asyncio.Task[None] | None = None
         self._failing: set[str] = set()  # models whose latest copy failed
 
@@ -113,7 +113,7 @@ class Copier:
             self._record(loaded, copy, number, row, seconds)
 
     def _compute(self, loaded: Loaded, copy: Copy, number: int) -> tuple[Row, float]:
-        # What waits for other threads at the lowest priority says nothing of the model.
+        # What waits for other threads at a lower priority says nothing of the model.
         clock = time.thread_time if loaded.predictor.engine.threads == 1 else time.perf_counter
         start = clock()
         image = loaded.prepare(copy.uploads[number], self._limits)[None]
@@ -130,7 +130,8 @@ class Copier:
         )
 
 
-def _last_in_line() -> None:
-    """Has this thread alone give way to all others, where the system knows priorities of threads."""
+def _give_way() -> None:
+    """Has this thread alone give way to the others, where the system knows priorities of threads."""
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICER)
