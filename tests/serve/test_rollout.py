@@ -5,6 +5,7 @@ import json
 import logging
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -190,6 +191,20 @@ def test_a_candidate_that_does_not_answer_leaves_time_for_the_old_model():
             return found
 
     assert asyncio.run(body()) == [(200, "old")]
+
+
+def test_a_candidate_has_half_of_the_time_and_the_old_model_what_is_left():
+    app, _ = trying(limits=Limits(timeout=8))
+    rollouts, given = models_of(app).rollouts, []
+
+    async def ask(served, limits):
+        given.append((served.name, limits.timeout))
+        if served.name == "new":
+            raise RuntimeError("broken")
+        return SimpleNamespace(loaded=served.current, seconds=0.0)
+
+    asyncio.run(rollouts.answer("pets", None, ask, []))
+    assert given == [("new", 4), ("old", pytest.approx(8, abs=1))]
 
 
 def test_a_client_s_mistake_is_no_failure():
@@ -451,6 +466,20 @@ def test_what_was_promoted_answers_after_a_restart(runs, tmp_path, caplog):
     made[str(folder / "new")] = kept
     app, _ = fake_app("pets", rollout=Options(state=tmp_path / "state"), made=made)  # without --candidates
     assert asyncio.run(asked(app)) == [(200, "pets")] * 3
+
+
+def test_what_was_kept_of_another_command_line_is_forgotten(tmp_path, caplog):
+    app, _ = trying(state=tmp_path)
+
+    async def promoted():
+        async with client_of(app) as client:
+            await client.post(f"{PETS}/promote", headers=ADMIN)
+
+    asyncio.run(promoted())
+    assert rollout_of(trying(state=tmp_path)[0])["phase"] == "promoted"
+    other = Options(canaries=[Pair.canary("pets=new,old")], state=tmp_path)
+    assert rollout_of(fake_app("old", "new", rollout=other)[0])["phase"] == "canary"
+    assert "of another command line, and forgotten" in caplog.text
 
 
 def test_processes_agree(runs, tmp_path):

@@ -1,6 +1,8 @@
 """What follows from what was counted of a candidate, on paper; where it is kept, and what the command line may say."""
 
 import argparse
+import threading
+import time
 
 import pytest
 
@@ -134,6 +136,27 @@ def test_stores_of_one_folder_see_each_other_s_changes(tmp_path):
     for store in (one, other, one):
         found = store.change(more)
     assert found["pets"].counts.candidate.requests == 3
+
+
+def test_stores_that_change_at_once_lose_nothing(tmp_path):
+    Store(tmp_path).change(lambda states: {"pets": state()})
+
+    def more(states):
+        found = counted(states["pets"], counts(tally(1)), 0)
+        time.sleep(0)  # to the other one
+        return {"pets": found}
+
+    def change():
+        store = Store(tmp_path)
+        for _ in range(40):
+            store.change(more)
+
+    threads = [threading.Thread(target=change) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Store(tmp_path).change(lambda states: states)["pets"].counts.candidate.requests == 120
 
 
 def test_without_room_a_process_goes_on_alone(tmp_path, caplog):

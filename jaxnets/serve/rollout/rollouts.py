@@ -54,7 +54,6 @@ class Rollouts:
         self._random = random.Random(seed)
         self._meters = RolloutMeters(models.meters.registry)
         self._counts: dict[tuple[str, int], Counts] = {}  # of this process since the last poll, by name and epoch
-        self._hurried = replace(models.limits, timeout=_PATIENCE * models.limits.timeout)
         self._copier = Copier(models.limits, models.idle, options.spare, self._heard, self._dropped, models.recorder)
         self._store = Store(options.state)
         self._changing = asyncio.Lock()
@@ -105,8 +104,10 @@ class Rollouts:
         return reply
 
     async def _try(self, candidate: ServedModel, stable: ServedModel, name: str, state: State, ask: Ask) -> Reply:
+        limits, start = self.models.limits, time.monotonic()
+        hurried = replace(limits, timeout=_PATIENCE * limits.timeout)
         try:
-            return await self._ask("candidate", candidate, name, state, ask, self._hurried)
+            return await self._ask("candidate", candidate, name, state, ask, hurried)
         except ClientDisconnect:
             raise
         except Exception as error:  # whatever a new model leads to
@@ -115,7 +116,8 @@ class Rollouts:
                 raise
             if not refused:
                 _log.warning("%s: %s failed, %s answers instead: %r", name, candidate.name, stable.name, error)
-            reply = await ask(stable, self.models.limits)
+            left = limits.timeout - (time.monotonic() - start)
+            reply = await ask(stable, replace(limits, timeout=max(left, hurried.timeout / 2)))
             if refused and refused.code == "overloaded":  # and the old model is not
                 self._note("candidate", candidate, name, state, None)
             return reply
