@@ -1,11 +1,14 @@
 """What /metrics says of models that take over."""
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from jaxnets.serve.rollout.state import Bounds, State
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _PHASES = ("split", "shadow", "canary", "promoted", "rolled back")
+_AGREED: Literal["livemostrecent"] = "livemostrecent"  # of several processes, which agree within a second
 _BOUNDS = ("errors", "latency", "disagreement", "asked")
 
 
@@ -15,12 +18,15 @@ class RolloutMeters:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._share = Gauge(
             "jaxnets_rollout_share", "Share of a name's requests that its candidate answers", ["name", "candidate"],
-            registry=registry,
+            registry=registry, multiprocess_mode=_AGREED,
         )  # fmt: skip
-        self._phase = Gauge("jaxnets_rollout_phase", "1 for the phase at hand", ["name", "phase"], registry=registry)
+        self._phase = Gauge(
+            "jaxnets_rollout_phase", "1 for the phase at hand", ["name", "phase"],
+            registry=registry, multiprocess_mode=_AGREED,
+        )  # fmt: skip
         self._back = Gauge(
             "jaxnets_rollout_rolled_back", "1 for the bound that sent a name's candidate back", ["name", "bound"],
-            registry=registry,
+            registry=registry, multiprocess_mode=_AGREED,
         )  # fmt: skip
         self._answers = Counter(
             "jaxnets_rollout_answers", "Requests by the model that was to answer", ["name", "model", "outcome"],
