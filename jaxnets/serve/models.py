@@ -68,6 +68,7 @@ class Models:
         self.splits = {split.name: split for split in splits}
         self._random = random.Random(seed)
         self._watchers: list[asyncio.Task[None]] = []
+        self._retiring: list[asyncio.Task[None]] = []
         self.served = {source.name: self.open(source) for source in sources}
         self.rollouts = Rollouts(self, rollout, seed)
 
@@ -79,11 +80,10 @@ class Models:
         """Opens a model, which is not served yet."""
         return ServedModel(source, self._open, self.limits, self.meters, self._pool, recorded=self.recorder is not None)
 
-    async def remove(self, name: str) -> None:
-        """Serves a model no longer, once it has answered what it has accepted."""
-        served = self.served.pop(name)
-        await served.close()
-        self.meters.forget(name)
+    def remove(self, name: str) -> None:
+        """Serves a model no longer; it answers those who have it."""
+        self._retiring = [task for task in self._retiring if not task.done()]
+        self._retiring.append(asyncio.create_task(self.served.pop(name).retire()))
 
     async def idle(self) -> None:
         """Waits until no model has anything to answer."""
@@ -158,7 +158,7 @@ class Models:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self.rollouts.close()
-        await asyncio.gather(*(served.close() for served in self.served.values()))
+        await asyncio.gather(*self._retiring, *(served.close() for served in self.served.values()))
         self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown()
         if self.recorder is not None:

@@ -127,6 +127,15 @@ class ServedModel:
         self.current.batcher.stop()
         self._meters.forget(self.name)
 
+    async def retire(self) -> None:
+        """Answers whoever holds the model, and ends it; nobody else must come."""
+        loaded = self.current
+        loaded.last = True
+        if not loaded.users:
+            loaded.retired.set()
+        await _retire(loaded)
+        self._meters.forget(self.name)
+
     async def close(self) -> None:
         """Answers what was accepted and ends the threads."""
         await asyncio.gather(*self._old, self.current.batcher.close())

@@ -128,7 +128,7 @@ class Places:
         if not self.loading.locked():
             for name in self._brought - spoken_of:
                 self._brought.discard(name)
-                await self._models.remove(name)
+                self._models.remove(name)
 
     def _wanted(self, states: Mapping[str, State]) -> list[tuple[str, Place]]:
         now = time.monotonic()
