@@ -17,6 +17,7 @@ from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.monitor.recorder import Recorder
 from jaxnets.run.storage import BUCKET, open_place
 from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.cached import Cache
 from jaxnets.serve.limits import Limits, Refused, overloaded
 from jaxnets.serve.loaded import Loaded, Open, open_loaded
 from jaxnets.serve.memory import give_back
@@ -53,7 +54,6 @@ class ServedModel:
         self._seen: list[int] = []  # steps of the run directory at the last look
         self._old: list[asyncio.Task[None]] = []
         self.current = self._load(source.checkpoint)
-        meters.watch_queue(source.name, lambda: self.current.batcher.pending)
         meters.loaded(source.name, self.current.predictor.step)
         if recorded:  # a series that begins with its first loss hides it
             meters.dropped(source.name, 0)
@@ -134,10 +134,10 @@ class ServedModel:
         return None if step == served or waits else step
 
     def _load(self, checkpoint: str | int) -> Loaded:
-        on_batch = self._meters.batch_of(self.name)
         return open_loaded(
-            self.source, checkpoint, self._open, self._limits, self._pool, on_batch, recorded=self._recorded
-        )
+            self.source, checkpoint, self._open, self._limits, self._pool,
+            self._meters.batch_of(self.name), self._meters.queue_of(self.name), recorded=self._recorded,
+        )  # fmt: skip
 
 
 def _tidily(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -160,6 +160,7 @@ class Models:
         limits: Limits,
         meters: Meters | None = None,
         recorder: Recorder | None = None,
+        cache: Cache | None = None,
         seed: int | None = None,
     ) -> None:
         names = [source.name for source in sources] + [split.name for split in splits]
@@ -174,6 +175,7 @@ class Models:
         self.limits = limits
         self.meters = meters or Meters()
         self.recorder = recorder
+        self.cache = cache
         # Decoding runs outside of Python's lock: a thread a core.
         self._pool = ThreadPoolExecutor(max(2, cores()), "decode")
         self._aside = ThreadPoolExecutor(1, "aside")
@@ -205,7 +207,12 @@ class Models:
         return self.served[name]
 
     def refuse(self, name: str) -> Overloaded | None:
-        """Returns why no request to a name has room now; None where one has, or there is no such name."""
+        """Returns why no request to a name has room now; None where one has, or there is no such name.
+
+        With a cache each request may have room: what is kept takes none.
+        """
+        if self.cache is not None:
+            return None
         names = self._splits[name].shares if name in self._splits else [name] if name in self.served else []
         found = [self.served[one].current.batcher.refuse() for one in names]
         return min(filter(None, found), key=lambda error: error.seconds) if found and all(found) else None
@@ -258,8 +265,11 @@ class Models:
         return await asyncio.wrap_future(running)  # cancelled before its turn, it is not run
 
     def start(self) -> None:
-        """Begins to watch the run directories."""
+        """Begins to watch the run directories, and to ask the cache."""
+        self.meters.answering()
         self._watchers = [asyncio.create_task(served.watch()) for served in self.served.values()]
+        if self.cache is not None:
+            self._watchers.append(asyncio.create_task(self.cache.store.start()))
 
     async def close(self) -> None:
         """Answers what was accepted, and ends."""
@@ -267,6 +277,8 @@ class Models:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await asyncio.gather(*(served.close() for served in self.served.values()))
+        if self.cache is not None:
+            await self.cache.store.close()
         self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown()
         if self.recorder is not None:

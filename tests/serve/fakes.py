@@ -20,7 +20,10 @@ from PIL import Image
 from jaxnets.monitor.recorder import Recorder
 from jaxnets.preprocess import Preprocess
 from jaxnets.serve.app import make_app
+from jaxnets.serve.cache import Store
+from jaxnets.serve.cached import Cache
 from jaxnets.serve.limits import Keys, Limits
+from jaxnets.serve.meters import Meters
 from jaxnets.serve.models import Models
 from jaxnets.serve.source import Source, Split
 from jaxnets.serve.web import Web
@@ -54,7 +57,7 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
-        defaults |= {"fingerprint": "0" * 16}
+        defaults |= {"fingerprint": "0" * 16, "matmul_precision": "default", "spread": None}
         defaults |= {"several_labels": False, "thresholds": None, "temperature": None, "refusal": None}
         super().__init__(
             **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
@@ -83,14 +86,17 @@ def fake_app(
     predictor: FakePredictor | None = None,
     searched: Mapping[str, Any] | None = None,
     recorder: Recorder | None = None,
+    cache: Store | None = None,
 ):
     """Returns an application that serves fakes under these names, and the predictors by name."""
     limits = limits or Limits(timeout=5)
     made = {name: predictor or FakePredictor() for name in names or ("fake",)}
     sources = [Source(name=name, path=name) for name in made]
+    meters = Meters()
     models = Models(
-        sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, recorder=recorder, seed=0
-    )
+        sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, meters=meters, recorder=recorder,
+        cache=None if cache is None else Cache(cache, meters), seed=0,
+    )  # fmt: skip
     return make_app(models, limits, keys, web, searched), made
 
 
@@ -121,7 +127,8 @@ def image(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
 
 def main() -> None:
     from jaxnets.serve import gate
-    from jaxnets.serve.server import listen, serve
+    from jaxnets.serve.listening import listen
+    from jaxnets.serve.server import serve
 
     port, seconds, *rest = sys.argv[1:]
     limits = Limits(timeout=float(rest[0]) if rest else 5, latency=10)  # however busy the machine is
