@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from jaxnets.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = b"jaxnets:answer:"
+_DATABASE = re.compile(r"(/[0-9]*)?")
+_PREFIX = "jaxnets:answer:"
 _SECONDS = 0.1  # that a request waits for Redis, at most
 _LASTING = 24 * 3600  # seconds that an entry is kept, so that those of old weights go
 _PAUSES = (1.0, 30.0)  # seconds until Redis is tried again: the first time, and at most
@@ -37,6 +39,9 @@ class RedisStore:
                 f"{error.name} is not installed, and --cache {_shown(url)} needs it: pip install 'jaxnets[redis]'"
             ) from error
         try:
+            parts = urlsplit(url)
+            if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+                raise ValueError(f"{parts.path} is no number of a database")
             pool = BlockingConnectionPool.from_url(
                 url, max_connections=_CONNECTIONS, timeout=_SECONDS, socket_timeout=_SECONDS,
                 socket_connect_timeout=_SECONDS, retry=Retry(NoBackoff(), 0),
@@ -64,7 +69,7 @@ class RedisStore:
             return None
         try:
             async with asyncio.timeout(_SECONDS):
-                found = await self._client.mget([_PREFIX + key for key in keys])
+                found = await self._client.mget([_PREFIX + key.hex() for key in keys])
         except self._errors as error:
             self._reading.failed(error)
             return None
@@ -83,8 +88,11 @@ class RedisStore:
             async with asyncio.timeout(_SECONDS):
                 pipeline = self._client.pipeline(transaction=False)
                 for key, value in items.items():
-                    pipeline.set(_PREFIX + key, value, ex=_LASTING)
-                await pipeline.execute()
+                    pipeline.set(_PREFIX + key.hex(), value, ex=_LASTING)
+                # What it raises by itself holds the answer, which is nothing for a log.
+                for done in await pipeline.execute(raise_on_error=False):
+                    if isinstance(done, Exception):
+                        raise done
         except self._errors as error:
             self._writing.failed(error)
         else:
