@@ -199,16 +199,20 @@ def test_the_end_of_the_one_that_began_them_ends_the_others(begun, tmp_path):
 
 
 def test_one_that_dies_again_and_again_is_replaced_ever_more_rarely(begun, monkeypatch, caplog):
-    monkeypatch.setattr(supervisor, "_PAUSES", (0.2, 0.8))
+    monkeypatch.setattr(supervisor, "_PAUSES", (0.1, 0.4))
     code = WAITS.replace("socket.socket", "if number == 2: os.kill(os.getpid(), signal.SIGSEGV)\nsocket.socket")
-    stop = threading.Timer(4, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.start()
+
+    def stop_after_five():
+        while sum("SIGSEGV" in message for message in caplog.messages) < 5:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watch = threading.Thread(target=stop_after_five, daemon=True)
+    watch.start()
     assert supervised(code) == (0, ["some names"])
-    stop.join()
-    assert begun()[0] == 1
-    assert 3 <= begun()[1] <= 7  # at 0, 0.2, 0.6, 1.4, 2.2, 3, 3.8 s and what it takes to begin
+    assert begun() == [1, 5]
     pauses = [message.rpartition(" in ")[2] for message in caplog.messages if "was ended by SIGSEGV" in message]
-    assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
+    assert pauses == ["0.1 s", "0.2 s", "0.4 s", "0.4 s", "0.4 s"]
 
 
 def test_a_worker_s_part_of_what_may_wait_and_of_the_cores(monkeypatch):
