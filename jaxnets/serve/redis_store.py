@@ -54,10 +54,9 @@ class RedisStore:
         self._client: Any = Redis(connection_pool=pool)
         self._errors = (RedisError, OSError, TimeoutError)
         # A full Redis may answer and take nothing.
-        self._reading, self._writing = (
-            _Patience(f"{_shown(url)} is not read"),
-            _Patience(f"{_shown(url)} keeps nothing"),
-        )
+        name = _shown(url)
+        self._reading = _Patience(f"{name} does not answer", f"{name} answers again")
+        self._writing = _Patience(f"{name} keeps nothing", f"{name} keeps answers again")
         self._writes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -106,9 +105,9 @@ class RedisStore:
 class _Patience:
     """Says when something that failed is tried again, and logs that it failed and that it works again, once each."""
 
-    def __init__(self, says: str) -> None:
+    def __init__(self, fails: str, works: str) -> None:
         self.failing = False
-        self._says = says
+        self._fails, self._works = fails, works  # what the log says
         self._since = self._next = 0.0
         self._pause = 0.0
 
@@ -130,13 +129,13 @@ class _Patience:
         self.failing, self._since, self._pause, self._next = True, now, _PAUSES[0], now + _PAUSES[0]
         _log.warning(
             "%s (%s): answers are computed without it; it is tried again in %g s, and then ever more rarely, at least "
-            "every %g s", self._says, str(error) or f"no answer in {_SECONDS:g} s", *_PAUSES,
+            "every %g s", self._fails, str(error) or f"no answer in {_SECONDS:g} s", *_PAUSES,
         )  # fmt: skip
 
     def worked(self) -> None:
         if self.failing:
             self.failing = False
-            _log.info("%s: no longer, after %.0f s", self._says, time.monotonic() - self._since)
+            _log.info("%s, after %.0f s", self._works, time.monotonic() - self._since)
 
 
 def _shown(url: str) -> str:
