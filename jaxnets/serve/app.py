@@ -4,9 +4,8 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
@@ -19,11 +18,11 @@ from starlette.requests import ClientDisconnect
 import jaxnets
 from jaxnets.answer import as_json
 from jaxnets.serve import openapi
-from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.cached import rows_of
 from jaxnets.serve.docs import add_docs
 from jaxnets.serve.gate import Gate, too_large
 from jaxnets.serve.images import Upload, split_body
-from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
+from jaxnets.serve.limits import Keys, Limits, Refused
 from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models
 from jaxnets.serve.recording import Arrival
@@ -135,15 +134,12 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
         uploads = await _read(request, limits)
 
         async def ask(served: ServedModel, limits: Limits) -> Reply:
+            def wait(future: "asyncio.Future[T]") -> Awaitable[T]:
+                return _answer(request, future, limits)
+
             with served.lease() as loaded:
-                sizes = [(0, 0)] * len(uploads)
-                images = [partial(loaded.prepare, upload, limits, sizes, i) for i, upload in enumerate(uploads)]
                 start = time.perf_counter()
-                try:
-                    future = loaded.batcher.submit(images)
-                except Overloaded as error:
-                    raise overloaded(error) from error
-                rows = await _answer(request, future, limits)
+                rows, sizes = await rows_of(served.name, loaded, uploads, limits, models.cache, wait)
                 seconds = time.perf_counter() - start
                 predictions: list[dict[str, Any]] = []
                 if models.recorder is None or loaded.observer is None:

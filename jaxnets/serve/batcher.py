@@ -57,6 +57,7 @@ class Batcher:
         admission: says what has no room any more.
         pool: where images are decoded and fitted.
         on_batch: is called with the size of each batch, in the batcher's thread.
+        on_pending: is called with how many more images, or fewer, have no answer.
         seconds_per_image: what to reckon with at first.
     """
 
@@ -70,6 +71,7 @@ class Batcher:
         admission: Admission,
         pool: Executor,
         on_batch: Callable[[int], None] = lambda size: None,
+        on_pending: Callable[[int], None] = lambda more: None,
         seconds_per_image: float = 0.0,
     ) -> None:
         self.workers = workers
@@ -80,6 +82,7 @@ class Batcher:
         self._admission = admission
         self._pool = pool
         self._on_batch = on_batch
+        self._on_pending = on_pending
         self._computing = seconds_per_image  # in the model
         self._seconds = seconds_per_image / workers  # of the whole machine, where images wait for one another
         self._ready: deque[_Item] = deque()
@@ -118,10 +121,12 @@ class Batcher:
         job = Job(len(images), asyncio.get_running_loop())
         count = len(images)
         self.pending += count
+        self._on_pending(count)
         self._empty.clear()
 
         def answered(future: asyncio.Future) -> None:
             self.pending -= count
+            self._on_pending(-count)
             if not self.pending:
                 self._empty.set()
 

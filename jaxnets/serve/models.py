@@ -11,6 +11,7 @@ from jaxnets.cores import cores
 from jaxnets.errors import UserError, nearest, quoted
 from jaxnets.monitor.recorder import Recorder
 from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.cached import Cache
 from jaxnets.serve.limits import Limits, Refused, overloaded
 from jaxnets.serve.loaded import Open
 from jaxnets.serve.memory import give_back
@@ -43,6 +44,7 @@ class Models:
         limits: Limits,
         meters: Meters | None = None,
         recorder: Recorder | None = None,
+        cache: Cache | None = None,
         seed: int | None = None,
         rollout: Options | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class Models:
         self.limits = limits
         self.meters = meters or Meters()
         self.recorder = recorder
+        self.cache = cache
         # Decoding runs outside of Python's lock: a thread a core.
         self._open = open_
         self._pool = ThreadPoolExecutor(max(2, cores()), "decode")
@@ -107,7 +110,12 @@ class Models:
         return self.served[name]
 
     def refuse(self, name: str) -> Overloaded | None:
-        """Returns why no request to a name has room now; None where one has, or there is no such name."""
+        """Returns why no request to a name has room now; None where one has, or there is no such name.
+
+        With a cache each request may have room: what is kept takes none.
+        """
+        if self.cache is not None:
+            return None
         names = self.splits[name].shares if name in self.splits else [name] if name in self.served else []
         models = self.rollouts.models_of(name) or [self.served[one] for one in names]
         found = [served.current.batcher.refuse() for served in models]
@@ -148,9 +156,12 @@ class Models:
         return await asyncio.wrap_future(running)  # cancelled before its turn, it is not run
 
     def start(self) -> None:
-        """Begins to watch the run directories."""
+        """Begins to watch the run directories, and to ask the cache."""
+        self.meters.answering()
         self._watchers = [asyncio.create_task(served.watch()) for served in self.served.values()]
         self.rollouts.start()
+        if self.cache is not None:
+            self._watchers.append(asyncio.create_task(self.cache.store.start()))
 
     async def close(self) -> None:
         """Answers what was accepted, and ends."""
@@ -159,6 +170,8 @@ class Models:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self.rollouts.close()
         await asyncio.gather(*self._retiring, *(served.close() for served in self.served.values()))
+        if self.cache is not None:
+            await self.cache.store.close()
         self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown()
         if self.recorder is not None:

@@ -21,10 +21,10 @@ _ERROR_EXAMPLES = {
     504: ("timeout", "there was no answer within 10 s: try again later"),
 }
 _SAYS = {
-    400: "No image, or a form that cannot be read", 401: "No API key that is known", 404: "No such model",
+    400: "No image, or a form or JSON that cannot be read", 401: "No API key that is known", 404: "No such model",
     408: "The body came too slowly", 413: "Too many bytes, pixels or images", 415: "Not an image of a known format",
-    422: "A damaged image, or a parameter out of range", 503: "Overloaded or stopping: see Retry-After",
-    504: "No answer in time",
+    422: "A damaged image, an unknown field, or a parameter out of range",
+    503: "Overloaded or stopping: see Retry-After", 504: "No answer in time",
 }  # fmt: skip
 
 OBJECT_ERROR = {
@@ -41,6 +41,8 @@ OBJECT_ERROR = {
 
 _BINARY = {"type": "string", "format": "binary"}
 _IMAGES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+# A PNG of 2 × 2 white pixels.
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR42mP8z8DEwAAABQ0BA6UiEhkAAAAASUVORK5CYII="
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -79,7 +81,17 @@ def _body(*, many: bool) -> dict[str, Any]:
     content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in (*_IMAGES, "application/octet-stream")}
     files = {"type": "array", "items": _BINARY, "minItems": 1, **({} if many else {"maxItems": 1})}
     content["multipart/form-data"] = {"schema": _object(files=files)}
-    says = "an image (JPEG, PNG, WebP, BMP), or a form with " + ("one or more" if many else "one") + ", as `files`"
+    images = {
+        **files,
+        "items": {"type": "string", "contentEncoding": "base64"},
+        "description": "each a file in base64, as it is or behind `data:image/…;base64,`",
+    }
+    content["application/json"] = {
+        "schema": {**_object(images=images), "additionalProperties": False},
+        "example": {"images": [_PIXEL]},
+    }
+    number = "one or more" if many else "one"
+    says = f"an image (JPEG, PNG, WebP, BMP), a form with {number}, as `files`, or JSON with {number} in base64"
     return {"requestBody": {"required": True, "description": says, "content": content}}
 
 
@@ -127,6 +139,12 @@ MODELS = success(
 _NAMED = _list(_object(label=_STRING, probability=_NUMBER))
 _ANSWER = _object(top=_NAMED)
 _ANSWER["properties"] |= {
+    "id": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{16}$",
+        "description": "of services that keep records: the number of this answer's record, by which its true label can "
+        "be given to `python -m jaxnets.monitor`",
+    },
     "labels": {
         **_NAMED,
         "description": "of models whose images may have several: those that the image is said to have",

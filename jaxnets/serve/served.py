@@ -45,7 +45,6 @@ class ServedModel:
         self._seen: list[int] = []  # steps of the run directory at the last look
         self._old: list[asyncio.Task[None]] = []
         self.current = self._load(source.checkpoint)
-        meters.watch_queue(source.name, lambda: self.current.batcher.pending)
         meters.loaded(source.name, self.current.predictor.step)
         if recorded:  # a series that begins with its first loss hides it
             meters.dropped(source.name, 0)
@@ -159,10 +158,10 @@ class ServedModel:
         return None if step == served or waits else step
 
     def _load(self, checkpoint: str | int) -> Loaded:
-        on_batch = self._meters.batch_of(self.name)
         return open_loaded(
-            self.source, checkpoint, self._open, self._limits, self._pool, on_batch, recorded=self._recorded
-        )
+            self.source, checkpoint, self._open, self._limits, self._pool,
+            self._meters.batch_of(self.name), self._meters.queue_of(self.name), recorded=self._recorded,
+        )  # fmt: skip
 
 
 async def _retire(old: Loaded) -> None:
