@@ -7,14 +7,10 @@ import random
 
 import pytest
 
-from tests.serve.fakes import client_of
-from tests.serve.rolling import (
-    ADMIN,
-    PETS,
-    bringing,
-    made_runs,
-    trying,
-)
+from jaxnets.serve.limits import Keys
+from jaxnets.serve.source import Split
+from tests.serve.fakes import client_of, fake_app
+from tests.serve.rolling import ADMIN, PETS, bringing, made_runs, trying
 
 
 @pytest.fixture
@@ -59,6 +55,17 @@ def test_a_name_that_there_is_not():
             ]
 
     assert asyncio.run(body()) == ["no_such_model"] * 3 + ["no_candidate"] * 3
+
+
+def test_a_split_of_one_model_has_no_candidate():
+    app, _ = fake_app("old", splits=[Split.parse("pets=old:1")], admin=Keys(["admin"]))
+
+    async def body():
+        async with client_of(app) as client:
+            return [await client.post(f"{PETS}/{what}", headers=ADMIN) for what in ("promote", "rollback", "canary")]
+
+    found = [(answer.status_code, answer.json()["error"]["code"]) for answer in asyncio.run(body())]
+    assert found == [(404, "no_candidate")] * 2 + [(409, "split")]
 
 
 def test_garbage_is_never_an_error_of_the_service(runs, caplog):

@@ -179,8 +179,10 @@ def _of_split(rollouts: Rollouts, name: str) -> State:
         raise _no_model(rollouts, name)
     if name not in rollouts.models.splits:
         raise Refused(404, "no_candidate", f"{name} has no candidate: begin with POST /v1/models/{name}/canary")
-    first, *_, last = rollouts.models.splits[name].shares
-    places: dict[str, Any] = {"stable": rollouts.places.place(first), "candidate": rollouts.places.place(last)}
+    models = list(rollouts.models.splits[name].shares)
+    if len(models) < 2:
+        raise Refused(404, "no_candidate", f"{name} has one model, {models[0]}, and no candidate")
+    places: dict[str, Any] = {key: rollouts.places.place(models[i]) for key, i in (("stable", 0), ("candidate", -1))}
     given = rollouts.places.given(name) or ""
     return State(kind="split", phase="split", given=given, since=time.time(), **places)
 
