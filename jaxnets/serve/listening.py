@@ -41,8 +41,7 @@ def reserve(host: str, port: int) -> socket.socket:
     Raises:
         UserError: if the port is in use, by others who share it among themselves too.
     """
-    with listen(host, port) as alone:
-        alone.listen()  # what is only bound does not exclude those who share
+    with listen(host, port) as alone:  # which those who share a port would not exclude
         port = alone.getsockname()[1]
     return listen(host, port, shared=True)
 
