@@ -2,6 +2,7 @@
 
 python benchmarks/monitor.py drift --run runs/fashion [--window 500 --seeds 1]
 python benchmarks/monitor.py million [--records 1000000]
+python benchmarks/monitor.py ab [--runs 2000 --records 20000]
 python benchmarks/monitor.py service [--model efficientnet_lite0] [--image F.jpg] [--seconds 10 --repeats 5]
 
 drift: the run's held-out images (validation and test together, shuffled) are divided into a reference and windows, 20
@@ -11,6 +12,9 @@ With more --seeds this is repeated with other divisions. The run is Fashion-MNIS
 python -m jaxnets.main --config fashion_mnist --config.epochs=2 --config.data.source=idx:DIR --workdir runs/fashion
 
 million: the command over a log of so many records: seconds, and its largest memory.
+
+ab: A/B tests that are simulated: how often a difference is said where there is none, with a look every 100 records, and
+how many records it takes to find one.
 
 service: two services, one of which records, take turns under the same load; what counts is the ratio of each turn.
 """
@@ -29,6 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from ab import ab, add_options
 from machine import machine
 
 WINDOWS = 20
@@ -100,6 +105,9 @@ def main() -> None:
     found = commands.add_parser("million")
     found.add_argument("--records", type=int, default=1_000_000)
     found.set_defaults(command=million)
+    found = commands.add_parser("ab")
+    add_options(found)
+    found.set_defaults(command=ab)
     found = commands.add_parser("service")
     found.add_argument("--model", default="efficientnet_lite0")
     found.add_argument("--image", type=Path, help="a JPEG (default: one of 320×240 that is drawn)")

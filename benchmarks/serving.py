@@ -6,75 +6,33 @@ Both sides take turns in one run on the same cores, with the load generator on t
 (https://github.com/wg/wrk, `apt-get install wrk`). At full load some connections ask again at once; at a part of it,
 many pause for exponential times in between, so that requests arrive at random. At an overload, where those accepted and
 those refused count apart, a client in Python sends at random times whether or not the earlier ones are answered. The
-first lines of the service's log say how many workers it has and how many images go through the model at once. --torch
-names a Python interpreter that has torch, timm, fastapi and uvicorn.
+first lines of the service's log say how many threads it has and how many images go through the model at once. --torch
+names a Python interpreter that has torch, timm, fastapi and uvicorn. --only-workers times what several processes and a
+cache change, and nothing else.
 """
 
 import argparse
 import asyncio
 import io
-import json
 import os
 import random
 import re
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from machine import machine
+from servers import Process, Service, TorchServer, wrk
+
+from jaxnets.cores import cores
 
 CLIENT_SENDS = 2000  # requests a second that the client in Python sends in time
 BURST_SECONDS = 1.0  # of an overload that do not count: it begins with the burst that an idle service takes
 AT_RANDOM = 64  # connections that pause for random times
-PAUSES = """
-math.randomseed(0)
-function delay() return -%f * math.log(1 - math.random()) end
-"""
-SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "image/jpeg"
-local file = io.open("%s", "rb")
-wrk.body = file:read("*a")
-file:close()
-local threads = {}
-function setup(thread) table.insert(threads, thread) end
-function init(args) good, bad = 0, 0 end
-function response(status) if status == 200 then good = good + 1 else bad = bad + 1 end end
-function done(summary, latency)
-  local good, bad = 0, 0
-  for _, thread in ipairs(threads) do good = good + thread:get("good"); bad = bad + thread:get("bad") end
-  print(string.format("RESULT %%d %%d %%f %%f %%f", good, bad, summary.duration / 1e6,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
-end
-"""
-
-TORCH_SERVER = """
-import io, sys
-import numpy as np, timm, torch, uvicorn
-from fastapi import FastAPI, Request
-from PIL import Image
-
-name, size = sys.argv[2], int(sys.argv[3])
-model = timm.create_model(name).eval()
-app = FastAPI()
-
-@app.post("/predict")
-async def predict(request: Request):
-    image = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((size, size), Image.BICUBIC)
-    x = (torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
-    with torch.inference_mode():
-        p = model(x).softmax(-1)[0]
-    best = p.topk(5)
-    return {"top": [{"label": int(i), "probability": float(v)} for v, i in zip(best.values, best.indices)]}
-
-uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", access_log=False)
-"""
+SEVERAL = 16  # connections, so that each of several processes has some
+PATIENT = ("--latency", 0.2)  # so that none of them is refused
 
 
 def main() -> None:
@@ -91,9 +49,13 @@ def main() -> None:
     parser.add_argument("--torch", help="a Python interpreter that has torch and timm")
     parser.add_argument("--torch-model", default="tf_efficientnet_lite0", help="of timm: the same network")
     parser.add_argument("--torch-size", type=int, default=224)
+    parser.add_argument("--only-workers", action="store_true", help="time several processes and the cache alone")
     options = parser.parse_args()
     content = options.image.read_bytes() if options.image else drawn()
     print(f"{machine()}, load before: {os.getloadavg()[0]:.1f}; {len(content):,} bytes an image")
+    if options.only_workers:
+        several(options, content)
+        return
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Service(options.model) as service:
         file.write(content)
         file.flush()
@@ -145,6 +107,32 @@ def main() -> None:
             print(f"FastAPI + torch  {plain:7.1f} requests/s ({options.torch_model}); the service {rate / plain:.2f} ×")
 
 
+def several(options, content: bytes) -> None:
+    """Times 1, 2 and as many processes as cores, and a cache that knows nothing or everything, all taking turns."""
+    rows = {f"--workers {count}": (("--workers", count), count, False) for count in sorted({1, 2, cores()})}
+    rows["--cache 64, misses"] = (("--cache", 64), 1, True)
+    rows["--cache 64, hits"] = (("--cache", 64), 1, False)
+    rates: dict[str, list[float]] = {name: [] for name in rows}
+    said: dict[str, str] = {}
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        file.write(content)
+        file.flush()
+        for _ in range(options.repeats):
+            for name, (arguments, count, different) in rows.items():
+                with Service(options.model, *arguments, *PATIENT) as service:
+                    service.wait_for(count)
+                    wrk(service.url, file.name, 1, 1)  # warms up, and fills the cache
+                    good, bad, duration, p50, p99 = wrk(
+                        service.url, file.name, options.seconds, SEVERAL, different=different
+                    )
+                    rates[name].append(good / duration)
+                    said[name] = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {bad:.0f} refused, {service.resident():.0f} MiB"
+    base = statistics.median(rates["--workers 1"])
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        print(f"{name:<19}{rate:8.1f} requests/s  {rate / base:6.2f} ×   ({spread(found)}; the last: {said[name]})")
+
+
 def drawn() -> bytes:
     """Returns a JPEG of smooth colours and a little noise, about as hard to decode as a photograph."""
     import numpy as np
@@ -191,78 +179,6 @@ def without_http(options, content: bytes, workers: int, batch: int, seconds: flo
 def fitted_shape(classifier) -> tuple[int, int, int]:
     size = classifier.preprocess
     return size.height, size.width, size.channels
-
-
-class Process:
-    """A server in a process of its own, on a free port."""
-
-    def __init__(self, command, port: int, path: str) -> None:
-        self.url = f"http://127.0.0.1:{port}{path}"
-        self.port = port
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def __enter__(self):
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return self
-            except ConnectionRefusedError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the server did not start (status {self.process.poll()})") from None
-                time.sleep(0.2)
-
-    def __exit__(self, *_) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-    def pause(self) -> None:
-        self.process.send_signal(19)  # SIGSTOP: it shares the cores
-
-    def resume(self) -> None:
-        self.process.send_signal(18)
-
-    def resident(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-
-class Service(Process):
-    def __init__(self, model: str) -> None:
-        port = free_port()
-        command = [sys.executable, "-m", "jaxnets.serve", "--model", f"it={model}", "--port", str(port)]
-        super().__init__(command, port, "/v1/models/it/predict")
-
-    @property
-    def described(self) -> dict:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models") as answer:
-            return json.load(answer)["models"][0]
-
-
-class TorchServer(Process):
-    def __init__(self, options) -> None:
-        port = free_port()
-        arguments = [str(port), options.torch_model, str(options.torch_size)]
-        super().__init__([options.torch, "-c", TORCH_SERVER, *arguments], port, "/predict")
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
-
-
-def wrk(
-    url: str, image: str, seconds: float, connections: int, pause: float = 0.0
-) -> tuple[float, float, float, float, float]:
-    """Returns answers, refusals, seconds, and the p50 and p99 of all in ms; connections pause for so many ms."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT % image + (PAUSES % pause if pause else ""))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    good, bad, duration, p50, p99 = (float(number) for number in re.search(r"RESULT (.*)", output)[1].split())
-    return good, bad, duration, p50, p99
 
 
 async def at_random(service: Process, content: bytes, rate: float, seconds: float) -> str:

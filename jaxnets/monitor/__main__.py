@@ -1,4 +1,7 @@
-"""Compares what a service answered with a reference: `python -m jaxnets.monitor --reference RUN --log DIR`."""
+"""Compares what a service answered with a reference: `python -m jaxnets.monitor --reference RUN --log DIR`.
+
+`python -m jaxnets.monitor ab --log DIR --a NAME --b NAME` compares two models by what both answered.
+"""
 
 import argparse
 import os
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jaxnets import cli, terminal
 from jaxnets.errors import UserError
+from jaxnets.monitor.ab import command
 
 if TYPE_CHECKING:
     from jaxnets.monitor.judge import Judgement
@@ -20,11 +24,17 @@ _DRIFT, _MISTAKE = 1, 2  # statuses
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["ab"]:
+        parser = argparse.ArgumentParser(prog="python -m jaxnets.monitor ab", description=command.DESCRIPTION)
+        parser.add_argument("command", choices=["ab"], help=argparse.SUPPRESS)
+        command.add_options(parser)
+        cli.run(parser, command.run)
     parser = argparse.ArgumentParser(
         prog="python -m jaxnets.monitor",
         description="Say whether what a service answered is still like its reference, and how often it is right. "
         "Writes index.html, monitor.json and monitor.prom (gauges for Prometheus). The status is 0 without drift, 1 "
-        "where a bound is crossed, 2 where nothing could be judged.",
+        "where a bound is crossed, 2 where nothing could be judged. python -m jaxnets.monitor ab --help: compare two "
+        "models.",
     )
     parser.add_argument(
         "--reference", required=True, metavar="RUN",

@@ -200,7 +200,8 @@ class _File:
             self._path.unlink(missing_ok=True)
             self._path = None
             raise
-        _keep_newest(sorted(self._folder.glob(f"*{SUFFIX}")), self._bounds.files)
+        # By the latest write: other processes may write to theirs.
+        _keep_newest(sorted(self._folder.glob(f"*{SUFFIX}"), key=_age), self._bounds.files)
 
     def _append(self, content: bytes, how: int) -> None:
         """Writes all of it or nothing."""
@@ -233,7 +234,10 @@ def as_text(number: int) -> str:
 
 
 def _age(file: Path) -> tuple[int, str]:
-    return file.stat().st_mtime_ns, file.name
+    try:
+        return file.stat().st_mtime_ns, file.name
+    except FileNotFoundError:  # another process has removed it meanwhile
+        return 0, file.name
 
 
 def _keep_newest(ordered: Sequence[Path], most: int) -> None:

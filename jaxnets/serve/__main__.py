@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 from jaxnets import cli
 from jaxnets.cache import use_compilation_cache
 from jaxnets.errors import UserError
+from jaxnets.serve.listening import listen, serving
+from jaxnets.serve.rollout.options import add_options, read_options
+from jaxnets.serve.worker import Worker
 
 if TYPE_CHECKING:
     from jaxnets.serve.searched import Searched
@@ -33,6 +37,16 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes that answer at the port, each with its part of the cores and the models in memory (default 1)",
+    )  # fmt: skip
+    parser.add_argument("--as-worker", type=Worker.parse, help=argparse.SUPPRESS)  # of whom this process is one
+    parser.add_argument(
+        "--cache", default="0", metavar="MIB|REDIS",
+        help="keep the answers to the latest images, by their bytes: in so many MiB of memory in all, or in a Redis, "
+        "redis://HOST:PORT/DB (default 0: none)",
+    )  # fmt: skip
     parser.add_argument("--api-key-file", type=Path, help="keys that open the service, one a line (default: open)")
     parser.add_argument("--max-bytes", type=int, help="of a request's body (default 10 MiB)")
     parser.add_argument("--max-pixels", type=int, help="of an image (default 25,000,000)")
@@ -65,6 +79,7 @@ def main() -> None:
     records.add_argument(
         "--record-images", type=int, default=0, metavar="N", help="keep the latest N images too (default 0: never any)"
     )
+    add_options(parser)
     cli.add_checkpoint_options(parser)
     cli.add_engine_option(parser)
     cli.run(parser, _serve)
@@ -72,27 +87,48 @@ def main() -> None:
 
 def _serve(options: argparse.Namespace, _: list[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before JAX; others may use the same card
+    if options.workers != 1 and options.as_worker is None:
+        with _extra():
+            from jaxnets.serve.supervisor import supervise
+        command = [sys.executable, "-m", "jaxnets.serve", *sys.argv[1:], "--as-worker"]
+        return supervise(command, options.workers, options.host, options.port)
     with _extra():
-        from jaxnets.serve.server import listen, serve
+        from jaxnets.serve.cache import open_store
+        from jaxnets.serve.cached import Cache
+        from jaxnets.serve.server import serve
     from jaxnets.monitor.recorder import Bounds, Recorder
     from jaxnets.serve.limits import MEBIBYTE, Keys, Limits, read_keys
     from jaxnets.serve.memory import few_arenas
     from jaxnets.serve.source import Source, Split
     from jaxnets.serve.web import Web
 
+    worker: Worker | None = options.as_worker
     few_arenas()
     given = {
         name: getattr(options, name) for name in Limits.__dataclass_fields__ if getattr(options, name, None) is not None
     }
     limits = Limits(**given)
+    if worker is not None:
+        worker.sign_log()
+        limits = worker.part(limits)
     keys = read_keys(options.api_key_file) if options.api_key_file else Keys()
     sources = [Source.parse(text, options.checkpoint) for text in options.models]
     splits = [Split.parse(text) for text in options.splits]
+    if worker is not None and options.state is None:
+        options.state = worker.shared / "rollout"
+    rollout, admin = read_options(options, keys)
     web = Web.parse(options.origins, options.root_path)
     bounds = Bounds(
         file_bytes=int(options.record_mib * MEBIBYTE), files=options.record_files, images=options.record_images
     )
-    listening = listen(options.host, options.port)
+    if options.record and worker is not None and bounds.files < worker.count:
+        raise UserError(
+            f"--record-files must be at least --workers, each of which writes to one, found {bounds.files} and "
+            f"{worker.count}"
+        )
+    store = open_store(options.cache, 1 if worker is None else worker.count)
+    port = options.port if worker is None else worker.port
+    listening = listen(options.host, port, shared=worker is not None)
     use_compilation_cache()
     from jaxnets.classifier import Classifier
     from jaxnets.loading import load
@@ -105,20 +141,23 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
     def open_(path: str, checkpoint: str | int) -> Classifier:
         return load(path, checkpoint, options.weights, options.engine)
 
-    meters = Meters()
+    meters = Meters(None if worker is None else worker.number)
     recorder = None
     if options.record is not None:
         recorder = Recorder(options.record, bounds, meters.recorded, meters.dropped)
-    models = Models(sources, splits, open_=open_, limits=limits, meters=meters, recorder=recorder)
+    models = Models(
+        sources, splits, open_=open_, limits=limits, meters=meters, recorder=recorder, rollout=rollout,
+        cache=None if store is None else Cache(store, meters),
+    )  # fmt: skip
     searched: Mapping[str, Searched] = {}
     if options.indexes:
         from jaxnets.serve.searched import open_searched
 
         searched = open_searched(options.indexes, models)
-    address, port = listening.getsockname()[:2]
-    host = f"[{address}]" if ":" in address else address
-    print(f"serving {', '.join(models.names)} at http://{host}:{port}  (how to ask: /docs)", flush=True)
-    serve(make_app(models, limits, keys, web, searched), listening, limits)
+    names = ", ".join(models.names)
+    if worker is None:
+        print(serving(names, listening), flush=True)
+    serve(make_app(models, limits, keys, web, searched, admin), listening, limits, worker, names)
     return 0
 
 

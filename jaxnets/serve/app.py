@@ -3,9 +3,9 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
@@ -18,14 +18,17 @@ from starlette.requests import ClientDisconnect
 import jaxnets
 from jaxnets.answer import as_json
 from jaxnets.serve import openapi
-from jaxnets.serve.admission import Overloaded
+from jaxnets.serve.cached import rows_of
 from jaxnets.serve.docs import add_docs
 from jaxnets.serve.gate import Gate, too_large
 from jaxnets.serve.images import Upload, split_body
-from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
+from jaxnets.serve.limits import Keys, Limits, Refused
 from jaxnets.serve.meters import CONTENT_TYPE
 from jaxnets.serve.models import Models
 from jaxnets.serve.recording import Arrival
+from jaxnets.serve.rollout.reply import Reply
+from jaxnets.serve.rollout.routes import add_routes
+from jaxnets.serve.served import ServedModel
 from jaxnets.serve.web import Web
 
 if TYPE_CHECKING:
@@ -51,11 +54,13 @@ def make_app(
     keys: Keys | None = None,
     web: Web | None = None,
     searched: "Mapping[str, Searched] | None" = None,
+    admin: Keys | None = None,
 ) -> FastAPI:
     """Returns the application that serves some models within some limits, to those who have a key if there are any.
 
     Pages of other origins may ask it, and a proxy show it under a path, as `web` says. `searched` are indexes of images
-    by the names of their models; without any nothing can be searched.
+    by the names of their models; without any nothing can be searched. `admin` are the keys of those who may change
+    which model answers; without any nobody may.
 
     `app.state.stopping`, once set, lets what is in flight be answered and refuses what is new; `app.state.running` is
     the number of requests in flight.
@@ -79,7 +84,7 @@ def make_app(
     )
     app.state.stopping = False
     app.state.running = 0
-    app.add_middleware(Gate, models=models, limits=limits, keys=keys or Keys(), web=web)
+    app.add_middleware(Gate, models=models, limits=limits, keys=keys or Keys(), web=web, admin=admin)
     if web.origins:
         # Around the gate: a browser asks first, without a key, whether it may ask; and it shows no refusal to a page
         # that is not allowed to read it.
@@ -93,6 +98,7 @@ def make_app(
     _add_errors(app)
     _add_probes(app, models)
     _add_models(app, models, limits)
+    add_routes(app, models, limits)
     if searched:
         _add_search(app, models, limits, searched)
     add_docs(app)
@@ -123,25 +129,29 @@ def _add_models(app: FastAPI, models: Models, limits: Limits) -> None:
 
     @app.post("/v1/models/{name}/predict", summary="Name what is in images", **openapi.PREDICT)
     async def predict(request: Request, name: str, top: Top = 5) -> Response:
-        served = models.find(name)
+        found = models.find(name)
         arrival = Arrival()
         uploads = await _read(request, limits)
-        with served.lease() as loaded:
-            sizes = [(0, 0)] * len(uploads)
-            images = [partial(loaded.prepare, upload, limits, sizes, i) for i, upload in enumerate(uploads)]
-            try:
-                future = loaded.batcher.submit(images)
-            except Overloaded as error:
-                raise overloaded(error) from error
-            rows = await _answer(request, future, limits)
-            predictions: list[dict[str, Any]] = []
-            if models.recorder is None or loaded.observer is None:
-                predictions = [as_json(loaded.predictor, row, top) for row in rows]
-            else:
-                ids = arrival.record(models.recorder, loaded.observer, rows, sizes, uploads)
-                for number, row in zip(ids, rows[:, : loaded.observer.columns], strict=True):
-                    predictions.append({"id": number, **as_json(loaded.predictor, row, top)})
-            return _json({"model": served.name, "step": loaded.predictor.step, "predictions": predictions})
+
+        async def ask(served: ServedModel, limits: Limits) -> Reply:
+            def wait(future: "asyncio.Future[T]") -> Awaitable[T]:
+                return _answer(request, future, limits)
+
+            with served.lease() as loaded:
+                start = time.perf_counter()
+                rows, sizes = await rows_of(served.name, loaded, uploads, limits, models.cache, wait)
+                seconds = time.perf_counter() - start
+                predictions: list[dict[str, Any]] = []
+                if models.recorder is None or loaded.observer is None:
+                    predictions = [as_json(loaded.predictor, row, top) for row in rows]
+                else:
+                    ids = arrival.record(models.recorder, loaded.observer, rows, sizes, uploads)
+                    for number, row in zip(ids, rows[:, : loaded.observer.columns], strict=True):
+                        predictions.append({"id": number, **as_json(loaded.predictor, row, top)})
+                content = {"model": served.name, "step": loaded.predictor.step, "predictions": predictions}
+                return Reply(content=content, loaded=loaded, rows=rows, sizes=sizes, seconds=seconds, time=arrival.time)
+
+        return _json((await models.rollouts.answer(name, found, ask, uploads)).content)
 
     @app.post("/v1/models/{name}/explain", summary="Draw what speaks for a class", **openapi.EXPLAIN)
     async def explain(

@@ -57,6 +57,7 @@ class Batcher:
         admission: says what has no room any more.
         pool: where images are decoded and fitted.
         on_batch: is called with the size of each batch, in the batcher's thread.
+        on_pending: is called with how many more images, or fewer, have no answer.
         seconds_per_image: what to reckon with at first.
     """
 
@@ -70,6 +71,7 @@ class Batcher:
         admission: Admission,
         pool: Executor,
         on_batch: Callable[[int], None] = lambda size: None,
+        on_pending: Callable[[int], None] = lambda more: None,
         seconds_per_image: float = 0.0,
     ) -> None:
         self.workers = workers
@@ -80,6 +82,7 @@ class Batcher:
         self._admission = admission
         self._pool = pool
         self._on_batch = on_batch
+        self._on_pending = on_pending
         self._computing = seconds_per_image  # in the model
         self._seconds = seconds_per_image / workers  # of the whole machine, where images wait for one another
         self._ready: deque[_Item] = deque()
@@ -118,10 +121,12 @@ class Batcher:
         job = Job(len(images), asyncio.get_running_loop())
         count = len(images)
         self.pending += count
+        self._on_pending(count)
         self._empty.clear()
 
         def answered(future: asyncio.Future) -> None:
             self.pending -= count
+            self._on_pending(-count)
             if not self.pending:
                 self._empty.set()
 
@@ -134,11 +139,20 @@ class Batcher:
         """Answers what was accepted, and nothing new, then ends the threads."""
         self._ending = True
         await self._empty.wait()
+        self.stop()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    async def idle(self) -> None:
+        """Waits until nothing is without an answer."""
+        await self._empty.wait()
+
+    def stop(self) -> None:
+        """Ends the threads, where nothing waits for them."""
+        self._ending = True
         with self._arrived:
             self._closing = True
             self._arrived.notify_all()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
 
     def _prepare(self, job: Job, index: int, image: Callable[[], Image]) -> None:
         if job.future.done():

@@ -10,6 +10,8 @@ from typing import Any
 
 from jaxnets.serve.limits import Keys, Limits, Refused, overloaded
 from jaxnets.serve.models import Models
+from jaxnets.serve.rollout.routes import ROUTE as ADMIN_ROUTE
+from jaxnets.serve.rollout.routes import check_admin
 from jaxnets.serve.web import Web
 
 Message = MutableMapping[str, Any]
@@ -22,18 +24,21 @@ _log = logging.getLogger(__name__)
 _LINGER = 2.0  # seconds that an upload is read and thrown away, so that its sender reads why it was refused
 _SMALL = 1 << 20  # bytes of a body that is rather read than its connection closed
 _PREDICT = re.compile(r"/v1/models/([^/]+)/predict")
-_MODEL_ROUTE = re.compile(r"/v1/models/[^/]+/(predict|explain|embed)")
+_MODEL_ROUTE = re.compile(r"/v1/models/[^/]+/(predict|explain|embed|promote|rollback|canary)")
 _ROUTES = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
 
 
 class Gate:
     """ASGI middleware. A refusal here costs little, so that many of them leave the cores to those accepted."""
 
-    def __init__(self, app: App, *, models: Models, limits: Limits, keys: Keys, web: Web) -> None:
+    def __init__(
+        self, app: App, *, models: Models, limits: Limits, keys: Keys, web: Web, admin: Keys | None = None
+    ) -> None:
         self._app = app
         self._models = models
         self._limits = limits
         self._keys = keys
+        self._admin = admin or Keys()
         self._web = web
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -67,7 +72,10 @@ class Gate:
         if not path.startswith("/v1/") and path != "/metrics":
             return None
         try:
-            self._keys.check(header(b"authorization"), header(b"x-api-key"))
+            if ADMIN_ROUTE.fullmatch(path):
+                check_admin(self._admin, header(b"authorization"), header(b"x-api-key"))
+            else:
+                self._keys.check(header(b"authorization"), header(b"x-api-key"))
         except Refused as refused:
             return refused
         if stopping and path != "/metrics":

@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from jaxnets.data.decode import decode
 from jaxnets.data.sources import CorruptImage
 from jaxnets.errors import quoted
+from jaxnets.serve.json_body import split_json
 from jaxnets.serve.limits import Limits, Refused
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ class Upload:
 
 
 def split_body(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
-    """Returns the image files of a request, which is one such file or multipart/form-data with some.
+    """Returns the image files of a request, which is one such file, or multipart/form-data or JSON with some.
 
     Raises:
-        Refused: if it is neither, or holds none or too many.
+        Refused: if it is none of these, or holds none or too many.
     """
     kind, options = parse_options_header(content_type)
     if kind == b"multipart/form-data":
@@ -42,12 +43,15 @@ def split_body(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
         if not uploads:
             raise Refused(400, "no_image", "the form has no file in it: add at least one image, in the field 'files'")
         return uploads
+    if kind == b"application/json":
+        return [Upload(content, f"image {number}") for number, content in enumerate(split_json(body, limits), 1)]
     if kind and not kind.startswith(b"image/") and kind != b"application/octet-stream":
         raise Refused(
             415,
             "unsupported_media_type",
-            "the body must be an image (Content-Type image/jpeg, image/png, image/webp or image/bmp) or "
-            f"multipart/form-data with images, found {quoted(kind.decode('latin-1'))}",
+            "the body must be an image (Content-Type image/jpeg, image/png, image/webp or image/bmp), "
+            f"multipart/form-data with images, or application/json with some as base64, found "
+            f"{quoted(kind.decode('latin-1'))}",
         )
     if not body:
         raise Refused(400, "no_image", "the body is empty: send an image's bytes, or multipart/form-data with some")

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxnets.errors import UserError
 from jaxnets.serve.admission import Overloaded
 
 MEBIBYTE = 1 << 20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a model, in addresses
 _WAIT = 1.6  # latency targets that an image may wait in an overload
 _BURST = 0.25  # of the timeout that a burst may take
 
@@ -74,6 +76,10 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
+    def shares_one(self, others: "Keys") -> bool:
+        """Tells whether a key is among others too."""
+        return not set(self._digests).isdisjoint(others._digests)
+
     def check(self, authorization: bytes, api_key: bytes) -> None:
         """Refuses a request whose headers `Authorization: Bearer KEY` and `X-API-Key: KEY` hold no known key.
 
@@ -93,7 +99,7 @@ class Keys:
             )
 
 
-def read_keys(path: Path) -> Keys:
+def read_keys(path: Path, option: str = "--api-key-file") -> Keys:
     """Reads a file of API keys, one a line; empty lines and those that begin with # do not count.
 
     Raises:
@@ -105,7 +111,7 @@ def read_keys(path: Path) -> Keys:
         raise UserError(f"the API keys in {path} cannot be read ({error}): give a text file, one key a line") from error
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise UserError(f"there is no API key in {path}: write one a line, or leave --api-key-file out")
+        raise UserError(f"there is no API key in {path}: write one a line, or leave {option} out")
     return Keys(keys)
 
 

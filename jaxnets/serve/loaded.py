@@ -20,6 +20,7 @@ from jaxnets.monitor.observe import Observer
 from jaxnets.preprocess import with_channels
 from jaxnets.serve.admission import Admission
 from jaxnets.serve.batcher import Batcher, Compute, largest_batch
+from jaxnets.serve.cache import identity_of
 from jaxnets.serve.images import Upload, open_image
 from jaxnets.serve.limits import Limits, Refused
 from jaxnets.serve.memory import give_back
@@ -44,6 +45,8 @@ class Loaded:
     predictor: "Classifier"
     batcher: Batcher
     observer: Observer | None = None  # where answers are recorded
+    columns: int = 0  # of a row
+    identity: bytes = b""  # that kept answers go by (`jaxnets.serve.cache`)
     users: int = 0  # requests that hold it
     retired: asyncio.Event = field(default_factory=asyncio.Event)  # nobody holds it and nobody will
     last: bool = False
@@ -89,13 +92,14 @@ def open_loaded(
     limits: Limits,
     pool: ThreadPoolExecutor,
     on_batch: Callable[[int], None],
+    on_pending: Callable[[int], None],
     *,
     recorded: bool = False,
 ) -> Loaded:
     """Opens a checkpoint and runs it once, so that its first request is as quick as the next.
 
-    Images are decoded in `pool`; `on_batch` is called with the size of each batch. Where it is to be `recorded`, rows
-    hold what records need behind what answers do.
+    Images are decoded in `pool`; `on_batch` is called with the size of each batch, `on_pending` with how many
+    more images have no answer. Where it is to be `recorded`, rows hold what records need behind what answers do.
 
     Raises:
         UserError: if it cannot be read, or answers with what is no probability.
@@ -133,6 +137,7 @@ def open_loaded(
         admission=admission,
         pool=pool,
         on_batch=on_batch,
+        on_pending=on_pending,
         seconds_per_image=seconds,
     )
     give_back()
@@ -140,7 +145,8 @@ def open_loaded(
         "%s: %d × up to %d images at once, %.1f ms each; in an overload %d may wait",
         source.name, workers, batcher.largest, 1e3 * seconds, admission.lasting(seconds / workers),
     )  # fmt: skip
-    return Loaded(predictor, batcher, observer)
+    identity = identity_of(predictor, source.name, recorded=recorded)
+    return Loaded(predictor, batcher, observer, compute(blank[None]).shape[1], identity)
 
 
 def _computing(predictor: "Classifier", name: str, recorded: bool) -> tuple[Observer | None, Compute]:

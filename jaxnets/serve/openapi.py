@@ -21,13 +21,13 @@ _ERROR_EXAMPLES = {
     504: ("timeout", "there was no answer within 10 s: try again later"),
 }
 _SAYS = {
-    400: "No image, or a form that cannot be read", 401: "No API key that is known", 404: "No such model",
+    400: "No image, or a form or JSON that cannot be read", 401: "No API key that is known", 404: "No such model",
     408: "The body came too slowly", 413: "Too many bytes, pixels or images", 415: "Not an image of a known format",
-    422: "A damaged image, or a parameter out of range", 503: "Overloaded or stopping: see Retry-After",
-    504: "No answer in time",
+    422: "A damaged image, an unknown field, or a parameter out of range",
+    503: "Overloaded or stopping: see Retry-After", 504: "No answer in time",
 }  # fmt: skip
 
-_ERROR_SCHEMA = {
+OBJECT_ERROR = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -41,6 +41,8 @@ _ERROR_SCHEMA = {
 
 _BINARY = {"type": "string", "format": "binary"}
 _IMAGES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+# A PNG of 2 × 2 white pixels.
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR42mP8z8DEwAAABQ0BA6UiEhkAAAAASUVORK5CYII="
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -53,12 +55,13 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         found[status] = {
             "description": _SAYS[status],
             "headers": headers,
-            "content": {"application/json": {"schema": _ERROR_SCHEMA, "example": example}},
+            "content": {"application/json": {"schema": OBJECT_ERROR, "example": example}},
         }
     return found
 
 
-def _success(description: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+def success(description: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Returns the description of an answer that is no error."""
     return {200: {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
@@ -78,17 +81,31 @@ def _body(*, many: bool) -> dict[str, Any]:
     content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in (*_IMAGES, "application/octet-stream")}
     files = {"type": "array", "items": _BINARY, "minItems": 1, **({} if many else {"maxItems": 1})}
     content["multipart/form-data"] = {"schema": _object(files=files)}
-    says = "an image (JPEG, PNG, WebP, BMP), or a form with " + ("one or more" if many else "one") + ", as `files`"
+    images = {
+        **files,
+        "items": {"type": "string", "contentEncoding": "base64"},
+        "description": "each a file in base64, as it is or behind `data:image/…;base64,`",
+    }
+    content["application/json"] = {
+        "schema": {**_object(images=images), "additionalProperties": False},
+        "example": {"images": [_PIXEL]},
+    }
+    number = "one or more" if many else "one"
+    says = f"an image (JPEG, PNG, WebP, BMP), a form with {number}, as `files`, or JSON with {number} in base64"
     return {"requestBody": {"required": True, "description": says, "content": content}}
 
 
 _REFUSALS = errors(400, 401, 404, 408, 413, 415, 422, 503, 504)
 
-PROBE = _success("Yes", {"status": "ok"}, _object(status=_STRING))
+PROBE = success("Yes", {"status": "ok"}, _object(status=_STRING))
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus's text format", "content": {"text/plain": {"schema": _STRING}}}
 }
-MODELS = _success(
+_ROLLOUT = {
+    "type": "object",
+    "description": "of names with a candidate: how far it has taken over, as POST …/canary answers",
+}
+MODELS = success(
     "Every name, in the order of the command line",
     {
         "models": [
@@ -115,11 +132,19 @@ MODELS = _success(
             }
         ]
     },
-    _object(models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING}})),
+    _object(
+        models=_list({"type": "object", "required": ["name"], "properties": {"name": _STRING, "rollout": _ROLLOUT}})
+    ),
 )
 _NAMED = _list(_object(label=_STRING, probability=_NUMBER))
 _ANSWER = _object(top=_NAMED)
 _ANSWER["properties"] |= {
+    "id": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{16}$",
+        "description": "of services that keep records: the number of this answer's record, by which its true label can "
+        "be given to `python -m jaxnets.monitor`",
+    },
     "labels": {
         **_NAMED,
         "description": "of models whose images may have several: those that the image is said to have",
@@ -145,7 +170,7 @@ _ANSWER["properties"] |= {
     },
 }
 PREDICT: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Each image's classes, the most probable first; where an image may have several, `labels` are those it is said "
         "to have, none of them or all. A model with bounds (`refusal` of GET /v1/models) names its answer as `label`, "
         "which is null where it is 'none of these', with the reason",
@@ -168,7 +193,7 @@ PREDICT: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 EMBED: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Each image's embedding: the pooled vector that the model's head sees",
         {"model": "pets", "step": 12000, "embeddings": [[0.12, 0.0, 1.7]]},
         _object(model=_STRING, step=_STEP, embeddings=_list(_list(_NUMBER))),
@@ -177,7 +202,7 @@ EMBED: dict[str, Any] = {
     "openapi_extra": _body(many=True),
 }
 SEARCH: dict[str, Any] = {
-    "responses": _success(
+    "responses": success(
         "Of each image those of the index that are most like it, with the cosine of the angle between their vectors: 1 "
         "where they are the same. `step` is that of the weights that the index is of",
         {"model": "pets", "step": 12000, "hits": [[{"file": "cats/7.jpg", "similarity": 0.981}]]},
@@ -192,6 +217,9 @@ _DRAWING: dict[int | str, dict[str, Any]] = {
 EXPLAIN: dict[str, Any] = {"responses": _DRAWING | _REFUSALS, "openapi_extra": _body(many=False)}
 
 
+_ADMIN = ("promote", "rollback", "canary")  # ends of routes that need a key whether or not others do
+
+
 def describe(app: FastAPI, names: Sequence[str], *, with_keys: bool) -> None:
     """Adds the names that are served as examples, and the API key where one is needed."""
     description = app.openapi()
@@ -201,12 +229,11 @@ def describe(app: FastAPI, names: Sequence[str], *, with_keys: bool) -> None:
                 if parameter["name"] == "name":
                     parameter["example"] = names[0]
                     parameter["schema"] = {"type": "string", "minLength": 1, "examples": list(names)}
-    if with_keys:
-        description.setdefault("components", {})["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        for route, path in description["paths"].items():
-            if route.startswith("/v1/") or route == "/metrics":
-                for operation in path.values():
-                    operation["security"] = [{"bearer": []}, {"key": []}]
+    description.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for route, path in description["paths"].items():
+        if route.endswith(_ADMIN) or (with_keys and (route.startswith("/v1/") or route == "/metrics")):
+            for operation in path.values():
+                operation["security"] = [{"bearer": []}, {"key": []}]

@@ -15,7 +15,7 @@ class Arrival:
     """When a request has come, by both clocks: of the day, and one that nobody sets."""
 
     def __init__(self) -> None:
-        self._time, self._start = time.time(), time.perf_counter()
+        self.time, self._start = time.time(), time.perf_counter()
 
     def record(
         self,
@@ -28,5 +28,5 @@ class Arrival:
         """Hands the request, now that it is answered, to the recorder; returns the number of each answer as text."""
         ids = recorder.ids(len(rows))
         kept = [upload.content for upload in uploads] if recorder.bounds.images else []
-        recorder.add(Answered(observer, rows, sizes, ids, self._time, time.perf_counter() - self._start, kept))
+        recorder.add(Answered(observer, rows, sizes, ids, self.time, time.perf_counter() - self._start, kept))
         return [as_text(number) for number in ids.tolist()]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import resource
@@ -13,9 +12,9 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from jaxnets.errors import UserError
 from jaxnets.serve.connection import make_protocol
 from jaxnets.serve.limits import Limits
+from jaxnets.serve.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -24,32 +23,13 @@ _FAREWELL = 0.5  # seconds in which open connections learn of the end by an answ
 _FILES = 64  # file descriptors besides the connections'
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound, so that a port in use is known before a model is loaded.
+def serve(
+    app: FastAPI, listening: socket.socket, limits: Limits, worker: Worker | None = None, names: str = ""
+) -> None:
+    """Answers requests until SIGTERM or SIGINT, and then until what was accepted is answered.
 
-    Raises:
-        UserError: if it cannot be bound.
+    A worker among several says so under some names once it answers, and ends likewise when it is told to.
     """
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port must be 0 (any that is free) to 65535, found {port}")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise UserError(f"--host {host} --port {port} is no address ({error}): give one of this machine's") from error
-    bound = socket.socket(family, kind)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind(address)
-    except (OSError, OverflowError) as error:
-        bound.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise UserError(f"port {port} of {host} is in use: end what uses it, or give another --port") from error
-        raise UserError(f"port {port} of {host} cannot be taken ({error}): give another --port or --host") from error
-    return bound
-
-
-def serve(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
-    """Answers requests until SIGTERM or SIGINT, and then until what was accepted is answered."""
     config = uvicorn.Config(
         app,
         http=make_protocol(seconds=limits.timeout, most=_connections(limits.max_connections)),
@@ -65,7 +45,7 @@ def serve(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
     # What was made so far stays: to look through all of it for garbage, again and again, would hold requests up.
     gc.collect()
     gc.freeze()
-    _Server(config, app, limits.timeout).run(sockets=[listening])
+    _Server(config, app, limits.timeout, worker, names).run(sockets=[listening])
 
 
 def _connections(wanted: int) -> int:
@@ -78,10 +58,12 @@ def _connections(wanted: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: FastAPI, seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, seconds: float, worker: Worker | None, names: str) -> None:
         super().__init__(config)
         self._app = app
         self._seconds = seconds  # until those in flight have had all their time
+        self._worker = worker
+        self._names = names
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -95,11 +77,19 @@ class _Server(uvicorn.Server):
 
     def _stop(self) -> None:
         if self.should_exit:
-            self.force_exit = True
+            # A worker may be told twice, by a service manager's signal and by the process that began it, which is the
+            # one to end it at once.
+            self.force_exit = self._worker is None
             return
         _log.info("stopping: %d requests are in flight; once more ends at once", self._app.state.running)
         self._app.state.stopping = True
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._worker is not None:
+            self._worker.watch(self._stop)
+            self._worker.answers(self._names)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()

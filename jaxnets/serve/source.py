@@ -1,13 +1,11 @@
 """What is served under which names, as the command line says it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxnets.errors import UserError
 from jaxnets.run.resolve import resolve
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from jaxnets.serve.limits import NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,7 @@ class Source:
     def parse(cls, text: str, checkpoint: str | int = "best") -> "Source":
         """Reads `MODEL` or `NAME=MODEL`, which `jaxnets.run.resolve` describes."""
         found = resolve(text)
-        if not _NAME.fullmatch(found.name):
+        if not NAME.fullmatch(found.name):
             raise UserError(
                 f"--model {text}: a name has letters, digits, '.', '_' and '-', found {found.name!r}: NAME=MODEL"
             )
@@ -45,6 +43,6 @@ class Split:
         except ValueError:
             shares = {}
         right = shares and all(0 <= share <= 1 for share in shares.values()) and abs(sum(shares.values()) - 1) < 1e-6
-        if not _NAME.fullmatch(name) or not right:
+        if not NAME.fullmatch(name) or not right:
             raise UserError(f"--split must be NAME=A:0.9,B:0.1 with shares that add up to 1, found {text!r}")
         return cls(name, shares)

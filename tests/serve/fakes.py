@@ -1,8 +1,9 @@
 """A model that computes nothing, and a service of it: in this process, or as a process of its own.
 
-python -m tests.serve.fakes PORT SECONDS [TIMEOUT] serves it; each batch takes so many seconds.
+python -m tests.serve.fakes PORT SECONDS [TIMEOUT] [--workers N] serves it; each batch takes so many seconds.
 """
 
+import argparse
 import asyncio
 import io
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +22,12 @@ from PIL import Image
 from jaxnets.monitor.recorder import Recorder
 from jaxnets.preprocess import Preprocess
 from jaxnets.serve.app import make_app
+from jaxnets.serve.cache import MemoryStore, Store
+from jaxnets.serve.cached import Cache
 from jaxnets.serve.limits import Keys, Limits
+from jaxnets.serve.meters import Meters
 from jaxnets.serve.models import Models
+from jaxnets.serve.rollout.options import Options
 from jaxnets.serve.source import Source, Split
 from jaxnets.serve.web import Web
 
@@ -54,7 +60,7 @@ class FakePredictor(SimpleNamespace):
     def __init__(self, step: int | None = 1, **changed) -> None:
         labels = tuple(f"class {i}" for i in range(10))
         defaults = {"name": "none", "labels": labels, "preprocess": GREY, "engine": FakeEngine()}
-        defaults |= {"fingerprint": "0" * 16}
+        defaults |= {"fingerprint": "0" * 16, "matmul_precision": "default", "spread": None}
         defaults |= {"several_labels": False, "thresholds": None, "temperature": None, "refusal": None}
         super().__init__(
             **{**defaults, "variables": {}, "model": None, "step": step, "activation": "softmax", **changed}
@@ -83,15 +89,31 @@ def fake_app(
     predictor: FakePredictor | None = None,
     searched: Mapping[str, Any] | None = None,
     recorder: Recorder | None = None,
+    rollout: Options | None = None,
+    admin: Keys | None = None,
+    made: dict[str, FakePredictor] | None = None,
+    cache: Store | None = None,
+    meters: Meters | None = None,
 ):
-    """Returns an application that serves fakes under these names, and the predictors by name."""
+    """Returns an application that serves fakes under these names, and the predictors by name.
+
+    `made` are predictors that are there already, by what they are opened from.
+    """
     limits = limits or Limits(timeout=5)
-    made = {name: predictor or FakePredictor() for name in names or ("fake",)}
-    sources = [Source(name=name, path=name) for name in made]
+    made = {name: predictor or FakePredictor() for name in names or ("fake",)} | (made or {})
+    meters = meters or Meters()
     models = Models(
-        sources, splits, open_=lambda path, checkpoint: made[path], limits=limits, recorder=recorder, seed=0
+        [Source(name=name, path=name) for name in names or ("fake",)],
+        splits,
+        open_=lambda path, checkpoint: made[path],
+        limits=limits,
+        meters=meters,
+        recorder=recorder,
+        cache=None if cache is None else Cache(cache, meters),
+        seed=0,
+        rollout=rollout,
     )
-    return make_app(models, limits, keys, web, searched), made
+    return make_app(models, limits, keys, web, searched, admin), made
 
 
 @asynccontextmanager
@@ -121,14 +143,31 @@ def image(value: int = 60, size=(8, 8), kind: str = "PNG", **options) -> bytes:
 
 def main() -> None:
     from jaxnets.serve import gate
-    from jaxnets.serve.server import listen, serve
+    from jaxnets.serve.listening import listen
+    from jaxnets.serve.server import serve
+    from jaxnets.serve.supervisor import supervise
+    from jaxnets.serve.worker import Worker
 
-    port, seconds, *rest = sys.argv[1:]
-    limits = Limits(timeout=float(rest[0]) if rest else 5, latency=10)  # however busy the machine is
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("timeout", type=float, default=5, nargs="?")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--as-worker", type=Worker.parse)
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    worker = options.as_worker
+    if options.workers > 1 and worker is None:
+        command = [sys.executable, "-m", "tests.serve.fakes", *sys.argv[1:], "--as-worker"]
+        sys.exit(supervise(command, options.workers, "127.0.0.1", options.port))
+    limits = Limits(timeout=options.timeout, latency=10)  # however busy the machine is
     gate._LINGER = limits.timeout / 2
-    app, made = fake_app(limits=limits)
-    made["fake"].engine.seconds = float(seconds)
-    serve(app, listen("127.0.0.1", int(port)), limits)
+    meters = Meters(None if worker is None else worker.number)
+    recorder = Recorder(options.record, None, meters.recorded, meters.dropped) if options.record else None
+    cache = None if worker is None else MemoryStore(1 << 20)
+    app, made = fake_app(limits=limits, meters=meters, recorder=recorder, cache=cache)
+    made["fake"].engine.seconds = options.seconds
+    serve(app, listen("127.0.0.1", options.port, shared=worker is not None), limits, worker, "fake")
 
 
 if __name__ == "__main__":

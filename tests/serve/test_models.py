@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_old_model_goes_on(growing, capl
 
 
 def test_a_checkpoint_that_was_copied_slowly_is_tried_again(growing, monkeypatch):
-    monkeypatch.setattr("jaxnets.serve.models._RETRIES", (0.0, 0.0))
+    monkeypatch.setattr("jaxnets.serve.served._RETRIES", (0.0, 0.0))
     workdir, grow = growing
     models = models_of(workdir)
     newest = workdir / "checkpoints" / "999999"

@@ -19,7 +19,7 @@ import pytest
 
 from jaxnets.errors import UserError
 from jaxnets.serve.__main__ import main
-from jaxnets.serve.server import listen
+from jaxnets.serve.listening import listen
 from tests.serve.fakes import PREDICT, image
 
 TIMEOUT = 0.5  # seconds that these services give a client

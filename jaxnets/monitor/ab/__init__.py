@@ -1,0 +1,1 @@
+"""Which of two models answers better, by the records of both."""
