@@ -96,7 +96,7 @@ def repository(onnx_file: bytes, name: str) -> dict[str, bytes]:
 def _config(graph: Any, metadata: dict[str, str], name: str) -> str:
     """Returns Triton's ModelConfig in protobuf's text form. Its `dims` are those of one image: it adds the batch."""
     parts = [
-        f"name: {_quoted(name)}",
+        f"name: {json.dumps(name)}",
         'backend: "onnxruntime"',
         f"max_batch_size: {MAX_BATCH}",
         *(_tensor("input", value) for value in graph.input),
@@ -105,7 +105,7 @@ def _config(graph: Any, metadata: dict[str, str], name: str) -> str:
         f"  max_queue_delay_microseconds: {_DELAY}\n}}",
         "instance_group [ { count: 1 kind: KIND_AUTO } ]",
         *(
-            f"parameters {{\n  key: {_quoted(key)}\n  value {{ string_value: {_quoted(metadata[key])} }}\n}}"
+            f"parameters {{\n  key: {json.dumps(key)}\n  value {{ string_value: {json.dumps(metadata[key])} }}\n}}"
             for key in _SAID
             if key in metadata
         ),
@@ -115,23 +115,19 @@ def _config(graph: Any, metadata: dict[str, str], name: str) -> str:
 
 def _tensor(kind: str, value: Any) -> str:
     dims = _dims(value)
-    lines = [f"name: {_quoted(value.name)}", f"data_type: {_TYPES[value.type.tensor_type.elem_type]}"]
+    lines = [f"name: {json.dumps(value.name)}", f"data_type: {_TYPES[value.type.tensor_type.elem_type]}"]
     if dims:
         lines.append(f"dims: [ {', '.join(map(str, dims))} ]")
     else:  # a number for each image: Triton has no empty dims, and shows [b] as [b, 1]
         lines += ["dims: [ 1 ]", "reshape { shape: [ ] }"]
     if value.name == "logits":
-        lines.append(f"label_filename: {_quoted(LABELS)}")
+        lines.append(f"label_filename: {json.dumps(LABELS)}")
     return f"{kind} {{\n" + "".join(f"  {line}\n" for line in lines) + "}"
 
 
 def _dims(value: Any) -> Sequence[int]:
     """Returns a tensor's shape without the batch."""
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
 
 
 def _line(label: str) -> str:
