@@ -12,10 +12,10 @@ _QUOTA, _PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgr
 def cores() -> int:
     """Returns how many cores this process may use: those it is bound to, or its container's share, rounded up."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return math.ceil(min(bound, _share()))
+    return math.ceil(min(bound, _allowed()))
 
 
-def _share() -> float:
+def _allowed() -> float:
     """Returns how many cores' time a container may take; infinite where nothing limits it."""
     try:
         quota, period = _LIMIT.read_text().split() if _LIMIT.exists() else (_QUOTA.read_text(), _PERIOD.read_text())

@@ -1,5 +1,6 @@
 """Dashboard, alerts and Prometheus's configuration ask for what the service and the monitor really give."""
 
+import ast
 import json
 import re
 import shutil
@@ -13,7 +14,6 @@ import yaml
 
 from jaxnets.monitor.gauges import gauges
 from jaxnets.monitor.judge import judge
-from jaxnets.serve.meters import Meters
 from tests.monitor.made import records, rows
 
 LAUNCH = Path(__file__).parent.parent.parent / "launch"
@@ -46,21 +46,26 @@ def queries(dashboard, rules):
 @pytest.fixture(scope="module")
 def given():
     """The labels of each metric that there is, by its name."""
-    pytest.importorskip("prometheus_client")
-    meters = Meters()
-    meters.answered("/v1/models", 200, 0.1)
-    meters.batch_of("it")(1)
-    meters.watch_queue("it", lambda: 0)
-    meters.loaded("it", 1)
-    meters.recorded("it", 1)
-    meters.dropped("it", 1)
+    found = {"up": ADDED}
+    for name, kind, labels in declared():
+        suffixes = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[kind]
+        for suffix in suffixes:
+            found[name + suffix] = {*ADDED, *labels, *(("le",) if suffix == "_bucket" else ())}
     truth = rows(200)["label"]
     judged = gauges(judge(records(200, truth=truth), records(200, seed=1, truth=truth)))
-    found = {"up": ADDED}
-    for name, labels in re.findall(r"^(\w+)\{(.*)\} \S+$", meters.text().decode() + judged, re.MULTILINE):
+    for name, labels in re.findall(r"^(\w+)\{(.*)\} \S+$", judged, re.MULTILINE):
         found.setdefault(name, set(ADDED)).update(re.findall(r'(\w+)="', labels))
     assert len(found) > 15
     return found
+
+
+def declared() -> Iterator[tuple[str, str, list[str]]]:
+    """Gives name, kind and labels of each metric of the service, as its source declares them."""
+    for file in (LAUNCH.parent / "jaxnets" / "serve").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("Counter", "Gauge", "Histogram"):
+                name, _, *labels = (ast.literal_eval(argument) for argument in node.args)
+                yield name, node.func.id, labels[0] if labels else []
 
 
 def test_every_metric_that_is_asked_for_exists(queries, given):
@@ -72,7 +77,7 @@ def test_every_metric_that_is_asked_for_exists(queries, given):
 
 def test_every_metric_of_the_monitor_and_every_kind_of_the_service_s_is_shown(queries, given):
     asked = set(re.findall(r"\bjaxnets_\w+", " ".join(queries)))
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in given if not name.endswith("_created")}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in given}
     assert families - {"up"} == {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
 
 
@@ -99,7 +104,24 @@ def test_every_query_parses_and_its_labels_are_those_of_its_metrics(queries, giv
     assert seen > 20
 
 
-def test_the_routes_and_statuses_that_are_asked_for_are_the_service_s(queries):
+def test_what_is_declared_is_what_the_service_gives():
+    pytest.importorskip("prometheus_client")
+    from jaxnets.serve.meters import Meters
+
+    meters = Meters()
+    meters.answered("/v1/models", 200, 0.1)
+    text = meters.text().decode()
+    assert set(re.findall(r"^# TYPE (\w+?)(?:_total)? (?:counter|gauge|histogram)$", text, re.MULTILINE)) >= {
+        "jaxnets_requests",
+        "jaxnets_request_seconds",
+        "jaxnets_model_step",
+    }
+    assert re.search(r'^jaxnets_requests_total\{route="/v1/models",status="200"\} 1.0$', text, re.MULTILINE)
+    assert re.search(r'^jaxnets_request_seconds_bucket\{le="0.5",route="/v1/models"\} 1.0$', text, re.MULTILINE)
+
+
+def test_the_route_that_is_asked_for_is_the_service_s(queries):
+    pytest.importorskip("fastapi")
     from jaxnets.serve.gate import _route
 
     named = {route for query in queries for route in re.findall(r'route="([^"]+)"', query)}
