@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jaxnets.export")
 
+_ONNX = ("onnx", "web", "triton")  # formats that are made of the ONNX file
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -26,24 +28,24 @@ def main() -> None:
         description="Write a model as a file for other programs, checked first; or put a run on the Hugging Face Hub.",
     )
     cli.add_model_option(parser)
-    parser.add_argument("--format", choices=("onnx", "stablehlo", "safetensors", "web"))
+    parser.add_argument("--format", choices=("onnx", "stablehlo", "safetensors", "web", "triton"))
     parser.add_argument(
         "--out",
         type=Path,
         help="the file to write (web: FILE.html, a page that needs no server); of safetensors a folder, or a file in "
-        "one, for timm's config.json lies beside it",
+        "one, for timm's config.json lies beside it; of triton a folder, its model repository",
     )
     parser.add_argument(
         "--preprocessing-inside",
         action="store_true",
-        help="onnx: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
+        help="onnx, triton: take uint8 [b, h, w, c] in place of normalised float32 [b, c, h, w]",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
-        help="onnx: of the weights, and with float16 of what is computed (default float32)",
+        help="onnx, triton: of the weights, and with float16 of what is computed (default float32)",
     )
-    parser.add_argument("--int8", action="store_true", help="onnx, web: 8 bits, calibrated on real images")
+    parser.add_argument("--int8", action="store_true", help="onnx, web, triton: 8 bits, calibrated on real images")
     parser.add_argument(
         "--calibration", type=Path, help="int8: a folder of images (default: the run's own training data)"
     )
@@ -88,17 +90,18 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError("--private, --update and --dry-run are for --push-to OWNER/REPO: add it, or leave them out")
     if options.format is None or options.out is None:
         raise UserError(
-            "give --format (onnx, stablehlo, safetensors or web) and --out FILE, or --push-to OWNER/REPO for the Hub"
+            "give --format (onnx, stablehlo, safetensors, web or triton) and --out FILE, or --push-to OWNER/REPO for "
+            "the Hub"
         )
-    if options.format not in ("onnx", "web") and options.int8:
-        raise UserError(f"--int8 is for --format onnx and web, found --format {options.format}")
-    if options.format != "onnx" and options.preprocessing_inside:
-        raise UserError(f"--preprocessing-inside is for --format onnx, found --format {options.format}")
+    if options.format not in _ONNX and options.int8:
+        raise UserError(f"--int8 is for --format onnx, web and triton, found --format {options.format}")
+    if options.format not in ("onnx", "triton") and options.preprocessing_inside:
+        raise UserError(f"--preprocessing-inside is for --format onnx and triton, found --format {options.format}")
     if options.format != "web" and options.web_runtime is not None:
         raise UserError(f"--web-runtime is for --format web, found --format {options.format}")
-    if options.dtype is not None and options.format != "onnx":
+    if options.dtype is not None and options.format not in ("onnx", "triton"):
         smaller = "; --int8 makes a page smaller" if options.format == "web" else ""
-        raise UserError(f"--dtype is for --format onnx, found --format {options.format}{smaller}")
+        raise UserError(f"--dtype is for --format onnx and triton, found --format {options.format}{smaller}")
     if options.dtype not in (None, "float32") and options.int8:
         raise UserError(
             f"--dtype {options.dtype} and --int8 are two precisions, and what int8 keeps is float32: leave one out"
@@ -117,6 +120,15 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError(f"--register is for --format onnx, found --format {options.format}")
     from jaxnets.engine.onnx_file import check_writable, require
 
+    if options.format in _ONNX:
+        require("onnx")
+        require("onnxruntime")
+    if options.format == "triton":
+        from jaxnets.export.triton import check_repository
+        from jaxnets.run.resolve import resolve
+
+        check_repository(options.out, name := resolve(options.model).name)
+        options.out /= name
     if options.format == "safetensors" and options.out.suffix != ".safetensors":
         from jaxnets.export.timm_layout import WEIGHTS
 
@@ -127,9 +139,6 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
         if run_of(options.model) is None:
             raise no_images(options.model)
-    if options.format in ("onnx", "web"):
-        require("onnx")
-        require("onnxruntime")
     asked = None
     if options.register is not None:
         from jaxnets.export.register import parse_registration
@@ -220,11 +229,12 @@ def _stablehlo(classifier: "Classifier", options: argparse.Namespace) -> tuple[i
 def _onnx(
     classifier: "Classifier", options: argparse.Namespace, runtime: "Runtime | None", kept: "Kept | None"
 ) -> tuple[int, str]:
-    """Writes an ONNX file, or with a runtime a page that holds it."""
+    """Writes an ONNX file, or what holds it: with a runtime a page, of Triton a folder."""
     from jaxnets.engine.onnx_file import write_bytes
     from jaxnets.export import check
     from jaxnets.export.calibration import open_calibration
     from jaxnets.export.onnx_export import export_onnx, onnx_logits
+    from jaxnets.export.triton import write_repository
 
     calibration = open_calibration(options.model, classifier, options.calibration) if options.int8 else None
     dtype: GraphDtype = options.dtype or "float32"
@@ -239,6 +249,8 @@ def _onnx(
         from jaxnets.export.web.page import page
 
         content, said = page(content, runtime), f"a page with {said}"
+    if options.format == "triton":
+        return write_repository(options.out.parent, content, options.out.name), f"Triton's, with {said}"
     write_bytes(options.out, content)
     return len(content), said
 

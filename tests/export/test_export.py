@@ -168,15 +168,18 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(export, tmp_pa
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["safetensors", "--int8"], "--int8 is for --format onnx and web, found --format safetensors"),
-        (["web", "--preprocessing-inside"], "--preprocessing-inside is for --format onnx, found --format web"),
+        (["safetensors", "--int8"], "--int8 is for --format onnx, web and triton, found --format safetensors"),
+        (
+            ["web", "--preprocessing-inside"],
+            "--preprocessing-inside is for --format onnx and triton, found --format web",
+        ),
         (["onnx", "--web-runtime", "x"], "--web-runtime is for --format web, found --format onnx"),
         (["onnx", "--layers"], "--layers is of int8"),
         (["web", "--keep-float", "3"], "--keep-float is of int8"),
         (["onnx", "--int8", "--keep-float", "0"], "one whole number above 0"),
         (["onnx", "--int8", "--dtype", "float16"], "--dtype float16 and --int8 are two precisions"),
         (["web", "--dtype", "float16"], "--int8 makes a page smaller"),
-        (["stablehlo", "--dtype", "bfloat16"], "--dtype is for --format onnx, found --format stablehlo"),
+        (["stablehlo", "--dtype", "bfloat16"], "--dtype is for --format onnx and triton, found --format stablehlo"),
     ],
 )
 def test_options_of_other_formats_are_refused(export, tmp_path, given, said):

@@ -173,7 +173,7 @@ def test_a_folder_that_holds_other_things_is_left_alone(command, run, tmp_path):
         (["--push-to", "a/b", "--format", "onnx"], "--format are for a file"),
         (["--push-to", "a/b"], "there is no token for the Hub: set HF_TOKEN"),
         (["--dry-run", "x"], "are for --push-to OWNER/REPO: add it"),
-        ([], "give --format (onnx, stablehlo, safetensors or web) and --out FILE, or --push-to"),
+        ([], "give --format (onnx, stablehlo, safetensors, web or triton) and --out FILE, or --push-to"),
     ],
 )
 def test_what_does_not_go_together_is_one_message(command, run, monkeypatch, arguments, message):
