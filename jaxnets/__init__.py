@@ -1,6 +1,7 @@
 """Image classifiers in JAX: trained, checked and put to use from one run directory."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from jaxnets.preprocess import Preprocess
     from jaxnets.pretrained.load import load_pretrained
     from jaxnets.sweep.range_test import find_rate
+
+# ONNX Runtime from 1.32 on tells its makers how it is used, unless this stands there before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Resolved on first use, so that `import jaxnets` is quick and touches no device.
 _HOMES = {

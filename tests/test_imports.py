@@ -1,4 +1,5 @@
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,12 @@ def test_the_training_loop_imports_nothing_that_the_digits_do_not_need():
 def test_what_answers_imports_nothing_of_the_training():
     modules = imported_by("import jaxnets.classifier, jaxnets.serve.models, jaxnets.export.onnx_export")
     assert not [name for name in modules if name.startswith("jaxnets.train")]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_reports_to_nobody_unless_somebody_wants_it(given, expected):
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    code = "import os, jaxnets; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected

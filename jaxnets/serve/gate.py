@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _LINGER = 2.0  # seconds that an upload is read and thrown away, so that its sender reads why it was refused
 _SMALL = 1 << 20  # bytes of a body that is rather read than its connection closed
 _PREDICT = re.compile(r"/v1/models/([^/]+)/predict")
-_MODEL_ROUTE = re.compile(r"/v1/models/[^/]+/(predict|explain|embed|promote|rollback|canary)")
+_MODEL_ROUTE = re.compile(r"/v1/models/[^/]+/(predict|explain|embed|search|promote|rollback|canary)")
 _ROUTES = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
 
 

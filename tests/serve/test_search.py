@@ -42,6 +42,8 @@ def test_what_is_alike_is_named_from_the_folder_of_all_images(index):
     assert hits[0] == {"file": "b/1.png", "similarity": pytest.approx(1, abs=1e-4)}
     assert len(hits) == 2
     assert str(index.folder.parent) not in answer.text
+    counted = ask(app, "GET", "/metrics").text
+    assert 'jaxnets_requests_total{route="/v1/models/{name}/search",status="200"} 1.0' in counted
 
 
 def test_several_images_are_answered_in_order(index):
