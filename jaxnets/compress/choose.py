@@ -10,7 +10,6 @@ from jaxnets.errors import UserError
 TOLERANCE = 0.01  # of the multiply-adds that are asked for
 _VECTOR = 16  # numbers of float32 in a vector of AVX-512, that a layer is computed by
 _UNITS = ((32, 16), (16, 8), (0, 4))  # channels of a group, and how many of so many are cut at once
-_LEAST = 8  # a group keeps at least one of so many of its channels
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,9 @@ class Group:
         """
         return min(len(self.channels), next(unit for size, unit in _UNITS if len(self.channels) >= size))
 
-    @property
-    def least(self) -> int:
-        """How many stay at least: no layer becomes so thin that what others keep is lost in it."""
-        return max(self.unit, -(-len(self.channels) // (_LEAST * self.unit)) * self.unit)
+    def least(self, share: float) -> int:
+        """Returns how many stay at least, for a share of them, in whole units."""
+        return min(max(self.unit, round(share * len(self.channels) / self.unit) * self.unit), len(self.channels))
 
 
 def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarray:
@@ -41,7 +39,9 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
 
     Unit by unit goes what matters least for each multiply-add that it saves of those that are computed, wherever it
     lies, until the share is reached within TOLERANCE where the units allow. Computed are whole vectors: a layer of 16
-    channels that loses some is as slow as before, and loses none as long as others can. `importance` is of each channel.
+    channels that loses some is as slow as before, and loses none as long as others can. No group of channels keeps much
+    less than the square of the share that all would keep if all lost alike: no layer becomes so thin that what others
+    keep is lost in it. `importance` is of each channel.
 
     Raises:
         UserError: if the channels that have to stay cost more than that.
@@ -56,12 +56,13 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
     sizes = np.asarray([len(group.channels) for group in groups])
     left, whole = sizes.copy(), cost(sizes[None])[0]
     goal = keep * whole
-    least = cost(np.asarray([min(group.least, len(group.channels)) for group in groups])[None])[0]
+    smallest = np.asarray([group.least(_alike(cost, sizes, goal) ** 2) for group in groups])
+    least = cost(smallest[None])[0]
     if least > (1 + TOLERANCE) * goal:
         share = np.ceil(1000 * least / whole) / 1000
         raise UserError(
             f"--keep {keep:g} of the multiply-adds cannot be reached: where each group of channels keeps no more than "
-            f"it has to, an eighth or so, {share:g} of them are left; give that or more, or train a smaller model"
+            f"it has to, {share:g} of them are left; give that or more, or train a smaller model"
         )
     missed = [np.concatenate([[0], np.cumsum(group.importance)]) for group in groups]  # of so many that are cut
 
@@ -71,7 +72,7 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
 
     now = whole
     while now > (1 + TOLERANCE) * goal:
-        ways = _ways(groups, left, back=False)
+        ways = _ways(groups, left, smallest, back=False)
         costs = cost(ways) if len(ways) else np.zeros(0)
         ways, costs = ways[costs >= (1 - TOLERANCE) * goal], costs[costs >= (1 - TOLERANCE) * goal]
         if not len(ways):
@@ -83,8 +84,8 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
         best = int(np.argmin(np.divide(lost, saved, out=np.full(len(ways), np.inf), where=saved > 0)))
         left, now = ways[best], costs[best]
     if now > (1 + TOLERANCE) * goal:  # each unit is too large: another in its place, perhaps, or one more and one back
-        once = _ways(groups, left, back=True)
-        ways = np.concatenate([left[None], once, *(_ways(groups, each, back=True) for each in once)])
+        once = _ways(groups, left, smallest, back=True)
+        ways = np.concatenate([left[None], once, *(_ways(groups, each, smallest, back=True) for each in once)])
         far = np.abs(cost(ways) - goal)
         fits = far <= max(TOLERANCE * goal, far.min())
         left = ways[fits][int(np.argmin(missing(ways[fits])))]
@@ -94,13 +95,22 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
     return kept
 
 
-def _ways(groups: list[Group], left: np.ndarray, *, back: bool) -> np.ndarray:
+def _alike(cost: "_Cost", sizes: np.ndarray, goal: float) -> float:
+    """Returns the share of its channels that each group would keep for so many multiply-adds, if all lost alike."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle * sizes[None])[0] <= goal else (low, middle)
+    return low
+
+
+def _ways(groups: list[Group], left: np.ndarray, smallest: np.ndarray, *, back: bool) -> np.ndarray:
     """Returns what may be left `[n, groups]` once a unit of one group is cut, or with `back` put back."""
     found = []
-    for number, (group, n) in enumerate(zip(groups, left, strict=True)):
+    for number, (group, n, least) in enumerate(zip(groups, left, smallest, strict=True)):
         fewer = (n - 1) // group.unit * group.unit
         more = min(len(group.channels), (n // group.unit + 1) * group.unit)
-        counts = [fewer] if fewer >= group.least else []
+        counts = [fewer] if fewer >= least else []
         counts += [more] if back and more > n else []
         for count in counts:
             found.append(left.copy())

@@ -107,6 +107,25 @@ def test_what_matters_least_goes_first_and_no_group_goes_whole():
     assert kept[64:].sum() == 48
 
 
+def stages(count, *sides):
+    """Returns a coupling of stages of 3×3 convolutions, of 16, 32 and 64 channels, each with a group of its own."""
+    widths = [width for width, _ in zip((16, 32, 64), sides, strict=True) for _ in range(count)]
+    starts = np.cumsum([0, *widths])
+    numbers = [np.arange(a, b) for a, b in pairwise(starts)]
+    axes = {(("params", str(i), "scale"), 0): own for i, own in enumerate(numbers)}
+    places = [9 * side**2 for side in sides for _ in range(count)]
+    products = tuple(Product(n, a, b) for n, (a, b) in zip(places, pairwise([None, *numbers]), strict=False))
+    return Coupling(count=starts[-1], axes=axes, products=products, prunable=np.ones(starts[-1], bool))
+
+
+def test_a_layer_that_would_be_as_slow_keeps_its_channels_and_no_layer_becomes_much_thinner_than_others():
+    coupling = stages(4, 28, 14, 7)
+    kept = choose(coupling, np.ones(coupling.count), 0.5)
+    left = [int(kept[group].sum()) for group in coupling.groups()]
+    assert left[:4] == [16] * 4  # a vector, whether full or not
+    assert all(n >= size / 2 for n, size in zip(left[4:], [32] * 4 + [64] * 4, strict=True))
+
+
 def test_a_share_that_cannot_be_reached_is_refused_with_the_least_that_can():
     with pytest.raises(UserError, match=r"0\.25 of them are left"):
         choose(chain(64, 64), np.ones(128), 0.05)
