@@ -2,16 +2,19 @@
 
 python -m tools.fuzz_service [--model efficientnet_lite0] [--requests 5000] [--images 5000] [--schemathesis st]
 
-It starts the service in a process of its own and sends it requests that schemathesis (`pip install schemathesis`, best
-in an environment of its own) makes from its OpenAPI description, images with bytes changed, moved, cut and doubled,
-and a list of single attacks, each with the answer that it should get. The status is 1 if anything is answered by a 500,
-if the process ends, if an attack is answered otherwise, or if its memory has grown by more than 64 MiB after the first
-tenth of the images.
+It starts the service in a process of its own, with all that it can have: a second model as shadow, records, a cache, an
+index of images, and the routes that change which model answers, whose key the requests have. It sends it requests that
+schemathesis (`pip install schemathesis`, best in an environment of its own) makes from its OpenAPI description, images
+with bytes changed, moved, cut and doubled, and a list of single attacks, each with the answer that it should get. The
+status is 1 if anything is answered by a 500, if the process ends, if an attack is answered otherwise, or if its memory
+has grown by more than 64 MiB after the first tenth of the images.
 """
 
 import argparse
+import base64
 import http.client
 import io
+import json
 import os
 import random
 import re
@@ -34,16 +37,30 @@ NAME = "it"
 FAILED = (500, 502)  # 503 is overload's and 504 a time that is over: each an answer that was meant
 GROWTH = 64  # MiB that the service may grow while it is attacked
 PREDICT = f"/v1/models/{NAME}/predict"
+SEARCH = f"/v1/models/{NAME}/search"
+CANARY = f"/v1/models/{NAME}/canary"
+KEY = "0123456789abcdef"  # of those who may change which model answers
+JSON = "application/json"
 
 
 class Service:
-    """The service in a process of its own, on a free port."""
+    """The service in a process of its own, on a free port, with what it writes in a folder."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, folder: Path) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             self.port = taken.getsockname()[1]
+        keys, index = folder / "admin.txt", folder / "index"
+        keys.write_text(f"{KEY}\n")
+        for name in ("images", "runs"):
+            (folder / name).mkdir()
+        (folder / "images" / "one.jpg").write_bytes(photograph("JPEG"))
+        search = ["--model", model, "--index", str(index), "--images", str(folder / "images")]
+        subprocess.run([sys.executable, "-m", "jaxnets.search", *search], check=True, stdout=subprocess.DEVNULL)
         command = [sys.executable, "-m", "jaxnets.serve", "--model", f"{NAME}={model}", "--port", str(self.port)]
+        command += ["--model", f"other={model}", "--shadow", f"{NAME}=other", "--index", f"{NAME}={index}"]
+        command += ["--record", str(folder / "records"), "--record-mib", "1", "--cache", "8"]
+        command += ["--admin-key-file", str(keys), "--candidates", str(folder / "runs")]
         # The limits on time are short, so that slow clients do not make this slow.
         self._process = subprocess.Popen([*command, "--timeout", "5"], stdout=subprocess.DEVNULL)
 
@@ -77,7 +94,9 @@ class Service:
         connection = self.connect()
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # refused midway: the answer may be there to read
-                connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
+                connection.request(
+                    method, path, body, {"X-API-Key": KEY, **({"Content-Type": kind} if body is not None else {})}
+                )
             answer = connection.getresponse()
             answer.read()
             return answer.status
@@ -99,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     wrong = []
-    with Service(options.model) as service:
+    with tempfile.TemporaryDirectory() as folder, Service(options.model, Path(folder)) as service:
         print(f"resident at the start: {service.resident():.0f} MiB", flush=True)
         wrong += mutated_images(service, options.images, random.Random(options.seed))
         wrong += attacks(service)
@@ -214,6 +233,15 @@ def attacks(service: Service) -> list[str]:
         ("17 images in a form", {413}, lambda: service.ask("POST", PREDICT, form(17, jpeg), FORM)),
         ("a form without an end", {400}, lambda: service.ask("POST", PREDICT, form(2, jpeg)[:-20], FORM)),
         ("nothing", {400}, lambda: service.predict(b"")),
+        ("JSON of 100,000 brackets", {400, 422}, lambda: service.ask("POST", PREDICT, b"[" * 100_000, JSON)),
+        ("an image in JSON that is none", {415}, lambda: service.ask("POST", PREDICT, in_json(b"hello"), JSON)),
+        ("a bomb in JSON", {413, 422}, lambda: service.ask("POST", PREDICT, in_json(bomb(30_000)), JSON)),
+        ("17 images in JSON", {413}, lambda: service.ask("POST", PREDICT, in_json(*17 * [jpeg]), JSON)),
+        ("a search for a bomb", {413, 422}, lambda: service.ask("POST", SEARCH, bomb(30_000))),
+        ("a candidate called /etc", {403}, lambda: service.ask("POST", CANARY, b'{"model": "/etc"}', JSON)),
+        ("one that climbs", {403}, lambda: service.ask("POST", CANARY, b'{"model": "../../../etc"}', JSON)),
+        ("one at a URL", {403}, lambda: service.ask("POST", CANARY, b'{"model": "gs://bucket/run"}', JSON)),
+        ("a candidate of a gigabyte", {413, 0}, lambda: service.ask("POST", CANARY, Endless(1 << 30), JSON)),  # type: ignore[arg-type]
     ]  # fmt: skip
     wrong, start = [], service.resident()
     for what, expected, attack in tries:
@@ -232,6 +260,10 @@ def attacks(service: Service) -> list[str]:
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/><script>alert(1)</script></svg>'
 FORM = "multipart/form-data; boundary=x"
+
+
+def in_json(*images: bytes) -> bytes:
+    return json.dumps({"images": [base64.b64encode(image).decode() for image in images]}).encode()
 
 
 class Endless(io.RawIOBase):
@@ -360,6 +392,7 @@ def from_description(service: Service, options: argparse.Namespace) -> list[str]
         command = [options.schemathesis, "run", f"http://127.0.0.1:{service.port}/openapi.json", "--max-examples=1000"]
         checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
         command += [f"--checks={checks}", "--phases=examples,coverage,fuzzing", f"--seed={options.seed + rounds}"]
+        command += [f"--header=X-API-Key: {KEY}"]
         with tempfile.TemporaryDirectory() as folder:  # for what it keeps
             found = subprocess.run(
                 [*command, "--continue-on-failure"], capture_output=True, text=True, env=plain_output(), cwd=folder
