@@ -298,21 +298,14 @@ def million(options) -> None:
 
 
 def service(options) -> None:
-    from serving import Service, drawn
-
-    class Recording(Service):
-        def __init__(self, model: str, folder: str) -> None:
-            from serving import Process, free_port
-
-            port = free_port()
-            command = [sys.executable, "-m", "jaxnets.serve", "--model", f"it={model}", "--port", str(port)]
-            Process.__init__(self, [*command, "--record", folder], port, "/v1/models/it/predict")
+    from servers import Service
+    from serving import drawn
 
     content = options.image.read_bytes() if options.image else drawn()
     with (
         tempfile.TemporaryDirectory() as folder,
         Service(options.model) as plain,
-        Recording(options.model, folder) as recording,
+        Service(options.model, "--record", folder) as recording,
     ):
         sides = {"without records": plain, "with records": recording}
         for each in sides.values():

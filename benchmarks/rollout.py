@@ -21,7 +21,8 @@ from pathlib import Path
 
 from machine import machine
 from monitor import load
-from serving import Process, drawn, free_port, percentile
+from servers import Process, free_port
+from serving import drawn, percentile
 
 PREDICT = "/v1/models/it/predict"
 OUTCOMES = ("agreed", "disagreed", "failed", "dropped")

@@ -1,4 +1,4 @@
-"""Scripts that no test runs: what they import is there."""
+"""Scripts that no test runs: what they import is there, of the package and of one another."""
 
 import ast
 import importlib
@@ -19,3 +19,20 @@ def test_what_a_script_imports_of_the_package_exists(script):
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_script_imports_of_its_neighbours_exists(script):
+    neighbours = {path.stem: path for path in SCRIPTS if path.parent == script.parent}
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in neighbours:
+            made = set()
+            for other in ast.parse(neighbours[node.module].read_text()).body:
+                if isinstance(other, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    made.add(other.name)
+                made |= {
+                    name.id
+                    for name in ast.walk(other)
+                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+                }
+            assert {alias.name for alias in node.names} <= made
