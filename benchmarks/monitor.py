@@ -37,7 +37,7 @@ from ab import ab, add_options
 from machine import machine
 
 WINDOWS = 20
-BLUR, BRIGHTER, NOISE, PRIOR, NEW, SMALLER, GAMMA, QUALITY = 0.7, 20, 8, 0.25, 0.1, 0.85, 1.3, 50
+BLUR, BRIGHTER, NOISE, PRIOR, NEW, SMALLER, GAMMA, QUALITY = 0.7, 20, 8, 0.25, 0.1, 0.85, 1.5, 50
 
 
 def blur(image, random):
