@@ -140,6 +140,7 @@ def open_loaded(
         on_pending=on_pending,
         seconds_per_image=seconds,
     )
+    predictor.engine.shrink(blank[None])  # after the batches that were tried
     give_back()
     _log.info(
         "%s: %d × up to %d images at once, %.1f ms each; in an overload %d may wait",

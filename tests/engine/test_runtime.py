@@ -1,10 +1,14 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import jaxnets
 from jaxnets import UserError
 from jaxnets.engine import runtime
+from jaxnets.serve.memory import give_back
 from tests.tiny import classifier, images
 
 
@@ -105,3 +109,22 @@ def test_an_observed_model_answers_as_before_and_gives_energy_and_embedding(need
     if name == "onnx":
         with pytest.raises(ValueError, match=r"ask observing\(\)"):
             plain.rows_and_more(fitted)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_what_a_large_batch_took_is_given_back(needs_onnx, tmp_path):
+    made = jaxnets.load("efficientnet_lite0", engine="onnx").with_threads(1)
+    size = made.preprocess
+    many = np.random.default_rng(0).integers(0, 256, (16, size.height, size.width, size.channels), np.uint8)
+    before = made.engine.probabilities(many[:1])
+    made.engine.probabilities(many)
+    full = resident()
+    made.engine.shrink(many[:1])
+    give_back()
+    assert resident() < full - 80  # MiB; of 16 images it is some 200
+    np.testing.assert_array_equal(made.engine.probabilities(many[:1]), before)
+
+
+def resident() -> float:
+    """Returns the MiB of this process."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024

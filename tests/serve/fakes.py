@@ -53,6 +53,9 @@ class FakeEngine:
         self.batches.append(len(images))
         return np.eye(10, dtype=np.float32)[images.mean((1, 2, 3)).astype(int) // 26]
 
+    def shrink(self, images):
+        pass
+
 
 class FakePredictor(SimpleNamespace):
     """What the service needs of a Classifier."""
