@@ -187,7 +187,8 @@ class Loop:
     def _monitor(self, since: float) -> int:
         hook = f'echo "$JAXNETS_DRIFT" > "{self.home / "drift.txt"}"'
         reference = ["--reference", self._at("old"), "--log", self.home / "records", "--name", NAME]
-        return self._call("monitor", *reference, "--since", since, "--on-drift", hook, statuses=(0, 1))
+        bounds = ["--alpha", 0.001]  # one in a thousand runs of this would alarm without drift
+        return self._call("monitor", *reference, "--since", since, *bounds, "--on-drift", hook, statuses=(0, 1))
 
     def _label(self) -> Path:
         """Chooses images, and says of each what it is, as a person would in the demo; returns the table."""
