@@ -54,15 +54,18 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
         raise UserError("this network has no channels that could be cut: prune single weights (--method magnitude)")
     cost = _Cost.of(coupling, groups)
     sizes = np.asarray([len(group.channels) for group in groups])
-    left, whole = sizes.copy(), cost(sizes[None])[0]
+    whole = cost(sizes[None])[0]
     goal = keep * whole
-    smallest = np.asarray([group.least(_alike(cost, sizes, goal) ** 2) for group in groups])
-    least = cost(smallest[None])[0]
-    if least > (1 + TOLERANCE) * goal:
+    for share in (_alike(cost, sizes, goal) ** 2, 0.0):  # of few units none can be had near that share, perhaps
+        smallest = np.asarray([group.least(share) for group in groups])
+        least = cost(smallest[None])[0]
+        if least <= (1 + TOLERANCE) * goal:
+            break
+    else:
         share = np.ceil(1000 * least / whole) / 1000
         raise UserError(
             f"--keep {keep:g} of the multiply-adds cannot be reached: where each group of channels keeps no more than "
-            f"it has to, {share:g} of them are left; give that or more, or train a smaller model"
+            f"its smallest unit, {share:g} of them are left; give that or more, or train a smaller model"
         )
     missed = [np.concatenate([[0], np.cumsum(group.importance)]) for group in groups]  # of so many that are cut
 
@@ -70,10 +73,28 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
         """Returns the importance of all that is cut, of each row `[n, groups]`."""
         return sum((own[n - left[:, g]] for g, (own, n) in enumerate(zip(missed, sizes, strict=True))), np.zeros(1))
 
-    now = whole
+    def off(left: np.ndarray) -> float:
+        """Returns how far from the goal it is, as a share of it."""
+        return float(abs(cost(left[None])[0] - goal) / goal)
+
+    def settled(left: np.ndarray) -> np.ndarray:
+        """Returns what is nearer to the goal where units are too large: others in their place, perhaps."""
+        while off(left) > TOLERANCE:
+            once = _ways(groups, left, smallest, back=True)
+            ways = np.concatenate([left[None], once, *(_ways(groups, each, smallest, back=True) for each in once)])
+            far = np.abs(cost(ways) - goal) / goal
+            if far.min() >= off(left):
+                break
+            fits = far <= max(TOLERANCE, far.min())
+            left = ways[fits][int(np.argmin(missing(ways[fits])))]
+        return left
+
+    left, now = sizes.copy(), whole
+    nearest = left  # to the goal, of all that was looked at
     while now > (1 + TOLERANCE) * goal:
         ways = _ways(groups, left, smallest, back=False)
-        costs = cost(ways) if len(ways) else np.zeros(0)
+        nearest = min([nearest, *ways], key=off)
+        costs = cost(ways)
         ways, costs = ways[costs >= (1 - TOLERANCE) * goal], costs[costs >= (1 - TOLERANCE) * goal]
         if not len(ways):
             break
@@ -83,12 +104,9 @@ def choose(coupling: Coupling, importance: np.ndarray, keep: float) -> np.ndarra
         lost = missing(ways) - missing(left[None])
         best = int(np.argmin(np.divide(lost, saved, out=np.full(len(ways), np.inf), where=saved > 0)))
         left, now = ways[best], costs[best]
-    if now > (1 + TOLERANCE) * goal:  # each unit is too large: another in its place, perhaps, or one more and one back
-        once = _ways(groups, left, smallest, back=True)
-        ways = np.concatenate([left[None], once, *(_ways(groups, each, smallest, back=True) for each in once)])
-        far = np.abs(cost(ways) - goal)
-        fits = far <= max(TOLERANCE * goal, far.min())
-        left = ways[fits][int(np.argmin(missing(ways[fits])))]
+    left = settled(left)
+    if off(left) > TOLERANCE:
+        left = min(left, settled(nearest), key=off)
     kept = np.ones(coupling.count, bool)
     for group, n in zip(groups, left, strict=True):
         kept[group.channels[: len(group.channels) - n]] = False

@@ -1,5 +1,6 @@
 """Channels that belong together, which of them go, and what the network without them computes."""
 
+import itertools
 from itertools import pairwise
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from jaxnets import create_model
-from jaxnets.compress.choose import choose
+from jaxnets.compress.choose import TOLERANCE, Group, _alike, _Cost, choose
 from jaxnets.compress.coupled import Coupling, Product, couple, widths_of
 from jaxnets.compress.importance import importance, make_gates
 from jaxnets.errors import UserError
@@ -124,6 +125,24 @@ def test_a_layer_that_would_be_as_slow_keeps_its_channels_and_no_layer_becomes_m
     left = [int(kept[group].sum()) for group in coupling.groups()]
     assert left[:4] == [16] * 4  # a vector, whether full or not
     assert all(n >= size / 2 for n, size in zip(left[4:], [32] * 4 + [64] * 4, strict=True))
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_of_few_units_the_combination_next_to_the_share_is_found(keep):
+    """A network of groups of 8 to 64 channels, of which there are few combinations: against all of them."""
+    model = network("efficientnet", "float32")
+    coupling = couple(model, live(model, SEEN), *SHAPE)
+    groups = [Group(group, np.zeros(len(group))) for group in coupling.groups()]
+    cost, sizes = _Cost.of(coupling, groups), np.asarray([len(group.channels) for group in groups])
+    whole = cost(sizes[None])[0]
+    kept = choose(coupling, np.random.default_rng(0).uniform(size=coupling.count), keep)
+    left = np.asarray([kept[group.channels].sum() for group in groups])
+    share = _alike(cost, sizes, keep * whole) ** 2
+    if cost(np.asarray([[group.least(share) for group in groups]]))[0] > 1.01 * keep * whole:
+        share = 0.0
+    every = [range(group.least(share), n + 1, group.unit) for group, n in zip(groups, sizes, strict=True)]
+    best = np.abs(cost(np.asarray(list(itertools.product(*every)))) / whole - keep).min()
+    assert abs(cost(left[None])[0] / whole - keep) <= max(best, TOLERANCE * keep) + 1e-9
 
 
 def test_a_share_that_cannot_be_reached_is_refused_with_the_least_that_can():

@@ -140,7 +140,7 @@ def test_a_smaller_run_is_an_ordinary_one(runs, tmp_path, name, method):
         return
     if method == "channels":
         share = card.compressed["multiply_adds"]["after"] / card.compressed["multiply_adds"]["before"]
-        assert abs(share - keep) < 0.1  # of so small networks a unit is a large share
+        assert abs(share - keep) < 0.05  # of so small networks a unit is a large share
         assert card.fields["layer_widths"] != before.fields.get("layer_widths")
         assert 0 in {row["step"] for row in rows_of(out)}  # what the cut left, before it was trained on
         return
