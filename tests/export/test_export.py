@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -22,21 +21,6 @@ from tests.tiny import classifier
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     return run_on_digits(tmp_path_factory.mktemp("run") / "digits")
-
-
-@pytest.fixture
-def export(monkeypatch, capsys):
-    """Runs the command in this process and returns its status and what it printed."""
-    from jaxnets.export.__main__ import main
-
-    def export(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
-
-    return export
 
 
 def test_a_run_becomes_an_onnx_file(digits, export, tmp_path):

@@ -1,7 +1,6 @@
 """A model repository for Triton: what it is told is what the ONNX file is, and nothing is written over."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -34,21 +33,6 @@ def files(plain):
     made |= {"several": export_onnx(several, normalised_inside=False)}
     made |= {"refusing": export_onnx(refusing, normalised_inside=False)}
     return {name: repository(content, name) for name, content in made.items()}
-
-
-@pytest.fixture
-def export(monkeypatch, capsys):
-    """Runs the command in this process and returns its status and what it printed."""
-    from jaxnets.export.__main__ import main
-
-    def export(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
-
-    return export
 
 
 def read(config: bytes):
