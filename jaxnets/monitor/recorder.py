@@ -1,6 +1,7 @@
 """Writes records beside the service: no request waits for the disk, and a full disk loses records, never answers."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -31,13 +32,15 @@ _KINDS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"} 
 class Bounds:
     """What records may take, for each model."""
 
-    file_bytes: int = 64 << 20
+    file_bytes: float = 64 << 20
     files: int = 8
     images: int = 0  # uploads that are kept, the latest; none unless it is asked for
 
     def __post_init__(self) -> None:
-        if self.file_bytes < 1 << 16:
-            raise UserError(f"--record-mib must be at least 0.0625 (64 KiB), found {self.file_bytes / 2**20:g}")
+        if not 1 << 16 <= self.file_bytes < math.inf:
+            raise UserError(
+                f"--record-mib must be at least 0.0625 (64 KiB) and finite, found {self.file_bytes / 2**20:g}"
+            )
         if self.files < 1 or self.images < 0:
             raise UserError(
                 f"--record-files must be at least 1 and --record-images at least 0, found {self.files} and "
@@ -178,7 +181,7 @@ class _File:
 
     def write(self, records: np.ndarray, each: Sequence[Answered]) -> None:
         """Appends records, to a new file where there is no room."""
-        at_once = max((self._bounds.file_bytes - len(self._head)) // RECORD.itemsize, 1)
+        at_once = max(int(self._bounds.file_bytes - len(self._head)) // RECORD.itemsize, 1)
         for start in range(0, len(records), at_once):
             content = records[start : start + at_once].tobytes()
             if self._path is None or self._size + len(content) > self._bounds.file_bytes or not self._path.exists():

@@ -118,9 +118,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> int:
         options.state = worker.shared / "rollout"
     rollout, admin = read_options(options, keys)
     web = Web.parse(options.origins, options.root_path)
-    bounds = Bounds(
-        file_bytes=int(options.record_mib * MEBIBYTE), files=options.record_files, images=options.record_images
-    )
+    bounds = Bounds(file_bytes=options.record_mib * MEBIBYTE, files=options.record_files, images=options.record_images)
     if options.record and worker is not None and bounds.files < worker.count:
         raise UserError(
             f"--record-files must be at least --workers, each of which writes to one, found {bounds.files} and "

@@ -159,7 +159,9 @@ def test_images_are_kept_only_if_asked_for_and_then_the_latest(tmp_path, observe
     assert [file.name for file in kept] == [f"{number:016x}.jpg" for number in ids[2:]]
 
 
-@pytest.mark.parametrize("bounds", [{"file_bytes": 1000}, {"files": 0}, {"images": -1}])
+@pytest.mark.parametrize(
+    "bounds", [{"file_bytes": 1000}, {"file_bytes": np.nan}, {"file_bytes": np.inf}, {"files": 0}, {"images": -1}]
+)
 def test_bounds_that_are_none(bounds):
     with pytest.raises(UserError, match="must be at least"):
         Bounds(**bounds)
