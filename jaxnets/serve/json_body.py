@@ -24,7 +24,8 @@ def split_json(body: bytes, limits: Limits) -> list[bytes]:
     except ValueError as error:  # a number of too many digits and what is no UTF-8 included
         raise _bad_json(str(error)[:100]) from error
     if not isinstance(content, dict) or "images" not in content:
-        found = f"fields {quoted(', '.join(content))}" if isinstance(content, dict) else _kind(content)
+        found = f"the fields {quoted(', '.join(content))}" if isinstance(content, dict) else _kind(content)
+        found = "an object without fields" if content == {} else found
         raise Refused(422, "no_field_images", f"the body must be {_EXAMPLE}, found {found}")
     if others := [name for name in content if name != "images"]:
         raise Refused(

@@ -50,7 +50,7 @@ def test_data_addresses_and_broken_lines_are_read(text):
         ('{"images":' * 100_000, 400, "bad_json", "nested too deeply"),
         ("null", 422, "no_field_images", "found null"), ("[]", 422, "no_field_images", "found a list"),
         ("1e999", 422, "no_field_images", "found a number"), ("true", 422, "no_field_images", "true or false"),
-        ('{"image": "x"}', 422, "no_field_images", "found fields 'image'"),
+        ('{"image": "x"}', 422, "no_field_images", "found the fields 'image'"),
         ('{"images": [], "\\ud800": 1}', 422, "unknown_field", "\\ud800"),
         ('{"images": "x"}', 422, "no_list", "found a string"), ('{"images": {}}', 422, "no_list", "found an object"),
         ('{"images": []}', 400, "no_image", "at least one"),
